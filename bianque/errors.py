@@ -1,0 +1,51 @@
+"""What can go wrong, as the person who can mend it sees it: each message names the thing, the value and the remedy."""
+
+from __future__ import annotations
+
+
+class BianQueError(Exception):
+    """Root of every deliberate error; `code` is stable and reaches API clients as the error's title."""
+
+    code = "BQ_ERROR"
+
+
+class BadInput(BianQueError, ValueError):
+    """An argument is outside what it may be."""
+
+    code = "BQ_BAD_INPUT"
+
+
+class TooLong(BadInput):
+    """The newest message alone does not fit the model's window."""
+
+    code = "BQ_TOO_LONG"
+
+
+class UnknownModel(BianQueError, LookupError):
+    """No card has this name."""
+
+    code = "BQ_UNKNOWN_MODEL"
+
+
+class Busy(BianQueError):
+    """Too many visitors are waiting for this model."""
+
+    code = "BQ_BUSY"
+
+
+class LoadFailed(BianQueError):
+    """The model could not be fetched or loaded; the next request tries again from the start."""
+
+    code = "BQ_LOAD_FAILED"
+
+
+class GenerationFailed(BianQueError):
+    """The model stopped with an error while replying; nothing of the dialogue is lost."""
+
+    code = "BQ_GENERATION_FAILED"
+
+
+class SettingsError(BianQueError, ValueError):
+    """An environment variable has a value that means nothing."""
+
+    code = "BQ_SETTINGS"

@@ -1,0 +1,230 @@
+"""ChatGLM-6B v1 (GLM with 2-D rotary positions), natively: BianQue-2.0, SoulChat and advise-mini.
+
+The architecture in one paragraph. A prompt is ``text [gMASK] <sop>``; everything before ``<sop>`` is seen by every
+position (a prefix language model), what follows is causal. Each token has two positions: its place in the prompt,
+which freezes at the index of the mask token from ``<sop>`` on, and its place in the reply, which is 0 in the prompt
+and counts 1, 2, 3 … from ``<sop>``. Each head rotates its first half by the former and its second by the latter.
+A block is post-norm in spirit: what is carried forward is the *normalised* input times ``alpha``, not the input.
+
+Facts from THUDM/chatglm-6b ``modeling_chatglm.py``; parameter names are the published checkpoint's.
+Paper: GLM, arXiv 2103.10360.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
+# whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
+ALPHA = math.sqrt(2 * 28)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatGLMConfig:
+    vocab_size: int
+    hidden_size: int
+    inner_hidden_size: int
+    num_layers: int
+    num_attention_heads: int
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    mask_token_id: int
+    gmask_token_id: int
+    max_sequence_length: int = 2048
+    layernorm_epsilon: float = 1e-5
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ChatGLMConfig:
+        """Read a Hub `config.json`; fields this port does not know are upstream's bookkeeping and are ignored."""
+        return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+class Cache:
+    """Keys and values of every layer for `batch` rows and at most `length` tokens, allocated once.
+
+    `keys[i]` and `values[i]` are [batch, heads, length, head_dim]; the first `filled` positions are in use.
+    `visible` [batch, length] is False at left padding.
+    """
+
+    def __init__(self, config: ChatGLMConfig, batch: int, length: int, like: Tensor) -> None:
+        shape = (config.num_layers, batch, config.num_attention_heads, length, config.head_dim)
+        self.keys = like.new_zeros(shape)
+        self.values = like.new_zeros(shape)
+        self.visible = torch.ones(batch, length, dtype=torch.bool, device=like.device)
+        self.filled = 0
+        self.length = length
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store [batch, heads, new, head_dim] behind what is there and return everything so far."""
+        end = self.filled + key.shape[2]
+        self.keys[layer, :, :, self.filled : end] = key
+        self.values[layer, :, :, self.filled : end] = value
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, [batch, 1, new, head_dim / 2] float32, of one axis of positions [batch, new]."""
+    half = head_dim // 2
+    inverse = 1.0 / 10000 ** (torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half)
+    # The frequencies are stored in half precision upstream; exact ones shift logits by up to 0.05.
+    angles = positions[:, None, :, None] * inverse.half().float()
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs (i, i + d/2) of the last axis; cos and sin broadcast against x."""
+    low, high = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-high, low), dim=-1) * sin
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ChatGLMConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.heads = layer, config.num_attention_heads
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        batch, length, hidden = x.shape
+        # Fused per head: [head][query | key | value][head_dim].
+        fused = self.query_key_value(x).view(batch, length, self.heads, -1).transpose(1, 2)
+        query, key, value = fused.chunk(3, dim=-1)
+        query, key = self.turn(query, rotary), self.turn(key, rotary)
+        if cache is not None:
+            key, value = cache.append(self.layer, key, value)
+        # Upstream divides the query by sqrt(d)·(layer + 1), then multiplies the float32 scores by (layer + 1): a guard
+        # for half precision which cancels here, since SDPA accumulates in float32 anyway.
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.dense(out.transpose(1, 2).reshape(batch, length, hidden))
+
+    @staticmethod
+    def turn(x: Tensor, rotary: tuple[Tensor, ...]) -> Tensor:
+        place, block = x.chunk(2, dim=-1)
+        return torch.cat((rotate(place, *rotary[:2]), rotate(block, *rotary[2:])), dim=-1)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, config.inner_hidden_size)
+        self.dense_4h_to_h = nn.Linear(config.inner_hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ChatGLMConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
+        self.attention = Attention(config, layer)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], mask: Tensor | None, cache: Cache | None) -> Tensor:
+        x = self.input_layernorm(x)
+        x = self.post_attention_layernorm(x * ALPHA + self.attention(x, rotary, mask, cache))
+        return x * ALPHA + self.mlp(x)
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
+        self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
+
+
+class ChatGLM(nn.Module):
+    """`ChatGLM(config)(ids, positions, mask, cache)` gives logits; `prefill` and `step` are how one decodes."""
+
+    ignored_keys = r"transformer\.layers\.\d+\.attention\.rotary_emb\.inv_freq"  # stored upstream, never read
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Final-normed hidden states [batch, new, hidden].
+
+        ids [batch, new]; positions [batch, 2, new]; mask bool, broadcastable to [batch, 1, new, seen], True where a
+        query may look at a key (None: everywhere).
+        """
+        x = self.transformer.word_embeddings(ids)
+        rotary = tuple(t.to(x.dtype) for axis in (0, 1) for t in rotary_angles(positions[:, axis], self.config.head_dim))
+        for layer in self.transformer.layers:
+            x = layer(x, rotary, mask, cache)
+        if cache is not None:
+            cache.filled += ids.shape[1]
+        return self.transformer.final_layernorm(x)
+
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """Logits [batch, new, vocab]; arguments as `hidden`."""
+        return self.lm_head(self.hidden(ids, positions, mask, cache))
+
+    def prefill(self, ids: Tensor, room: int = 0) -> tuple[Tensor, Cache, Tensor]:
+        """Read left-padded prompts [batch, length], leaving `room` tokens for replies.
+
+        Returns the last position's logits [batch, vocab], the cache, and the last positions [batch, 2] for `step`.
+        """
+        positions, mask = layout(ids, self.config)
+        cache = Cache(self.config, len(ids), ids.shape[1] + room, self.lm_head.weight)
+        cache.visible[:, : ids.shape[1]] = real_tokens(ids, self.config)
+        last = self.hidden(ids, positions, mask, cache)[:, -1]
+        return self.lm_head(last), cache, positions[:, :, -1]
+
+    def step(self, ids: Tensor, cache: Cache, last: Tensor) -> tuple[Tensor, Tensor]:
+        """One token [batch] further: logits [batch, vocab] and the positions it was read at [batch, 2]."""
+        # A reply token stays at the mask's place and moves one on within the block.
+        positions = last + last.new_tensor([0, 1])
+        mask = cache.visible[:, None, None, : cache.filled + 1]
+        return self.forward(ids[:, None], positions[:, :, None], mask, cache)[:, 0], positions
+
+
+def real_tokens(ids: Tensor, config: ChatGLMConfig) -> Tensor:
+    """bool [batch, length], False at left padding (a pad token inside a text is a token like any other)."""
+    return (ids != config.pad_token_id).cumsum(dim=-1) > 0
+
+
+def layout(ids: Tensor, config: ChatGLMConfig) -> tuple[Tensor, Tensor]:
+    """Positions [batch, 2, length] and mask [batch, 1, length, length] of left-padded prompts [batch, length].
+
+    The context ends at the first <sop>; its place in the prompt freezes there at the first [gMASK], else the first
+    [MASK] (upstream get_position_ids, get_masks). ValueError if a row lacks one of them.
+    """
+    real = real_tokens(ids, config)
+    column = torch.arange(ids.shape[1], device=ids.device)
+    context = first(ids == config.bos_token_id, "<sop>")
+    gmask = (ids == config.gmask_token_id).any(dim=1, keepdim=True)
+    anchor = first(torch.where(gmask, ids == config.gmask_token_id, ids == config.mask_token_id), "[gMASK] or [MASK]")
+    start = real.int().argmax(dim=1)[:, None]
+    in_context = column < context
+    place = torch.where(in_context, column - start, anchor - start).clamp(min=0)
+    block = torch.where(in_context, 0, column - context + 1)
+    causal = column[None, :] <= column[:, None]
+    mask = (causal | in_context[:, None]) & real[:, None]
+    # A padding row that may look at nothing would be 0/0: let it look at itself; nobody looks at it.
+    mask = mask | torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
+    return torch.stack((place, block), dim=1), mask[:, None]
+
+
+def first(hits: Tensor, name: str) -> Tensor:
+    """Index [batch, 1] of the first True in each row."""
+    if not hits.any(dim=1).all():
+        raise ValueError(f"a ChatGLM prompt without {name}")
+    return hits.int().argmax(dim=1)[:, None]

@@ -1,0 +1,107 @@
+"""Prompt formats, one pure function each, and what turns a model's raw reply back into text.
+
+A visitor's words can close no turn and open none: whatever is rendered goes through `neutralise` first.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from bianque.errors import TooLong
+from bianque.types import Dialogue, Message
+
+LABELS = "病人|患者|医生|用户|心理咨询师"
+LABEL = re.compile(rf"({LABELS})[ \t]*[:：]|(?m:^)[ \t]*(问|答)[ \t]*[:：]")
+SPECIAL = re.compile(r"<(/?\w{1,14}|\|[^<>|\n]{1,14}\|)>|\[([gs]?MASK|Round \d+)\]", re.IGNORECASE)
+# The reply is over where the model goes on to speak for the patient.
+SELF_CONTINUED = re.compile(r"\n\s*(?:病人|患者|用户)\s*[:：]")
+ECHO = re.compile(r"^\s*(?:医生|心理咨询师)\s*[:：]\s*")
+
+
+def neutralise(text: str) -> str:
+    """Text in which nothing reads as a role label, a special token, an escape or a control character."""
+    text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
+    kept = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs"))
+    # Characters are chosen that no normalisation (NFKC) turns back.
+    text = SPECIAL.sub(lambda m: f"‹{m[1]}›" if m[1] else f"〔{m[2]}〕", "".join(kept))
+    text = re.sub(r"\\(?=[ntr])", "/", text)
+    return LABEL.sub(lambda m: f"{m[1] or m[2]}，", text).strip()
+
+
+def labelled(dialogue: Dialogue, patient: str, doctor: str) -> str:
+    label = {"user": patient, "assistant": doctor}
+    lines = [f"{label[turn.role]}：{neutralise(turn.content)}" for turn in dialogue]
+    return "\n".join([*lines, f"{doctor}："])
+
+
+def bianque_2(dialogue: Dialogue) -> str:
+    """病人/医生 lines (scutcyr/BianQue-2 model card)."""
+    return labelled(dialogue, "病人", "医生")
+
+
+def bianque_1(dialogue: Dialogue) -> str:
+    r"""The same, newline and tab as two literal characters each (scutcyr/BianQue-1.0 model card, `preprocess`)."""
+    return t5_escape(bianque_2(dialogue))
+
+
+def t5_escape(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def plain_reply(raw: str) -> str:
+    """What a reply of any of these models is without an echoed label and without the patient's next words."""
+    return ECHO.sub("", SELF_CONTINUED.split(raw, maxsplit=1)[0]).strip()
+
+
+def t5_reply(raw: str) -> str:
+    r"""Undo `bianque_1`'s escapes (model card, `postprocess`)."""
+    return plain_reply(raw.replace("\\n", "\n").replace("\\t", "\t"))
+
+
+HAN = "\u4e00-\u9fff"
+FULL_WIDTH = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
+
+
+def chatglm_reply(raw: str) -> str:
+    """ChatGLM's own clean-up: punctuation beside Han becomes full-width (``modeling_chatglm.py``, `process_response`)."""
+    text = plain_reply(raw).replace("[[训练时间]]", "2023年")
+    for half, full in FULL_WIDTH.items():
+        mark = re.escape(half)
+        text = re.sub(rf"([{HAN}]){mark}", rf"\1{full}", text)
+        text = re.sub(rf"{mark}([{HAN}])", rf"{full}\1", text)
+    return text
+
+
+# Tails that a later character may still change: white space, half-width punctuation, half an escape, the beginning
+# of a label on a new line or of a placeholder, and a character of which only some bytes have come.
+UNSETTLED = re.compile(r"(?:\s+[病患用医心]?\S{0,4}\s*|[,!:;?\ufffd]+|\[\[?[^\]\s]{0,4}\]?|\\)$")
+
+
+def settled(raw: str) -> str:
+    """The part of an unfinished raw reply that further tokens can no longer change once cleaned."""
+    if len(raw) < 8 and ECHO.match(raw + "：") and not ECHO.match(raw):
+        return ""
+    while (cut := UNSETTLED.search(raw)) and cut.start() < len(raw):
+        raw = raw[: cut.start()]
+    return raw
+
+
+def fit(dialogue: Dialogue, window: int, count: Callable[[Dialogue], int]) -> tuple[list[Message], int]:
+    """Leave out the oldest middle rounds until the prompt has at most `window` tokens.
+
+    The first complaint and the newest turn always stay. Returns the dialogue and the rounds left out; TooLong if even
+    the two do not fit.
+    """
+    turns, dropped = list(dialogue), 0
+    while count(turns) > window:
+        if len(turns) <= 2:
+            raise TooLong(
+                f"这段话太长了：模型最多读 {window} 个词元，现在有 {count(turns)} 个，请缩短后再发送 "
+                f"(the message is too long: the model reads {window} tokens, this is {count(turns)}; please shorten it)"
+            )
+        # Behind the first complaint: its answer and the next question go together, so roles keep alternating.
+        del turns[1 : min(3, len(turns) - 1)]
+        dropped += 1
+    return turns, dropped

@@ -1,0 +1,91 @@
+"""The vocabulary every room shares: frozen dataclasses, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Phase = Literal["asking", "advising"]
+Mode = Literal["auto", "ask", "advise"]
+Finish = Literal["stop", "length", "cancelled"]
+Architecture = Literal["t5", "chatglm"]
+ModelRole = Literal["asks", "advises", "both", "counsels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a dialogue: the visitor's (`user`) or the doctor model's (`assistant`).
+
+    `phase` says which part of the consultation a reply belongs to; a visitor's turn has none.
+    """
+
+    role: Literal["user", "assistant"]
+    content: str
+    phase: Phase | None = None
+    model: str | None = None
+
+
+Dialogue = Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. `temperature=0` is greedy; `top_k=0` and `top_p=1` are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    max_new_tokens: int = 512
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a model has come on its way into memory; `fraction` is 0 to 1."""
+
+    model: str
+    stage: Literal["queued", "downloading", "loading"]
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one reply; `dropped_rounds` rounds of history did not fit the window."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dropped_rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One item of a stream: new text, or loading progress, or the end (`finish` set, once, last)."""
+
+    text: str = ""
+    progress: Progress | None = None
+    finish: Finish | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything the project knows about one model; each fact is written here and nowhere else."""
+
+    name: str
+    title: str
+    architecture: Architecture
+    role: ModelRole
+    prompt: Callable[[Dialogue], str]
+    clean: Callable[[str], str]
+    sampling: Sampling
+    window: int  # tokens the prompt may fill (t5) or prompt and reply together (chatglm)
+    bytes: int  # weights as published, in bytes
+    licence: str
+    citation: str
+    repo: str | None = None  # Hub id; None for a model that comes with the package
+    revision: str = "main"
+    files: tuple[str, ...] = field(default=())  # what is fetched from the Hub, as glob patterns
+    preview: bool = False  # a small bundled stand-in, not medical knowledge
