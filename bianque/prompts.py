@@ -16,7 +16,7 @@ LABELS = "病人|患者|医生|用户|心理咨询师"
 LABEL = re.compile(rf"({LABELS})[ \t]*[:：]|(?m:^)[ \t]*(问|答)[ \t]*[:：]")
 SPECIAL = re.compile(r"<(/?\w{1,14}|\|[^<>|\n]{1,14}\|)>|\[([gs]?MASK|Round \d+)\]", re.IGNORECASE)
 # The reply is over where the model goes on to speak for the patient.
-SELF_CONTINUED = re.compile(r"\n\s*(?:病人|患者|用户)\s*[:：]")
+SELF_CONTINUED = re.compile(r"(?:\n|\\n)\s*(?:病人|患者|用户)\s*[:：]")
 ECHO = re.compile(r"^\s*(?:医生|心理咨询师)\s*[:：]\s*")
 
 
@@ -74,18 +74,24 @@ def chatglm_reply(raw: str) -> str:
     return text
 
 
-# Tails that a later character may still change: white space, half-width punctuation, half an escape, the beginning
-# of a label on a new line or of a placeholder, and a character of which only some bytes have come.
-UNSETTLED = re.compile(r"(?:\s+[病患用医心]?\S{0,4}\s*|[,!:;?\ufffd]+|\[\[?[^\]\s]{0,4}\]?|\\)$")
+# Tails that a later token may still change: white space and the beginning of a label behind it, half-width
+# punctuation, half an escape or placeholder, and a character of which only some bytes have come.
+UNSETTLED = re.compile(r"(?:(?:\s|\\[nt])+[病患用医心]?\S{0,4}\s*|[,!:;?\ufffd]+|\[\[?[^\]\s]{0,4}\]?|\\)$")
+HALF_ECHO = re.compile(r"\s*(?:医(?:生\s*)?|心(?:理(?:咨(?:询(?:师\s*)?)?)?)?)?")
 
 
 def settled(raw: str) -> str:
-    """The part of an unfinished raw reply that further tokens can no longer change once cleaned."""
-    if len(raw) < 8 and ECHO.match(raw + "：") and not ECHO.match(raw):
+    """The part of an unfinished raw reply that further tokens can no longer change once it is cleaned."""
+    if HALF_ECHO.fullmatch(raw):
         return ""
-    while (cut := UNSETTLED.search(raw)) and cut.start() < len(raw):
+    while cut := UNSETTLED.search(raw):
         raw = raw[: cut.start()]
     return raw
+
+
+def over(raw: str) -> bool:
+    """Whether the model has gone on to speak for the patient: nothing that follows belongs to the reply."""
+    return SELF_CONTINUED.search(raw) is not None
 
 
 def fit(dialogue: Dialogue, window: int, count: Callable[[Dialogue], int]) -> tuple[list[Message], int]:

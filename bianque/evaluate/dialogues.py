@@ -88,7 +88,9 @@ def _turn(raw: object, place: int, where: str) -> Turn:
         raise BadInput(f"{where} is {_kind(raw)}; give an object with role and text")
     due: Literal["patient", "doctor"] = "doctor" if place % 2 else "patient"
     if raw.get("role") != due:
-        raise BadInput(f"{where}.role is {raw.get('role')!r} where {due!r} is due: turns alternate and the patient begins")
+        raise BadInput(
+            f"{where}.role is {raw.get('role')!r} where {due!r} is due: turns alternate and the patient begins"
+        )
     return Turn(due, _text(raw, "text", where, "."))
 
 
@@ -100,10 +102,14 @@ def _text(raw: dict[str, Any], name: str, where: str, join: str = ": ") -> str:
 
 
 def _kind(value: object) -> str:
-    """What a JSON value is, in a word or two."""
+    """What a JSON value that is not what it should be is, in a word or two."""
     if value is None:
         return "missing"
-    return {str: "blank", list: "a list", dict: "an object", bool: "a boolean"}.get(type(value), "a number")
+    if isinstance(value, str):
+        return "a string" if value.strip() else "blank"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return {dict: "an object", bool: "a boolean"}.get(type(value), "a number")
 
 
 def _lines(path: Path) -> Iterable[str]:

@@ -146,9 +146,10 @@ def _recalled(history: Dialogue) -> str:
 
 
 def baselines(records: Sequence[Record]) -> list[Subject]:
-    """Both baselines, fitted to training dialogues: the n-gram model to the doctor's turns alone.
+    """Both baselines, fitted to training dialogues.
 
-    Patient turns would make it no likelier to meet a doctor's, and it would sample them as replies.
+    The n-gram model sees doctor turns only: patient turns would not lower its perplexity on them, and it would sample
+    patients' sentences as replies.
     """
     exchanges = [exchange for record in records for exchange in record.exchanges()]
     index = BM25([_recalled(history) for history, _ in exchanges], [reply for _, reply in exchanges])

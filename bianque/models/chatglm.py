@@ -55,8 +55,10 @@ class Cache:
     """Keys and values of every layer for `batch` rows and at most `length` tokens, allocated once.
 
     `keys[i]` and `values[i]` are [batch, heads, length, head_dim]; the first `filled` positions are in use.
-    `visible` [batch, length] is False at left padding.
+    `visible` [batch, length] is False at left padding; `last` [batch, 2] is where the newest token stands.
     """
+
+    last: Tensor
 
     def __init__(self, config: ChatGLMConfig, batch: int, length: int, like: Tensor) -> None:
         shape = (config.num_layers, batch, config.num_attention_heads, length, config.head_dim)
@@ -151,6 +153,7 @@ class Transformer(nn.Module):
 class ChatGLM(nn.Module):
     """`ChatGLM(config)(ids, positions, mask, cache)` gives logits; `prefill` and `step` are how one decodes."""
 
+    decoder_only = True
     ignored_keys = r"transformer\.layers\.\d+\.attention\.rotary_emb\.inv_freq"  # stored upstream, never read
 
     def __init__(self, config: ChatGLMConfig) -> None:
@@ -177,23 +180,23 @@ class ChatGLM(nn.Module):
         """Logits [batch, new, vocab]; arguments as `hidden`."""
         return self.lm_head(self.hidden(ids, positions, mask, cache))
 
-    def prefill(self, ids: Tensor, room: int = 0) -> tuple[Tensor, Cache, Tensor]:
-        """Read left-padded prompts [batch, length], leaving `room` tokens for replies.
+    def prefill(self, ids: Tensor, room: int) -> tuple[Tensor, Cache]:
+        """Read left-padded prompts [batch, length]: logits [batch, vocab] of the first reply token, and the cache.
 
-        Returns the last position's logits [batch, vocab], the cache, and the last positions [batch, 2] for `step`.
+        The cache leaves room for `room` reply tokens.
         """
         positions, mask = layout(ids, self.config)
         cache = Cache(self.config, len(ids), ids.shape[1] + room, self.lm_head.weight)
         cache.visible[:, : ids.shape[1]] = real_tokens(ids, self.config)
-        last = self.hidden(ids, positions, mask, cache)[:, -1]
-        return self.lm_head(last), cache, positions[:, :, -1]
+        cache.last = positions[:, :, -1]
+        return self.lm_head(self.hidden(ids, positions, mask, cache)[:, -1]), cache
 
-    def step(self, ids: Tensor, cache: Cache, last: Tensor) -> tuple[Tensor, Tensor]:
-        """One token [batch] further: logits [batch, vocab] and the positions it was read at [batch, 2]."""
+    def step(self, ids: Tensor, cache: Cache) -> Tensor:
+        """One token [batch] further: logits [batch, vocab]."""
         # A reply token stays at the mask's place and moves one on within the block.
-        positions = last + last.new_tensor([0, 1])
+        cache.last = cache.last + cache.last.new_tensor([0, 1])
         mask = cache.visible[:, None, None, : cache.filled + 1]
-        return self.forward(ids[:, None], positions[:, :, None], mask, cache)[:, 0], positions
+        return self.forward(ids[:, None], cache.last[:, :, None], mask, cache)[:, 0]
 
 
 def real_tokens(ids: Tensor, config: ChatGLMConfig) -> Tensor:

@@ -166,6 +166,7 @@ class Stack(nn.Module):
 class T5(nn.Module):
     """`T5(config)(ids, target)` gives logits; `prefill` and `step` are how one decodes."""
 
+    decoder_only = False
     # Old checkpoints also store both stacks' views of the one embedding table.
     ignored_keys = r"(encoder|decoder)\.embed_tokens\.weight"
 

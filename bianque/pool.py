@@ -1,0 +1,67 @@
+"""Which models are in memory: each is loaded at first use, once however many ask, and stays."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+
+from bianque.engine import Engine
+from bianque.types import Progress
+
+Load = Callable[[str, Callable[[Progress], None]], Engine]
+
+
+class Loading:
+    """One load in flight, shared by everyone who waits for it."""
+
+    def __init__(self, name: str, load: Load) -> None:
+        self.progress = Progress(name, "queued", 0.0)
+        self.future: Future[Engine] = Future()
+        self.load = load
+
+    def start(self) -> None:
+        threading.Thread(target=self.run, name=f"load {self.progress.model}", daemon=True).start()
+
+    def run(self) -> None:
+        try:
+            self.future.set_result(self.load(self.progress.model, self.report))
+        except BaseException as error:  # handed to every waiter, who decides
+            self.future.set_exception(error)
+
+    def report(self, progress: Progress) -> None:
+        self.progress = progress
+
+
+class Pool:
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.lock = threading.Lock()
+        self.loads: dict[str, Loading] = {}
+
+    def loaded(self, name: str) -> bool:
+        found = self.loads.get(name)
+        return found is not None and found.future.done() and found.future.exception() is None
+
+    def prepare(self, name: str) -> Loading:
+        """Begin loading unless that has begun; a load that failed is begun again."""
+        with self.lock:
+            found = self.loads.get(name)
+            if found is None or (found.future.done() and found.future.exception() is not None):
+                found = self.loads[name] = Loading(name, self.load)
+                found.start()
+            return found
+
+    async def engine(self, name: str) -> AsyncIterator[Progress | Engine]:
+        """Progress while the model comes, about ten times a second, and last the engine; raises what the load raised."""
+        loading = self.prepare(name)
+        shown = None
+        waiting = asyncio.wrap_future(loading.future)
+        while not waiting.done():
+            if loading.progress != shown:
+                shown = loading.progress
+                yield shown
+            # shield: a visitor who leaves must not cancel what others wait for.
+            await asyncio.wait({asyncio.shield(waiting)}, timeout=0.1)
+        yield loading.future.result()

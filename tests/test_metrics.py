@@ -1,0 +1,146 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bianque.errors import BadInput
+from bianque.evaluate import metrics
+
+dialogue_text = st.text(alphabet=st.sampled_from("头痛A1。：:\n 医生病人患者"), max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("头痛，发热38.5度", ["头", "痛", "，", "发", "热", "38.5", "度"]),
+        ("CT与MRI检查 2次", ["CT", "与", "MRI", "检", "查", "2", "次"]),
+        ("1. 多喝水\n2. 休息", ["1", ".", "多", "喝", "水", "2", ".", "休", "息"]),
+        ("3-5天", ["3", "-", "5", "天"]),
+        ("……", ["…", "…"]),
+        ("α受体", ["α", "受", "体"]),
+    ],
+)
+def test_tokens(text, expected):
+    assert metrics.tokens(text) == expected
+
+
+@given(st.text())
+def test_tokens_lose_nothing_but_white_space(text):
+    assert len("".join(metrics.tokens(text))) == metrics.length(text)
+
+
+def test_length_leaves_out_white_space():
+    assert metrics.length(" 您 好\n\u3000a\t") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("多喝水。", "多喝水。"),
+        ("医生：多喝水。", "多喝水。"),
+        ("医生:多喝水。", "多喝水。"),
+        ("医生：医生：多喝水。", "多喝水。"),
+        ("病人：我头痛\n医生：多久了？", "多久了？"),
+        ("我头痛\n医生：多久了？", "多久了？"),
+        ("多久了？\n病人：三天\n医生：去医院", "多久了？"),
+        ("多久了？\n患者:三天", "多久了？"),
+        ("病人：我头痛\n医生：多久了？\n病人：三天\n医生：去医院", "多久了？"),
+        ("\n 医生：多久了？\n  患者：三天", "多久了？"),
+        ("建议：\n1. 咨询医生：说明情况\n2. 休息", "建议：\n1. 咨询医生：说明情况\n2. 休息"),
+        ("1. 保护患者：移开硬物", "1. 保护患者：移开硬物"),
+        ("医生：\n病人：三天", ""),
+        ("", ""),
+    ],
+)
+def test_strip_echo(text, expected):
+    assert metrics.strip_echo(text) == expected
+
+
+@given(dialogue_text)
+def test_strip_echo_twice_is_strip_echo_once(text):
+    once = metrics.strip_echo(text)
+    assert metrics.strip_echo(once) == once
+    assert once in text
+
+
+@pytest.mark.parametrize(
+    ("turns", "n", "expected"),
+    [
+        (["头痛头痛"], 1, 2 / 4),
+        (["头痛头痛"], 2, 2 / 3),
+        (["头痛", "头痛"], 2, 1 / 2),  # no bigram across turns
+        (["头"], 2, 0.0),
+        ([], 1, 0.0),
+    ],
+)
+def test_distinct(turns, n, expected):
+    assert metrics.distinct(turns, n) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("dialogues", "expected"),
+    [
+        ([["请多喝水。", "请多喝水。"]], 1.0),
+        ([["请多喝水。", "注意休息吧。"]], 0.0),
+        ([["请多喝水。"], ["请多喝水。"]], 0.0),  # another dialogue is no repetition
+        ([["请多喝水请多喝水"]], 0.0),  # nor is one turn
+        ([["请多喝水", "甲乙丙丁戊", "请多喝水"]], 1 / 3),
+        ([["请多喝水", "请多喝水"], ["甲乙丙丁", "戊己庚辛壬"]], 1 / 3),  # 4-grams pooled, not a mean of dialogues
+        ([], 0.0),
+    ],
+)
+def test_self_repetition(dialogues, expected):
+    assert metrics.self_repetition(dialogues) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "times", "expected"),
+    [
+        ("多喝热水多喝热水多喝热水", 3, True),
+        ("多喝热水多喝热水", 3, False),
+        ("多喝热水多喝热水", 2, True),
+        ("啊啊啊啊啊啊", 3, True),
+        ("", 3, False),
+    ],
+)
+def test_repeats_4gram(text, times, expected):
+    assert metrics.repeats_4gram(text, times) is expected
+
+
+def test_question_rate():
+    assert metrics.question_rate(["头痛多久了？", "多喝水，注意休息。"]) == 0.5
+    assert metrics.question_rate([]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "model", "precision", "recall", "f1"),
+    [
+        ([1, 1, 0, 0], [1, 0, 1, 0], 0.5, 0.5, 0.5),
+        ([1, 0, 0, 0], [1, 1, 1, 1], 0.25, 1.0, 0.4),
+        ([1, 1, 0], [1, 1, 0], 1.0, 1.0, 1.0),
+        ([1, 1, 0], [0, 0, 0], 0.0, 0.0, 0.0),
+        ([0, 0], [1, 1], 0.0, 0.0, 0.0),
+        ([], [], 0.0, 0.0, 0.0),
+    ],
+)
+def test_pqa(gold, model, precision, recall, f1):
+    found = metrics.pqa(list(map(bool, gold)), list(map(bool, model)))
+    assert (found.precision, found.recall, found.f1) == pytest.approx((precision, recall, f1))
+
+
+@given(st.lists(st.booleans()))
+def test_always_ask_is_the_f1_of_asking_always(gold):
+    found = metrics.pqa(gold, [True] * len(gold))
+    assert found.f1 == pytest.approx(found.always_ask)
+
+
+def test_pqa_needs_as_many_model_turns_as_gold_turns():
+    with pytest.raises(BadInput, match="2 gold turns but 1 model turn"):
+        metrics.pqa([True, False], [True])
+
+
+def test_perplexity_of_a_uniform_model_is_its_number_of_symbols():
+    texts = ["头痛", "", "发热三天"]
+    assert metrics.perplexity([-(len(t) + 1) * math.log(7) for t in texts], texts) == pytest.approx(7)
