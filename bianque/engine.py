@@ -28,7 +28,7 @@ class Engine:
 
         The texts joined are exactly the card's clean-up of all that the model wrote.
         """
-        encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))  # noqa: E731
+        encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
         kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)))
         ids = encode(kept)
         if self.model.decoder_only:

@@ -48,7 +48,8 @@ _BY_NOW = re.compile(
     r"(?:^|[，,。！!；; ]|请|麻烦|能不能|能|可不可以|可以|[你您]|那|就|还是|先|医生|大夫|希望|想)(?:给|提|说|来|要"
     r"|听听)(?:我|我们|出|下|一下|几|个|一?点|一?些|一?条"
     r"|[你您]的?)*[^，,。的了]{0,4}(?:药方|方子|建议|意见|方案|办法|结论|答案|治疗方案|处理办法|处理方法|诊断)"
-    r"|(?:^|[，,]|请|麻烦|能不能|可不可以|可以|[你您]|那|就|先|还是|赶紧|快)(?:给|帮)(?:我|我们)?开(?:点|些|个)?药(?!了)"
+    r"|(?:^|[，,]|请|麻烦|能不能|可不可以|可以|[你您]|那|就|先|还是|赶紧|快)(?:给|帮)(?:我|我们)?开(?:点|些"
+    r"|个)?药(?!了)"
     r"|(?:先|就|快|赶紧)开(?:点|些|个)?药(?!了)"
     r"|(?:先|就|快)告诉我(?:怎么|如何|[吃用抹涂]什么)|(?:^|[，,。！!；; ]|那|就|[你您]|先|还是|请|快)(?:告诉我|说说?"
     r"|讲讲?|谈谈)(?:一下|吧)?(?:该|应该|要"
@@ -190,7 +191,7 @@ _GREETING = re.compile(
 def decide(
     dialogue: Sequence[Message], candidate: str | None = None, *, budget: int = 8, advise_now: bool = False
 ) -> Decision:
-    """Who answers the newest visitor turn; `candidate` is what the asking model would say, None if not yet consulted."""
+    """Who answers the newest visitor turn; `candidate` is what the asking model would say, None before that."""
     newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
     start = round_start(dialogue)
     spoken = [m for m in dialogue[start:] if m.role == "assistant"]

@@ -129,7 +129,7 @@ def test_report(write):
 
     human, ask, advise, babbler, retriever = report.scores
     assert human.pqa.f1 == retriever.pqa.f1 == 1  # BM25 has seen these very dialogues
-    assert set(ask.perplexity), set(advise.perplexity) == ({"asking"}, {"advising"})
+    assert (set(ask.perplexity), set(advise.perplexity)) == ({"asking"}, {"advising"})
     assert all(1 < value < 4 for value in babbler.perplexity.values())
     assert retriever.perplexity == {}
 

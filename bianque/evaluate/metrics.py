@@ -63,7 +63,7 @@ def distinct(turns: Iterable[str], n: int) -> float:
 
 
 def self_repetition(dialogues: Iterable[Sequence[str]]) -> float:
-    """Share of the 4-grams of doctor turns 2..k that an earlier one of the dialogue has; over all dialogues together."""
+    """Share of the 4-grams of doctor turns 2..k that an earlier one of the dialogue has; dialogues are pooled."""
     repeated = total = 0
     for turns in dialogues:
         seen: set[tuple[str, ...]] = set()

@@ -85,13 +85,13 @@ class Report:
             "| self-repetition | PQA-F1 (P / R) | always-ask F1 | a 4-gram 3 times | non-empty |"
         )
         rule = "|---" + "|--:" * 9 + "|"
-        notes = (
-            f"{', '.join(f'{name} {count:,}' for name, count in self.counts.items())}; "
-            f"{', '.join(f'{name} {version}' for name, version in self.versions.items())}.",
+        counts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        how = (
             "Tokens: one Han character, run of Latin letters, number or punctuation mark. "
-            "Perplexity per character, the end counted as one.",
+            "Perplexity per character, the end counted as one."
         )
-        return "\n".join([head, rule, *map(_row, self.scores), "", *notes])
+        return "\n".join([head, rule, *map(_row, self.scores), "", f"{counts}; {versions}.", how])
 
 
 def _row(score: Score) -> str:

@@ -41,7 +41,7 @@ class Format:
 
     def sample(self, history: Dialogue, reply: str, ends: bool = True) -> Sample:
         # Turn by turn and remembered: close enough to the whole prompt's count, and an epoch is drawn in seconds.
-        count = lambda turns: sum(self.cost(turn.content) for turn in turns)  # noqa: E731
+        count = lambda turns: sum(self.cost(turn.content) for turn in turns)
         try:
             history, _ = prompts.fit(history, self.prompt_tokens, count)
         except TooLong:  # a first or newest message longer than the window: its end is what is answered

@@ -1,0 +1,61 @@
+"""The project's own models as evaluation subjects: replies as the page gives them, likelihoods by teacher forcing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bianque import prompts
+from bianque.engine import Engine
+from bianque.models.chatglm import layout
+from bianque.types import Dialogue
+
+
+class Neural:
+    """An engine under its card's own sampling, seeded by the place of the item, so that a run can be repeated."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def name(self) -> str:
+        return self.engine.card.name
+
+    @torch.inference_mode()
+    def logprob(self, history: Dialogue, reply: str) -> float:
+        """ln p(reply and its end | history), the history cut to the window as the page does."""
+        engine, tokenizer = self.engine, self.engine.tokenizer
+        ids = self.encode(history)
+        if engine.model.decoder_only:
+            wanted = [*tokenizer.encode(reply), tokenizer.eos]
+            whole = torch.tensor([ids + wanted])
+            logits = engine.model(whole, *layout(whole, engine.model.config))[0, len(ids) - 1 : -1]
+        else:
+            wanted = [*tokenizer.encode(prompts.t5_escape(reply)), tokenizer.eos]
+            start = engine.model.config.decoder_start_token_id
+            logits = engine.model(torch.tensor([ids]), torch.tensor([[start, *wanted[:-1]]]))[0]
+        return float(chosen(logits, wanted).sum())
+
+    def encode(self, history: Dialogue) -> list[int]:
+        encode = lambda turns: self.engine.tokenizer.prompt(self.engine.card.prompt(turns))
+        kept, _ = prompts.fit(history, self.engine.room(self.engine.card.sampling), lambda turns: len(encode(turns)))
+        return encode(kept)
+
+    def replies(self, histories: Sequence[Dialogue]) -> list[str]:
+        return asyncio.run(self.all(histories))
+
+    async def all(self, histories: Sequence[Dialogue]) -> list[str]:
+        return [await self.reply(history, seed) for seed, history in enumerate(histories)]
+
+    async def reply(self, history: Dialogue, seed: int) -> str:
+        sampling = replace(self.engine.card.sampling, seed=seed)
+        return "".join([piece.text async for piece in self.engine.stream(history, sampling)])
+
+
+def chosen(logits: Tensor, wanted: Sequence[int]) -> Tensor:
+    """ln p [tokens] of the wanted tokens under logits [tokens, vocab]."""
+    return logits.float().log_softmax(-1)[torch.arange(len(wanted)), torch.tensor(wanted)]
