@@ -1,4 +1,4 @@
-"""The command line: `python -m bianque train-mini | measure-mini | models | bench …`. Imports wait for their command."""
+"""`python -m bianque train-mini | measure-mini | models | bench …`: imports wait for their command."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from bianque.errors import BianQueError
+from bianque.types import Phase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +55,10 @@ def train_mini(options: argparse.Namespace) -> None:
     mini.train(options.role, options.medical, options.general, options.valid, options.out, plan, options.work, say)
 
 
-def changes(pairs: Sequence[str], plan: type) -> dict[str, int | float]:
+def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
     """`name=value` pairs as the plan's own types."""
     known = {field.name: field.type for field in fields(plan)}
-    found: dict[str, int | float] = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in known:
@@ -85,10 +87,8 @@ def measure_mini(options: argparse.Namespace) -> None:
     from bianque.settings import Settings, folders
 
     local = Local(Settings(paths=folders(",".join(options.path))))
-    subjects = [
-        (Neural(local.load(name, lambda progress: None)), phase)
-        for name, phase in (("ask-mini", "asking"), ("advise-mini", "advising"))
-    ]
+    roles: dict[str, Phase] = {"ask-mini": "asking", "advise-mini": "advising"}
+    subjects = [(Neural(local.load(name, lambda progress: None)), phase) for name, phase in roles.items()]
     report = measure(options.data, options.train, subjects, options.limit)
     print(report.markdown())
     if options.json:
@@ -104,7 +104,9 @@ def models(options: argparse.Namespace) -> None:
 
     for card in CARDS:
         where = f"{card.repo}@{card.revision}" if card.repo else "bundled"
-        print(f"{card.name:12} {card.architecture:8} {card.role:8} {card.bytes / 1e9:6.2f} GB  {where}  [{card.licence}]")
+        print(
+            f"{card.name:12} {card.architecture:8} {card.role:8} {card.bytes / 1e9:6.2f} GB  {where}  [{card.licence}]"
+        )
 
 
 def add_bench(commands) -> None:

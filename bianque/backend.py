@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,7 @@ from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling
 
 if TYPE_CHECKING:
     from bianque.engine import Engine
+    from bianque.pool import Pool
 
 
 class Backend(Protocol):
@@ -25,7 +26,7 @@ class Backend(Protocol):
     def prepare(self, model: str) -> None:
         """Begin to load in the background; errors show at the next `stream`."""
 
-    def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncIterator[Piece]:
+    def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """A reply as it comes: loading progress, usage, text, and last a piece with `finish`."""
 
 
@@ -36,10 +37,10 @@ class Local:
         self.settings = settings
         self.cards = registry.by_name(cards)
         self.folders: Mapping[str, Path] = settings.paths
-        self.made = None
+        self.made: Pool | None = None
 
     @property
-    def pool(self):
+    def pool(self) -> Pool:
         if self.made is None:
             from bianque.pool import Pool
 
@@ -55,20 +56,16 @@ class Local:
     def prepare(self, model: str) -> None:
         self.pool.prepare(registry.find(self.cards, model).name)
 
-    async def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncIterator[Piece]:
+    async def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         name = registry.find(self.cards, model).name
-        engine = None
-        async with aclosing(self.pool.engine(name)) as coming:
-            async for item in coming:
-                if isinstance(item, Progress):
-                    yield Piece(progress=item)
-                else:
-                    engine = item
-        async with aclosing(engine.stream(dialogue, sampling)) as pieces:
+        async with aclosing(self.pool.loading(name)) as coming:
+            async for progress in coming:
+                yield Piece(progress=progress)
+        async with aclosing(self.pool.engine(name).stream(dialogue, sampling)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    def load(self, name: str, report) -> Engine:
+    def load(self, name: str, report: Callable[[Progress], None]) -> Engine:
         """Runs in the pool's own thread."""
         report(Progress(name, "loading", 0.0))
         import torch

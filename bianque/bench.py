@@ -1,4 +1,4 @@
-"""`python -m bianque bench startup`: from starting the process to a page one can type into, beside a bare Gradio page."""
+"""`python -m bianque bench startup`: from starting the process to a page that takes text, beside a bare Gradio page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def startup(rounds: int, out: Path | None) -> None:
         print(f"{name:8} median {medians[name]:.2f} s   min {min(found):.2f}   max {max(found):.2f}   n {len(found)}")
     print(f"ratio    {medians['bianque'] / medians['bare']:.2f}")
     if out:
-        versions = {name: metadata.version(name) for name in ("gradio", "playwright")} | {"python": platform.python_version()}
+        versions = {name: metadata.version(name) for name in ("gradio", "playwright")} | {
+            "python": platform.python_version()
+        }
         out.write_text(json.dumps({"seconds": times, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n")
 
 
@@ -59,7 +61,9 @@ def once(browser, script: Path) -> float:
         "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     begun = time.monotonic()
-    server = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, str(script)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for(f"http://127.0.0.1:{port}/", server)
         page = browser.new_page()

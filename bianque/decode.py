@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -89,12 +89,14 @@ class Decoder:
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
 
-    async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncIterator[int]:
+    async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[int, None]:
         """Reply tokens without the end token. Closing the iterator drops the row before the next step."""
         row = Row(prompt, sampling, asyncio.get_running_loop())
         with self.changed:
             if len(self.waiting) >= self.max_waiting:
-                raise Busy(f"正在排队的人太多 ({self.max_waiting})，请稍后再试 (too many are waiting; try again shortly)")
+                raise Busy(
+                    f"正在排队的人太多 ({self.max_waiting})，请稍后再试 (too many are waiting; try again shortly)"
+                )
             self.waiting.append(row)
             if self.thread is None:
                 self.thread = threading.Thread(target=self.run, name="decode", daemon=True)

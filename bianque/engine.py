@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ class Engine:
             return self.card.window
         return self.card.window - min(sampling.max_new_tokens, self.card.window // 2)
 
-    async def stream(self, dialogue: Dialogue, sampling: Sampling) -> AsyncIterator[Piece]:
+    async def stream(self, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """First a piece with the prompt's usage, then new text, last a piece with `finish`.
 
         The texts joined are exactly the card's clean-up of all that the model wrote.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 
 from bianque.engine import Engine
@@ -53,8 +53,8 @@ class Pool:
                 found.start()
             return found
 
-    async def engine(self, name: str) -> AsyncIterator[Progress | Engine]:
-        """Progress while the model comes, about ten times a second, and last the engine; raises what the load raised."""
+    async def loading(self, name: str) -> AsyncGenerator[Progress, None]:
+        """Progress until the model is there, at most ten times a second; raises what the load raised."""
         loading = self.prepare(name)
         shown = None
         waiting = asyncio.wrap_future(loading.future)
@@ -64,4 +64,8 @@ class Pool:
                 yield shown
             # shield: a visitor who leaves must not cancel what others wait for.
             await asyncio.wait({asyncio.shield(waiting)}, timeout=0.1)
-        yield loading.future.result()
+        loading.future.result()
+
+    def engine(self, name: str) -> Engine:
+        """The engine of a model that `loading` has brought in."""
+        return self.loads[name].future.result(timeout=0)

@@ -65,7 +65,7 @@ FULL_WIDTH = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
 
 
 def chatglm_reply(raw: str) -> str:
-    """ChatGLM's own clean-up: punctuation beside Han becomes full-width (``modeling_chatglm.py``, `process_response`)."""
+    """ChatGLM's own clean-up: punctuation beside Han becomes full-width (upstream `process_response`)."""
     text = plain_reply(raw).replace("[[训练时间]]", "2023年")
     for half, full in FULL_WIDTH.items():
         mark = re.escape(half)

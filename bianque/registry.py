@@ -8,7 +8,9 @@ from bianque import prompts
 from bianque.errors import UnknownModel
 from bianque.types import ModelCard, Sampling
 
-BIANQUE_PAPER = "Chen et al., BianQue: Balancing the Questioning and Suggestion Ability of Health LLMs, arXiv 2310.15896"
+BIANQUE_PAPER = (
+    "Chen et al., BianQue: Balancing the Questioning and Suggestion Ability of Health LLMs, arXiv 2310.15896"
+)
 DATA_LICENCES = "Apache-2.0; 训练数据 MIT, Apache-2.0, CC BY 4.0, CC0 (见模型卡)"
 
 CARDS = (

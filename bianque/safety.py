@@ -12,9 +12,7 @@ Level = Literal["emergency", "crisis"]
 
 LABEL = "内容由人工智能生成，仅供参考"
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
-_EMERGENCY = (
-    "您描述的情况可能需要紧急救治。请立即拨打 120 或前往最近的急诊，不要等待本系统回复，不要自行驾车。（识别到：{sign}）"
-)
+_EMERGENCY = "您描述的情况可能需要紧急救治。请立即拨打 120 或前往最近的急诊，不要等待本系统回复，不要自行驾车。（识别到：{sign}）"
 _CRISIS = (
     "听起来您现在非常难受，您的安全最重要。请现在就联系身边可信任的人，或拨打 12356 心理援助热线；"
     "如已受伤、服药或处境危险，请立即拨打 120 或 110。"
@@ -47,7 +45,7 @@ class _Rule:
 
 def _re(pattern: str) -> re.Pattern[str]:
     """Compile with gaps: `_` within a clause, `~` within a sentence, `@` for English; none crosses a cancelled span (#)."""
-    gaps = {"_": "[^，。？#]{0,6}?", "~": "[^。？#]{0,16}?", "@": "[^。？#]{0,40}?"}
+    gaps = {"_": "(?:[^，。？#]{0,6}?)", "~": "(?:[^。？#]{0,16}?)", "@": "(?:[^。？#]{0,40}?)"}
     return re.compile(re.sub("[_~@]", lambda m: gaps[m[0]], pattern))
 
 
@@ -121,7 +119,9 @@ _PAST = re.compile(
     r"小时候|[年月]前|去年|前年|(?<![饭睡])以前(?!从|没|都没|也没|不)|曾|既往|从前|当年|早年|年轻的?时候|上次|上回|上一胎|头胎|病史|家族|去世|过世|死于|遗传"
     r"|(?:抽|晕|昏|惊厥|中风|发作|出血|自杀|轻生|割腕|自残|触电|溺水|中毒|休克)过|(?:19|20)\d\d年|\b(?:years? ago|last year|used to|history of|as a child|died of)\b"
 )
-_NOW = re.compile(r"现在(?!.{0,6}(?:恢复|好|没|稳定|康复|不))|刚|今[天早晚]|此刻|目前又|这次|又|正在|昨|\bnow\b|\btoday\b")
+_NOW = re.compile(
+    r"现在(?!.{0,6}(?:恢复|好|没|稳定|康复|不))|刚|今[天早晚]|此刻|目前又|这次|又|正在|昨|\bnow\b|\btoday\b"
+)
 _CLOSED = re.compile(
     r"恢复|后遗症|康复|去世|过世|走了|走的|遗传|复查|复发|治好|痊愈|出院|好[了多转]|没再?[犯发]|没事|稳定|走出来|想[通开]了|成年|长大"
 )
@@ -183,36 +183,124 @@ _POISON = (
     r"|蟑螂药|有机磷|氰|砒霜|水银|管道疏通|去污|洗衣凝珠|石灰|干冰|毒药|灭蚊"
 )
 _WISHES = (
-    _rule("轻生念头", r"(?<!没有)(?<!没)(?<!不是)不(?:怎么|太|是很)?想(?:再|继续|接着)?活(?![动跃血检])|(?<!花)活不下去|活够|活腻|不如(?:死|早点[死走])"),
-    _rule("轻生念头", r"(?<![不没别])(?<!不[是要])(?<!没有)(?<!并不)想(?:要)?(?:去)?(?:死|4了?(?=[，。？]|$)|亖|s(?![a-z])|si\b|屎了|鼠(?!标))|想[嘎噶]了?(?!腰)|一死了之|死了算|生不如死"),
-    _rule("轻生念头", r"死了(?:才|就|更|会|是不是|反而|是|也)*(?:好|解脱|清净|清静|干净|轻松|不[痛疼累]|没人|一了)|勇气(?:自杀|去?死)|一了百了|早死早|(?:等|求|盼着)死(?:[了吧，。？]|$)"),
-    _rule("轻生念头", r"活(?:着|下去|在世上)_(?:没|没有|无|毫无|失去)_(?:意思|意义|希望|劲|必要|奔头|盼头|价值|动力|理由)|活着_(?:[好太真]累|痛苦|煎熬|折磨|受罪|多余|为了什么|干什么|干嘛)"),
-    _rule("轻生念头", r"没有?_活(?:下去|着)的_(?:勇气|动力|理由|意义|念头|希望|必要)|(?<!不)(?:想|要|好想|准备)_(?:离开|告别)_(?:世界|人世|人间)|再见了?_世界|(?:来生|下辈子|来世)_(?:再见|见|再|做)"),
-    _rule("轻生念头", r"(?:不想|不要|别|不用|永远不|再也不|别再让我)_醒(?:来|过来|了)|(?:永远|一直|就这样|就这么)_(?:睡过去|睡下去|长眠|沉睡)|睡过去_(?:不醒|别醒|算了)|一睡不醒"),
-    _rule("轻生念头", r"想_(?:从_)?(?:消失|不存在)(?:[了吧算就，。？]|$)|[想求]_解脱(?:[了吧算，。？]|$)|没有?我_(?:更好|会好|就好|轻松|过得)|(?:真的|快要?|实在|已经)_[撑熬]不下去(?!.{0,6}(?:减肥|节食|训练))|人间不值得"),
-    _rule("轻生念头", r"(?:活着|我|自己)_(?:拖累|累赘|负担|多余)~(?:死|走|消失|不在)|想_(?:早点走|走了(?:[，。？]|$))|想_(?:安乐死|重开)|如果我死了|我死了_(?:会|他|她|谁|大家|孩子)|bu ?xiang ?huo|xiang ?si\b"),
-    _rule("轻生念头", r"\b(?:want|wanna|wish|going|ready|rather|hope|just)\b.{0,14}\b(?:die|be dead|was dead|were dead|end my life|end it all|not wake up|disappear forever)\b|\b(?:don't|do not|dont|doesn't|no longer) (?:really )?(?:want to|wanna) (?:live|be alive|exist|wake up|be here any)"),
-    _rule("轻生念头", r"\bkill(?:ing)? (?:my|him|her|them|our)self|\bkms\b|\b(?:end|ending|take|taking) (?:my|his|her|their) (?:own )?life|\bbetter off (?:dead|without me)|\b(?:no|any) (?:reason|point) (?:to live|(?:in )?living)|\btired of (?:living|being alive)|\bnothing to live for|\blife is(?:n't| not) worth"),
-    _rule("要求伤害自己的声音", r"(?:声音|耳边|耳朵里|幻听)~(?:叫|让|命令|要|喊|催|劝)[我他她]?_(?:死|跳|杀|伤害|割|自残)"),
-    _rule("带家人轻生的想法", r"[带抱拉领]_(?:孩子|娃|宝宝|儿子|女儿|闺女|全家|他们|她|他|你)_(?:一起|一块|一同)?_(?:走了?(?=[，。？的]|$)|死|[跳]|离开)|同归于尽"),
+    _rule(
+        "轻生念头",
+        r"(?<!没有)(?<!没)(?<!不是)不(?:怎么|太|是很)?想(?:再|继续|接着)?活(?![动跃血检])|(?<!花)活不下去|活够|活腻|不如(?:死|早点[死走])",
+    ),
+    _rule(
+        "轻生念头",
+        r"(?<![不没别])(?<!不[是要])(?<!没有)(?<!并不)想(?:要)?(?:去)?(?:死|4了?(?=[，。？]|$)|亖|s(?![a-z])|si\b|屎了|鼠(?!标))|想[嘎噶]了?(?!腰)|一死了之|死了算|生不如死",
+    ),
+    _rule(
+        "轻生念头",
+        r"死了(?:才|就|更|会|是不是|反而|是|也)*(?:好|解脱|清净|清静|干净|轻松|不[痛疼累]|没人|一了)|勇气(?:自杀|去?死)|一了百了|早死早|(?:等|求|盼着)死(?:[了吧，。？]|$)",
+    ),
+    _rule(
+        "轻生念头",
+        r"活(?:着|下去|在世上)_(?:没|没有|无|毫无|失去)_(?:意思|意义|希望|劲|必要|奔头|盼头|价值|动力|理由)|活着_(?:[好太真]累|痛苦|煎熬|折磨|受罪|多余|为了什么|干什么|干嘛)",
+    ),
+    _rule(
+        "轻生念头",
+        r"没有?_活(?:下去|着)的_(?:勇气|动力|理由|意义|念头|希望|必要)|(?<!不)(?:想|要|好想|准备)_(?:离开|告别)_(?:世界|人世|人间)|再见了?_世界|(?:来生|下辈子|来世)_(?:再见|见|再|做)",
+    ),
+    _rule(
+        "轻生念头",
+        r"(?:不想|不要|别|不用|永远不|再也不|别再让我)_醒(?:来|过来|了)|(?:永远|一直|就这样|就这么)_(?:睡过去|睡下去|长眠|沉睡)|睡过去_(?:不醒|别醒|算了)|一睡不醒",
+    ),
+    _rule(
+        "轻生念头",
+        r"想_(?:从_)?(?:消失|不存在)(?:[了吧算就，。？]|$)|[想求]_解脱(?:[了吧算，。？]|$)|没有?我_(?:更好|会好|就好|轻松|过得)|(?:真的|快要?|实在|已经)_[撑熬]不下去(?!.{0,6}(?:减肥|节食|训练))|人间不值得",
+    ),
+    _rule(
+        "轻生念头",
+        r"(?:活着|我|自己)_(?:拖累|累赘|负担|多余)~(?:死|走|消失|不在)|想_(?:早点走|走了(?:[，。？]|$))|想_(?:安乐死|重开)|如果我死了|我死了_(?:会|他|她|谁|大家|孩子)|bu ?xiang ?huo|xiang ?si\b",
+    ),
+    _rule(
+        "轻生念头",
+        r"\b(?:want|wanna|wish|going|ready|rather|hope|just)\b.{0,14}\b(?:die|be dead|was dead|were dead|end my life|end it all|not wake up|disappear forever)\b|\b(?:don't|do not|dont|doesn't|no longer) (?:really )?(?:want to|wanna) (?:live|be alive|exist|wake up|be here any)",
+    ),
+    _rule(
+        "轻生念头",
+        r"\bkill(?:ing)? (?:my|him|her|them|our)self|\bkms\b|\b(?:end|ending|take|taking) (?:my|his|her|their) (?:own )?life|\bbetter off (?:dead|without me)|\b(?:no|any) (?:reason|point) (?:to live|(?:in )?living)|\btired of (?:living|being alive)|\bnothing to live for|\blife is(?:n't| not) worth",
+    ),
+    _rule(
+        "要求伤害自己的声音", r"(?:声音|耳边|耳朵里|幻听)~(?:叫|让|命令|要|喊|催|劝)[我他她]?_(?:死|跳|杀|伤害|割|自残)"
+    ),
+    _rule(
+        "带家人轻生的想法",
+        r"[带抱拉领]_(?:孩子|娃|宝宝|儿子|女儿|闺女|全家|他们|她|他|你)_(?:一起|一块|一同)?_(?:走了?(?=[，。？的]|$)|死|[跳]|离开)|同归于尽",
+    ),
 )
 _ACTS = (
     _rule("自杀", _KILL, unless=r"药~自杀(?:风险|倾向|念头|想法)~[吗？]"),
     _rule("自伤", _HURT, unless=r"不小心|切菜|做饭|削|干活|疤_(?:祛|去|淡|修复)|医保"),
-    _rule("自伤", r"(?:用|拿|拿着)_(?:刀|刀片|玻璃|烟头|圆规|剪刀|针)_(?:[划割烫扎戳刺]了?)_?(?:自己|手[腕臂]|手$|胳膊|大?腿)", unless=r"不小心|切|做饭|削|干活|修|剪指甲|刮毛|挑"),
-    _rule("自伤", r"(?:手腕|手臂|胳膊|大腿|手上)_(?:一[道条]|全是|好多|很多|都是|新的?|密密麻麻)_(?:刀痕|刀疤|割痕|划痕|划的|割的|刀口|口子|伤痕)", unless=r"[猫狗抓]|荨麻疹|树枝|摔"),
-    _rule("自杀计划", rf"{_JUMP}(?![机价绳])", rf"想|要(?!求|求)|准备|打算|冲动|站在|坐在|说|命令|不如|闹", unless=r"恐高|跳(?:河|江|海|井)?救人|游泳|蹦极|跳水"),
-    _rule("自杀计划", r"(?:楼顶|天台|桥[上边]|窗[台边户]|江边|河边|铁轨|阳台|悬崖|海边)~(?:想|要不要|准备|打算|冲动|就要)_(?:跳|下去|结束|走下去|死)"),
-    _rule("自杀计划", r"(?:结束|了结|终结|放弃)_(?:生命|性命|这条命|(?:自己|我)的?一生|这一切|我的一切|我自己)|遗书|(?:后事|身后事)_(?:安排|交代|准备)|死法|卧轨|上吊(?!一样|似)|自挂|吞枪|开煤气自|烧炭自"),
-    _rule("自杀计划", r"(?:怎么|怎样|如何|什么_方法|什么_办法|哪种方法)_(?:死|去死|离开世界|自我了断)(?![于因机])_(?:快|不痛|不疼|痛苦|好|才|最|没|容易|不被)|(?:无痛|不痛苦|没有痛苦|不疼)_(?:死|离开|方法|办法|结束)(?!牙)", unless=r"胃镜|肠镜|分娩|拔牙|人流|[狗猫鱼花虫鼠]"),
-    _rule("自杀计划", r"(?:吃|喝|吞|服)_(?:多少|几)[片颗粒瓶克口]?_(?:安眠药|安定|药|农药|地西泮|佐匹克隆)?_(?:会死|能死|才死|才能死|致死|致命|死人|就死|走了)|(?:吃|喝)_(?:就?能|可以|就?会)死(?:的|得|掉|吗)?_(?:药|东西)?(?=[，。？]|$)", unless=r"误|不小心|[狗猫]|孩子吃|宝宝吃"),
-    _rule("自杀计划", r"(?:攒|囤|藏|存|准备|买)了?_(?:安眠药|安定|一瓶药|很多药|几十[片颗粒]|农药|百草枯|炭|绳子|刀片)~(?:吃下|吃完|吃掉|全部|全吃|吞|喝下|上吊|结束|解脱|死|走)"),
-    _rule("已过量服药或服毒", rf"(?:吞|吃|喝|服)[了下完]?_(?:整|一|两|半|好几|几)(?:整|大)?[瓶盒板把]_(?:安眠|安定|地西泮|佐匹克隆|艾司唑仑|抗抑郁|褪黑素|止痛|药)", unless=rf"误|孩子|宝宝|小孩|娃|岁|偷|不小心|拿错|以为|当成|疗程|没好|没效|好转|效果|{_POISON}"),
-    _rule("已过量服药或服毒", r"(?:安眠药|安定|地西泮|佐匹克隆|抗抑郁药|药)_(?:全部?|都|一次|整瓶|一口气|一把)_(?:吃|吞|喝)(?:下|了|完|光|掉)|吞了?_安眠药", unless=r"误|孩子|宝宝|小孩|娃|岁|偷|不小心|疗程|效|没好|按时|医嘱|[早晚]饭"),
-    _rule("已过量服药或服毒", rf"(?:吞|吃|喝|服)[了下]?_(?:{_POISON}|安眠药)", r"吵架|吵了|赌气|想不开|故意|闹别扭|分手|离婚|不想", unless=r"误|不小心"),
-    _rule("自杀风险", r"(?:怕|担心|一时|千万别|会不会)_想不开|想不开_(?:要|去|喝|吃|跳|割)|(?:绳子|煤气|炭|刀)~(?:今晚|现在|不再)_(?:上吊|醒|解脱|结束)"),
-    _rule("自伤", r"\bself[- ]?harm|\bcut(?:ting)? (?:my|her|him)self(?! (?:shaving|cooking|on|while|by))|\bslit (?:my|her|his) wrist|\bhang(?:ing)? (?:my|him|her)self|\b(?:hurt|hurting|harm|harming|injure) (?:my|her|him)self(?! (?:play|at|while|run|lift))"),
-    _rule("自杀计划", r"\bjump(?:ing)? off (?:a|the|this|my)|\b(?:goodbye|suicide) (?:note|letter)|\boverdose (?:on purpose|myself)|\b(?:took|taken|swallowed) (?:a|the) (?:whole|entire) bottle of (?:pill|sleep)|\b(?:how many|painless).{0,30}\b(?:to die|way to die)\b", unless=r"my (?:kid|son|daughter|toddler|baby|child)|bungee"),
+    _rule(
+        "自伤",
+        r"(?:用|拿|拿着)_(?:刀|刀片|玻璃|烟头|圆规|剪刀|针)_(?:[划割烫扎戳刺]了?)_(?:自己|手[腕臂]|手$|胳膊|大?腿)",
+        unless=r"不小心|切|做饭|削|干活|修|剪指甲|刮毛|挑",
+    ),
+    _rule(
+        "自伤",
+        r"(?:手腕|手臂|胳膊|大腿|手上)_(?:一[道条]|全是|好多|很多|都是|新的?|密密麻麻)_(?:刀痕|刀疤|割痕|划痕|划的|割的|刀口|口子|伤痕)",
+        unless=r"[猫狗抓]|荨麻疹|树枝|摔",
+    ),
+    _rule(
+        "自杀计划",
+        rf"{_JUMP}(?![机价绳])",
+        r"想|要(?!求|求)|准备|打算|冲动|站在|坐在|说|命令|不如|闹",
+        unless=r"恐高|跳(?:河|江|海|井)?救人|游泳|蹦极|跳水",
+    ),
+    _rule(
+        "自杀计划",
+        r"(?:楼顶|天台|桥[上边]|窗[台边户]|江边|河边|铁轨|阳台|悬崖|海边)~(?:想|要不要|准备|打算|冲动|就要)_(?:跳|下去|结束|走下去|死)",
+    ),
+    _rule(
+        "自杀计划",
+        r"(?:结束|了结|终结|放弃)_(?:生命|性命|这条命|(?:自己|我)的?一生|这一切|我的一切|我自己)|遗书|(?:后事|身后事)_(?:安排|交代|准备)|死法|卧轨|上吊(?!一样|似)|自挂|吞枪|开煤气自|烧炭自",
+    ),
+    _rule(
+        "自杀计划",
+        r"(?:怎么|怎样|如何|什么_方法|什么_办法|哪种方法)_(?:死|去死|离开世界|自我了断)(?![于因机])_(?:快|不痛|不疼|痛苦|好|才|最|没|容易|不被)|(?:无痛|不痛苦|没有痛苦|不疼)_(?:死|离开|方法|办法|结束)(?!牙)",
+        unless=r"胃镜|肠镜|分娩|拔牙|人流|[狗猫鱼花虫鼠]",
+    ),
+    _rule(
+        "自杀计划",
+        r"(?:吃|喝|吞|服)_(?:多少|几)[片颗粒瓶克口]?_(?:安眠药|安定|药|农药|地西泮|佐匹克隆)?_(?:会死|能死|才死|才能死|致死|致命|死人|就死|走了)|(?:吃|喝)_(?:就?能|可以|就?会)死(?:的|得|掉|吗)?_(?:药|东西)?(?=[，。？]|$)",
+        unless=r"误|不小心|[狗猫]|孩子吃|宝宝吃",
+    ),
+    _rule(
+        "自杀计划",
+        r"(?:攒|囤|藏|存|准备|买)了?_(?:安眠药|安定|一瓶药|很多药|几十[片颗粒]|农药|百草枯|炭|绳子|刀片)~(?:吃下|吃完|吃掉|全部|全吃|吞|喝下|上吊|结束|解脱|死|走)",
+    ),
+    _rule(
+        "已过量服药或服毒",
+        r"(?:吞|吃|喝|服)[了下完]?_(?:整|一|两|半|好几|几)(?:整|大)?[瓶盒板把]_(?:安眠|安定|地西泮|佐匹克隆|艾司唑仑|抗抑郁|褪黑素|止痛|药)",
+        unless=rf"误|孩子|宝宝|小孩|娃|岁|偷|不小心|拿错|以为|当成|疗程|没好|没效|好转|效果|{_POISON}",
+    ),
+    _rule(
+        "已过量服药或服毒",
+        r"(?:安眠药|安定|地西泮|佐匹克隆|抗抑郁药|药)_(?:全部?|都|一次|整瓶|一口气|一把)_(?:吃|吞|喝)(?:下|了|完|光|掉)|吞了?_安眠药",
+        unless=r"误|孩子|宝宝|小孩|娃|岁|偷|不小心|疗程|效|没好|按时|医嘱|[早晚]饭",
+    ),
+    _rule(
+        "已过量服药或服毒",
+        rf"(?:吞|吃|喝|服)[了下]?_(?:{_POISON}|安眠药)",
+        r"吵架|吵了|赌气|想不开|故意|闹别扭|分手|离婚|不想",
+        unless=r"误|不小心",
+    ),
+    _rule(
+        "自杀风险",
+        r"(?:怕|担心|一时|千万别|会不会)_想不开|想不开_(?:要|去|喝|吃|跳|割)|(?:绳子|煤气|炭|刀)~(?:今晚|现在|不再)_(?:上吊|醒|解脱|结束)",
+    ),
+    _rule(
+        "自伤",
+        r"\bself[- ]?harm|\bcut(?:ting)? (?:my|her|him)self(?! (?:shaving|cooking|on|while|by))|\bslit (?:my|her|his) wrist|\bhang(?:ing)? (?:my|him|her)self|\b(?:hurt|hurting|harm|harming|injure) (?:my|her|him)self(?! (?:play|at|while|run|lift))",
+    ),
+    _rule(
+        "自杀计划",
+        r"\bjump(?:ing)? off (?:a|the|this|my)|\b(?:goodbye|suicide) (?:note|letter)|\boverdose (?:on purpose|myself)|\b(?:took|taken|swallowed) (?:a|the) (?:whole|entire) bottle of (?:pill|sleep)|\b(?:how many|painless).{0,30}\b(?:to die|way to die)\b",
+        unless=r"my (?:kid|son|daughter|toddler|baby|child)|bungee",
+    ),
 )
 
 # Emergencies: words for parts and qualities, then one line a sign.
@@ -247,69 +335,286 @@ _BURN_BIG = r"大片|大面积|一大片|整[条个只片]|全身|一身|半[边
 _LOST = r"吐|呕|昏|迷糊|嗜睡|[叫喊]不|意识|不认|抽|[犯发]困|想睡|一直睡|胡话|记不|想不起|说胡|(?:耳朵?|鼻)_(?:流|血|水)|瞳孔|没反应|精神_(?:差|不好|不振)|血_(?:多|不止)"
 
 _EMERGENCIES = (
-    _rule("胸痛伴出汗或放射", _CHEST, rf"{_SWEAT}|{_RADIATE}|{_BREATHLESS}|{_CHEST_SEVERE}|脸_(?:白|灰)|面色苍白|[晕昏][倒过厥]|要晕|眼前发黑|(?:心[率跳])_(?:1[5-9]\d|2\d\d)", unless=r"痘|疙瘩|皮疹|带状疱疹|乳[房腺头]|拉伤|健身|痱|食管反流|焦虑_(?:时候|发作)|深呼吸就|心里[闷难]受"),
+    _rule(
+        "胸痛伴出汗或放射",
+        _CHEST,
+        rf"{_SWEAT}|{_RADIATE}|{_BREATHLESS}|{_CHEST_SEVERE}|脸_(?:白|灰)|面色苍白|[晕昏][倒过厥]|要晕|眼前发黑|(?:心[率跳])_(?:1[5-9]\d|2\d\d)",
+        unless=r"痘|疙瘩|皮疹|带状疱疹|乳[房腺头]|拉伤|健身|痱|食管反流|焦虑_(?:时候|发作)|深呼吸就|心里[闷难]受",
+    ),
     _rule("突发撕裂样胸背痛", r"(?:胸|背|心口|肚子|腹)_(?:撕裂|撕开|刀割)"),
     _rule("过敏伴气道或循环症状", _ALLERGEN, _AIRWAY, unless=r"鼻炎|咽炎|打喷嚏|发炎"),
-    _rule("过敏伴气道或循环症状", r"(?:脸|嘴唇|眼睛?|头)_(?:和|跟|、|都)?_肿", rf"{_BREATHLESS}|(?:喉咙?|嗓子)_(?:紧|堵)|过敏性?休克"),
-    _rule("异物卡住气道", r"[呛噎卡](?:到|住|着|了|在)", rf"{_BLUE}|{_BREATHLESS}|[憋青紫]|[哭咳说]不出|出不了声|发不出声|[抓掐]_(?:脖子|喉咙)|翻白眼|[喘窒]|果冻|花生|坚果|汤圆|年糕|气管", unless=r"鱼刺|咳出来了|已经出来|吐出来了"),
-    _rule("化学物质入眼或灼伤", r"(?:烧碱|碱|石灰|洁厕|84|消毒|硫酸|盐酸|[强王硝]酸|酸液|酒精|胶水|502|农药|漂白|油漆|氨水|清洁剂|去污|化学|干燥剂|电池液)~(?:眼|(?:溅|泼|洒|喷|浇)_(?:脸|身|手|腿|皮肤))|眼_(?:溅|进|喷|弄|滴|崩)_(?:烧碱|碱|石灰|酸|消毒|84|酒精|胶水|502|农药)", unless=r"消毒_(?:眼镜|隐形)|酒精棉片擦"),
-    _rule("误服有毒物或异物", rf"{_GULP}_(?:{_TOXIC})|(?:{_TOXIC})_(?:被|给|让)?_{_GULP}(?:[了掉下进]|$)", unless=rf"(?:[打喷洒撒]|残留)了?过?_(?:{_POISON})|[洗泡]干净|(?:猫|狗)_[吃喝舔]|毒性|解毒|排毒|消毒碗|有毒吗|电池厂"),
-    _rule("一氧化碳或燃气中毒", r"煤气|瓦斯|一氧化碳|[烧炭]炭|炭[火盆炉]|煤炉|蜂窝煤|燃气|天然气|热水器|[烧生]炉子|火锅_(?:炭|包间)|车里_空调", rf"头[晕疼痛昏]|恶心|吐|[晕昏]|没力|中毒|泄[漏露]|外[泄洩]|樱桃红|{_OUT}"),
-    _rule("吸入有毒气体", r"混[用合着在]|毒气|沼气|氯气|硫化氢|氨气|浓烟|火灾|着火|化粪池|窨井|下水井|地窖", rf"呛|咳|{_BREATHLESS}|胸闷|头晕|[晕昏]|流泪|嗓子"),
-    _rule("蘑菇或食物中毒", r"蘑菇|菌子|野生菌|见手青|毒菌|河豚|乌头|草乌|附子|四季豆|发芽_(?:土豆|马铃薯)|蟾蜍|鱼胆|假酒|甲醇|曼陀罗", r"吐|拉|泻|幻|小人|头?晕|麻|难受|恶心|中毒|抽|模糊|昏", unless=r"麻辣|拉面"),
-    _rule("过量用药", rf"(?:吃|吞|服|喝)[了下]?_(?:[2-9]\d|\d{{3}}|[二两三四五六七八九]十|上百|几?十[几来多])_[片粒颗板]|一口气_(?:吃|吞)|(?:吃|吞|服|喝)了?_(?:整瓶|一整瓶|一瓶|半瓶|一大把|大把)_(?:药|片|丸|胶囊|布洛芬|退烧|对乙酰|止痛|安眠)|(?:药|片)_(?:整瓶|一瓶|一大把|过量)_(?:吃|吞)|偷吃_药|误[吃服食]_(?:药|片|避孕|降压|降糖)|(?:药物?|用药|服药)过量|胰岛素_(?:打[多错]|多打|过量)", unless=r"每[天日次]|一天|疗程|一共吃|总共|没效|没好|不见好|好转|维生素|维c|钙片|益生菌|健胃消食|早晚"),
-    _rule("意识丧失", _OUT, unless=r"赖床|起床|上学|闹钟|晕血|晕针|低血糖_好|睡得?[沉香死]|[自就已]经?_好了|胎|囊|没事了|昏迷指数|电脑|手机|仙人掌"),
-    _rule("抽搐", r"抽搐|抽[风疯]|惊厥|癫痫_(?:发作|犯)|羊癫疯|羊角风|口吐白沫|[全浑四]_抽|[一直在刚又]抽(?:了|着|个|$|，)|[抽]了?_分钟|双?眼[^，。？#]{0,3}上翻|翻白眼|牙关紧", unless=r"(?:眼[皮角]|嘴角|面肌|面部|脸上|小?腿肚?|肌肉|脚)_抽|抽[筋血烟查检动屉]"),
+    _rule(
+        "过敏伴气道或循环症状",
+        r"(?:脸|嘴唇|眼睛?|头)_(?:和|跟|、|都)?_肿",
+        rf"{_BREATHLESS}|(?:喉咙?|嗓子)_(?:紧|堵)|过敏性?休克",
+    ),
+    _rule(
+        "异物卡住气道",
+        r"[呛噎卡](?:到|住|着|了|在)",
+        rf"{_BLUE}|{_BREATHLESS}|[憋青紫]|[哭咳说]不出|出不了声|发不出声|[抓掐]_(?:脖子|喉咙)|翻白眼|[喘窒]|果冻|花生|坚果|汤圆|年糕|气管",
+        unless=r"鱼刺|咳出来了|已经出来|吐出来了",
+    ),
+    _rule(
+        "化学物质入眼或灼伤",
+        r"(?:烧碱|碱|石灰|洁厕|84|消毒|硫酸|盐酸|[强王硝]酸|酸液|酒精|胶水|502|农药|漂白|油漆|氨水|清洁剂|去污|化学|干燥剂|电池液)~(?:眼|(?:溅|泼|洒|喷|浇)_(?:脸|身|手|腿|皮肤))|眼_(?:溅|进|喷|弄|滴|崩)_(?:烧碱|碱|石灰|酸|消毒|84|酒精|胶水|502|农药)",
+        unless=r"消毒_(?:眼镜|隐形)|酒精棉片擦",
+    ),
+    _rule(
+        "误服有毒物或异物",
+        rf"{_GULP}_(?:{_TOXIC})|(?:{_TOXIC})_(?:被|给|让)?_{_GULP}(?:[了掉下进]|$)",
+        unless=rf"(?:[打喷洒撒]|残留)了?过?_(?:{_POISON})|[洗泡]干净|(?:猫|狗)_[吃喝舔]|毒性|解毒|排毒|消毒碗|有毒吗|电池厂",
+    ),
+    _rule(
+        "一氧化碳或燃气中毒",
+        r"煤气|瓦斯|一氧化碳|[烧炭]炭|炭[火盆炉]|煤炉|蜂窝煤|燃气|天然气|热水器|[烧生]炉子|火锅_(?:炭|包间)|车里_空调",
+        rf"头[晕疼痛昏]|恶心|吐|[晕昏]|没力|中毒|泄[漏露]|外[泄洩]|樱桃红|{_OUT}",
+    ),
+    _rule(
+        "吸入有毒气体",
+        r"混[用合着在]|毒气|沼气|氯气|硫化氢|氨气|浓烟|火灾|着火|化粪池|窨井|下水井|地窖",
+        rf"呛|咳|{_BREATHLESS}|胸闷|头晕|[晕昏]|流泪|嗓子",
+    ),
+    _rule(
+        "蘑菇或食物中毒",
+        r"蘑菇|菌子|野生菌|见手青|毒菌|河豚|乌头|草乌|附子|四季豆|发芽_(?:土豆|马铃薯)|蟾蜍|鱼胆|假酒|甲醇|曼陀罗",
+        r"吐|拉|泻|幻|小人|头?晕|麻|难受|恶心|中毒|抽|模糊|昏",
+        unless=r"麻辣|拉面",
+    ),
+    _rule(
+        "过量用药",
+        r"(?:吃|吞|服|喝)[了下]?_(?:[2-9]\d|\d{3}|[二两三四五六七八九]十|上百|几?十[几来多])_[片粒颗板]|一口气_(?:吃|吞)|(?:吃|吞|服|喝)了?_(?:整瓶|一整瓶|一瓶|半瓶|一大把|大把)_(?:药|片|丸|胶囊|布洛芬|退烧|对乙酰|止痛|安眠)|(?:药|片)_(?:整瓶|一瓶|一大把|过量)_(?:吃|吞)|偷吃_药|误[吃服食]_(?:药|片|避孕|降压|降糖)|(?:药物?|用药|服药)过量|胰岛素_(?:打[多错]|多打|过量)",
+        unless=r"每[天日次]|一天|疗程|一共吃|总共|没效|没好|不见好|好转|维生素|维c|钙片|益生菌|健胃消食|早晚",
+    ),
+    _rule(
+        "意识丧失",
+        _OUT,
+        unless=r"赖床|起床|上学|闹钟|晕血|晕针|低血糖_好|睡得?[沉香死]|[自就已]经?_好了|胎|囊|没事了|昏迷指数|电脑|手机|仙人掌",
+    ),
+    _rule(
+        "抽搐",
+        r"抽搐|抽[风疯]|惊厥|癫痫_(?:发作|犯)|羊癫疯|羊角风|口吐白沫|[全浑四]_抽|[一直在刚又]抽(?:了|着|个|$|，)|[抽]了?_分钟|双?眼[^，。？#]{0,3}上翻|翻白眼|牙关紧",
+        unless=r"(?:眼[皮角]|嘴角|面肌|面部|脸上|小?腿肚?|肌肉|脚)_抽|抽[筋血烟查检动屉]",
+    ),
     _rule("疑似中风", _FACE, rf"{_SPEECH}|{_LIMB}|{_SUDDEN}|流口水", unless=rf"{_CHRONIC}|整容|瘦脸|肉毒"),
-    _rule("疑似中风", _SPEECH, rf"{_LIMB}|{_WEAK}|(?:走路|站)_(?:[偏歪倒]|不稳)|(?:头|眼)_(?:剧痛|看不)", unless=_CHRONIC),
-    _rule("疑似中风", _LIMB, r"突然|突发|忽然|一下子|刚才|一觉醒|分钟", unless=rf"{_CHRONIC}|打球|健身|举铁|抱孩子|搬|骨折|拉伤"),
-    _rule("疑似中风", r"突然|突发|忽然|刚才|一觉醒|分钟", _SPEECH, unless=rf"{_CHRONIC}|[嗓哑咽喉]|感冒|发炎|紧张|害羞|溃疡"),
-    _rule("疑似中风", r"突然|突发|忽然|一下子", r"(?:走路|走|站|身子)_(?:往一边|[歪偏]|不稳|东倒西歪|直不住)|(?:眼睛?|视力|视野)_(?:看不见|失明|看不到|一片黑|全黑|黑蒙)|(?:眼睛?|左眼|右眼)_(?:瞎|没了视力)", unless=r"翻身|耳石|起床时"),
-    _rule("突发剧烈头痛", r"(?:头|脑袋|脑子|后脑勺?)_(?:[炸裂劈]|雷|剧[痛烈]|爆|[疼痛]_(?:厉害|要命|受不了|不行|打滚|到顶))|(?:剧烈|炸裂样|霹雳样|最_)_头[疼痛]", r"突然|突发|忽然|一下子|瞬间|秒|喷射|(?:脖子|颈)_(?:硬|强|僵)|从[来没]|这辈子|有生以来|意识|看不清|抽", unless=r"颈椎病|宿醉|熬夜|偏头痛_(?:老|多年)|工作太"),
+    _rule(
+        "疑似中风", _SPEECH, rf"{_LIMB}|{_WEAK}|(?:走路|站)_(?:[偏歪倒]|不稳)|(?:头|眼)_(?:剧痛|看不)", unless=_CHRONIC
+    ),
+    _rule(
+        "疑似中风",
+        _LIMB,
+        r"突然|突发|忽然|一下子|刚才|一觉醒|分钟",
+        unless=rf"{_CHRONIC}|打球|健身|举铁|抱孩子|搬|骨折|拉伤",
+    ),
+    _rule(
+        "疑似中风",
+        r"突然|突发|忽然|刚才|一觉醒|分钟",
+        _SPEECH,
+        unless=rf"{_CHRONIC}|[嗓哑咽喉]|感冒|发炎|紧张|害羞|溃疡",
+    ),
+    _rule(
+        "疑似中风",
+        r"突然|突发|忽然|一下子",
+        r"(?:走路|走|站|身子)_(?:往一边|[歪偏]|不稳|东倒西歪|直不住)|(?:眼睛?|视力|视野)_(?:看不见|失明|看不到|一片黑|全黑|黑蒙)|(?:眼睛?|左眼|右眼)_(?:瞎|没了视力)",
+        unless=r"翻身|耳石|起床时",
+    ),
+    _rule(
+        "突发剧烈头痛",
+        r"(?:头|脑袋|脑子|后脑勺?)_(?:[炸裂劈]|雷|剧[痛烈]|爆|[疼痛]_(?:厉害|要命|受不了|不行|打滚|到顶))|(?:剧烈|炸裂样|霹雳样|最_)_头[疼痛]",
+        r"突然|突发|忽然|一下子|瞬间|秒|喷射|(?:脖子|颈)_(?:硬|强|僵)|从[来没]|这辈子|有生以来|意识|看不清|抽",
+        unless=r"颈椎病|宿醉|熬夜|偏头痛_(?:老|多年)|工作太",
+    ),
     _rule("突发剧烈头痛", r"这辈子|有生以来|从[来没]", r"头[^，。？#]{0,3}[疼痛裂炸]"),
-    _rule("脑膜炎样表现", r"发烧|高烧|高热|发热|烧到|头[疼痛]", r"(?:脖子|颈[项部]?)_(?:发硬|硬|强直|僵硬|弯不|低不)", unless=r"颈椎病|落枕|低头"),
-    _rule("压之不褪色的皮疹", r"疹|斑|紫癜|[瘀淤]点|出血点|[红紫小血][色]?[小]?点|[紫红]_点子?", r"[按压]_(?:不|没)_(?:褪|退|消|变|掉)|不褪色|不退色|不变白", unless=r"痣|血管瘤|老年|[年]了|多年"),
+    _rule(
+        "脑膜炎样表现",
+        r"发烧|高烧|高热|发热|烧到|头[疼痛]",
+        r"(?:脖子|颈[项部]?)_(?:发硬|硬|强直|僵硬|弯不|低不)",
+        unless=r"颈椎病|落枕|低头",
+    ),
+    _rule(
+        "压之不褪色的皮疹",
+        r"疹|斑|紫癜|[瘀淤]点|出血点|[红紫小血][色]?[小]?点|[紫红]_点子?",
+        r"[按压]_(?:不|没)_(?:褪|退|消|变|掉)|不褪色|不退色|不变白",
+        unless=r"痣|血管瘤|老年|[年]了|多年",
+    ),
     _rule("发热伴出血点", r"发烧|高烧|高热|发热|烧到", r"出血点|[瘀淤][点斑]|紫[红色黑]_[点斑疹]|紫癜"),
     _rule("三个月以下婴儿发热", _INFANT, _FEVER38),
-    _rule("三个月以下婴儿发热", _INFANT, r"发烧|发高?热|高烧|高热|滚烫|烧得", unless=r"3[5-7](?:[.点]\d)?(?:度|°|，|。|$)|低[烧热]"),
+    _rule(
+        "三个月以下婴儿发热",
+        _INFANT,
+        r"发烧|发高?热|高烧|高热|滚烫|烧得",
+        unless=r"3[5-7](?:[.点]\d)?(?:度|°|，|。|$)|低[烧热]",
+    ),
     _rule("脐带脱垂", r"脐带_(?:[掉脱露]|出来)|(?:破水|羊水)~(?:带子|绳子|条东西)"),
-    _rule("孕产期出血或剧痛", _PREGNANT, rf"{_BLEED}|(?:流|出|见)了?_(?:好多|很多|大量|鲜|不少|一滩|一大滩)_[血红]|(?<!少量)(?:流血|出血)(?!吗)|大量_血|鲜血|湿透|(?:肚子|腹|小腹|腹部)_(?:[绞剧撕]|刀割|[疼痛][得到的]|很[疼痛]|[疼痛]_(?:厉害|不行|受不了|要命)|硬)|剧烈_(?:腹|肚)|撕裂|胎动_(?:没|消失|停|不动|少|减|感觉不)|(?:没|不)_胎动|羊水_(?:破|流|绿|浑)|破水", unless=r"牙龈|刷牙|[流鼻]鼻|痔|褐色|一点[点血]|少量|血丝|胎教|(?:狗|猫)|检查正常|假性"),
-    _rule("疑似子痫", r"怀孕|孕[^前]|孕$|产后|胎", r"抽搐|抽了|眼[前睛]?_(?:[花冒]|看不清|模糊|金星)|看不清|血压_(?:1[6-9]\d|2\d\d)|昏|上腹_剧?痛|(?:全身|浑身)_抽"),
+    _rule(
+        "孕产期出血或剧痛",
+        _PREGNANT,
+        rf"{_BLEED}|(?:流|出|见)了?_(?:好多|很多|大量|鲜|不少|一滩|一大滩)_[血红]|(?<!少量)(?:流血|出血)(?!吗)|大量_血|鲜血|湿透|(?:肚子|腹|小腹|腹部)_(?:[绞剧撕]|刀割|[疼痛][得到的]|很[疼痛]|[疼痛]_(?:厉害|不行|受不了|要命)|硬)|剧烈_(?:腹|肚)|撕裂|胎动_(?:没|消失|停|不动|少|减|感觉不)|(?:没|不)_胎动|羊水_(?:破|流|绿|浑)|破水",
+        unless=r"牙龈|刷牙|[流鼻]鼻|痔|褐色|一点[点血]|少量|血丝|胎教|(?:狗|猫)|检查正常|假性",
+    ),
+    _rule(
+        "疑似子痫",
+        r"怀孕|孕[^前]|孕$|产后|胎",
+        r"抽搐|抽了|眼[前睛]?_(?:[花冒]|看不清|模糊|金星)|看不清|血压_(?:1[6-9]\d|2\d\d)|昏|上腹_剧?痛|(?:全身|浑身)_抽",
+    ),
     _rule("大出血", _BLEED, unless=r"刷牙|已经止|止住了|不流了|月经_[稍有]点|量有点多|(?:狗|猫)"),
-    _rule("大出血", r"(?:月经|姨妈|下面|下身|阴道|血)_(?:一|半|每)_?个?(?:小时|钟头)~(?:湿透|[片张]|换)|血块_(?:大|鸡蛋|拳头)", r"血|卫生[巾棉]|湿透"),
+    _rule(
+        "大出血",
+        r"(?:月经|姨妈|下面|下身|阴道|血)_(?:一|半|每)_?个?(?:小时|钟头)~(?:湿透|[片张]|换)|血块_(?:大|鸡蛋|拳头)",
+        r"血|卫生[巾棉]|湿透",
+    ),
     _rule("大出血", r"动脉_[破断割伤]|割到_动脉|大口子|深口子|口子_(?:深|见骨)", r"血|骨"),
-    _rule("呕血或咯血", r"(?:吐|呕|咳|咯)(?:出|了|的|出来|出来的)?_(?:[口碗盆杯滩鲜暗红全都]|好多|很多|大量|咖啡)_(?:血|咖啡|渣)|[吐呕]_?血|大[量口]_?[咳咯]血|[咳咯]血_(?:[口碗盆杯]|不止|很多|好多)|[吐呕]_咖啡", unless=r"刷牙|牙龈|血丝|鼻血|口水|痰里|[气累想快要]得?_?吐血|吐血_[推整贡]|喝_咖啡"),
-    _rule("黑便或大量便血", r"黑便|柏油|沥青|(?:便|拉|屎|粪|马桶|大便)_(?:暗红|[全都]是_?血|鲜血|大量_血|一[摊滩]_?血|[一好]_血)|(?:大便|屎|便便)_(?:乌黑|漆黑|发黑|黑)~(?:[晕黏粘臭]|心慌|没力|冷汗|无力|胃)|便血_(?:[大多]|不止|一[摊滩])", unless=r"铁[剂]?|猪血|鸭血|鸡血|血豆腐|火龙果|桑[葚椹]|铋|胎便|蓝莓|巧克力|痔疮_一点|纸上"),
-    _rule("呼吸困难", _BREATHLESS, unless=r"鼻[塞炎子]|[爬上]_[楼山]|跑[完步]|运动[后完]|打呼|潜水|口罩|焦虑_(?:好|就)|缓_就好|[笑哭]得|戏|压力"),
-    _rule("呼吸困难", r"喘_(?:特别|非常|很|太|不行|厉害|严重)|喘得_|[躺平]_(?:不下|不了|不能|喘)|说_个字_[停喘歇]|(?:肋|胸|锁骨|脖子)_[一吸]_?[陷凹]|三凹征|鼻翼_?[扇煽]|没有?_?呼吸|端坐|喘[气息]?_有?声音|咽不下口水|呼吸_(?:暂停|停|微弱|很慢|太慢)|哮喘_(?:犯|发作)~(?:没用|不管用|不缓解)", unless=r"[爬上]_[楼山]|跑[完步]|睡眠呼吸暂停|打呼|打鼾|鼻[塞炎]|(?:狗|猫)|痔|腰"),
-    _rule("口唇发紫", _BLUE, unless=r"冻|天冷|[怕游]冷?泳|天生|口红|涂|冬天|磕|撞|摔|淤青|紫外|紫菜|染|胎记|灰指甲|黑眼圈|指甲油|火龙果|蓝莓"),
-    _rule("断肢或大外伤", r"(?:手指头?|脚趾|手|脚|腿|胳膊|指头|指)_(?:被)?_(?:切断|截断|轧断|绞断|切掉|削掉|砍[断掉]|压断|剁[断掉]|[绞卷]进|夹断|断了|断掉)|断[指肢]|骨头_(?:[露戳刺]|看[得]?见|穿)|见骨|开放性骨折|血肉模糊|肠子_[流露出]|肠子(?:流|露|出)", unless=r"[要快像]_断|断了一样|断断续续|断奶"),
-    _rule("断肢或大外伤", r"捅[了伤进一]|(?:刀|钢筋|铁[棍钉]|玻璃|剪刀|树枝)_(?:[捅插扎刺]|砍)_(?:肚|胸|背|脖|腹|眼|头|进)|(?:被|让)_(?:捅|砍)|枪[伤击]|中枪|爆炸|炸伤|雷[击劈]|坍塌|(?:压|埋|夹)在_(?:下|机器|底|墙|土|里)|割喉", unless=r"雷[击劈]_?[一样似]"),
-    _rule("高处坠落或车祸伤", r"(?:从|打)_(?:楼|[高树梯屋]|脚手架|阳台|悬崖|坡|米|马[上背]|山|窗|架子)_(?:[摔掉坠跌栽滚]|下来)|坠[楼落]|高坠", unless=r"没_事"),
-    _rule("高处坠落或车祸伤", r"车祸|(?:被|让)_(?:车|货车|汽车|摩托|电动车|三轮)_(?:撞|碾|压|轧|刮)|撞[飞车]|翻车", rf"血|[疼痛]|动不了|不能动|[昏晕断]|骨|变形|卡在|{_BREATHLESS}|{_LOST}", unless=r"擦破|蹭破|后遗症"),
-    _rule("头部外伤伴警示症状", r"(?:头|后脑勺?|脑袋|脑门|额头)_(?:着地|[撞磕摔砸碰]|被_?打|挨)|(?:摔|撞|磕|砸|碰)_(?:头|脑|后脑)|(?:摔|掉|跌|滚)(?:下来|倒|了|到)", _LOST, unless=r"晕车|手机"),
-    _rule("疑似脊髓损伤", r"摔|撞|砸|车祸|跌|掉下来|跳水|扭", r"(?:下半身|下肢|双[腿脚手]|两[条只]_腿|腿|四肢|脖子以下)_(?:没有?知觉|动不了|不能动|没有?感觉|不会动|不听使唤)"),
-    _rule("大面积或特殊部位烧烫伤", r"烫|烧[伤着到]|着火|火烧|热油|开水|沸水|热汤|热粥|蒸汽|油锅|煤气爆|岩浆|钢水", _BURN_BIG, unless=r"黄豆|米粒|一小[块点片]|小水?泡|有点红|烫发|滚烫|额头|发[烧热]|烫脚"),
-    _rule("电击伤", r"触[了]?电|电击|高压电|被_电(?:到|倒|击|打|晕|了)|雷[击劈]|[摸插捅]_插座|电线_电", unless=r"静电|触电[般一样感似的]|像[触过]电|[像似]_电|除颤|心电|电疗"),
-    _rule("溺水", r"溺水|落水|淹(?:了|着|到|水|在|没)|[掉跌落]_(?:河|水|池|井|湖|塘|[粪泳]池|水缸|浴[缸盆])(?!_没事)|捞(?:上来|起来|出来)", unless=r"手机|鱼苗|淹没在|花"),
+    _rule(
+        "呕血或咯血",
+        r"(?:吐|呕|咳|咯)(?:出|了|的|出来|出来的)?_(?:[口碗盆杯滩鲜暗红全都]|好多|很多|大量|咖啡)_(?:血|咖啡|渣)|[吐呕]_?血|大[量口]_?[咳咯]血|[咳咯]血_(?:[口碗盆杯]|不止|很多|好多)|[吐呕]_咖啡",
+        unless=r"刷牙|牙龈|血丝|鼻血|口水|痰里|[气累想快要]得?_?吐血|吐血_[推整贡]|喝_咖啡",
+    ),
+    _rule(
+        "黑便或大量便血",
+        r"黑便|柏油|沥青|(?:便|拉|屎|粪|马桶|大便)_(?:暗红|[全都]是_?血|鲜血|大量_血|一[摊滩]_?血|[一好]_血)|(?:大便|屎|便便)_(?:乌黑|漆黑|发黑|黑)~(?:[晕黏粘臭]|心慌|没力|冷汗|无力|胃)|便血_(?:[大多]|不止|一[摊滩])",
+        unless=r"铁[剂]?|猪血|鸭血|鸡血|血豆腐|火龙果|桑[葚椹]|铋|胎便|蓝莓|巧克力|痔疮_一点|纸上",
+    ),
+    _rule(
+        "呼吸困难",
+        _BREATHLESS,
+        unless=r"鼻[塞炎子]|[爬上]_[楼山]|跑[完步]|运动[后完]|打呼|潜水|口罩|焦虑_(?:好|就)|缓_就好|[笑哭]得|戏|压力",
+    ),
+    _rule(
+        "呼吸困难",
+        r"喘_(?:特别|非常|很|太|不行|厉害|严重)|喘得_|[躺平]_(?:不下|不了|不能|喘)|说_个字_[停喘歇]|(?:肋|胸|锁骨|脖子)_[一吸]_?[陷凹]|三凹征|鼻翼_?[扇煽]|没有?_?呼吸|端坐|喘[气息]?_有?声音|咽不下口水|呼吸_(?:暂停|停|微弱|很慢|太慢)|哮喘_(?:犯|发作)~(?:没用|不管用|不缓解)",
+        unless=r"[爬上]_[楼山]|跑[完步]|睡眠呼吸暂停|打呼|打鼾|鼻[塞炎]|(?:狗|猫)|痔|腰",
+    ),
+    _rule(
+        "口唇发紫",
+        _BLUE,
+        unless=r"冻|天冷|[怕游]冷?泳|天生|口红|涂|冬天|磕|撞|摔|淤青|紫外|紫菜|染|胎记|灰指甲|黑眼圈|指甲油|火龙果|蓝莓",
+    ),
+    _rule(
+        "断肢或大外伤",
+        r"(?:手指头?|脚趾|手|脚|腿|胳膊|指头|指)_(?:被)?_(?:切断|截断|轧断|绞断|切掉|削掉|砍[断掉]|压断|剁[断掉]|[绞卷]进|夹断|断了|断掉)|断[指肢]|骨头_(?:[露戳刺]|看[得]?见|穿)|见骨|开放性骨折|血肉模糊|肠子_[流露出]|肠子(?:流|露|出)",
+        unless=r"[要快像]_断|断了一样|断断续续|断奶",
+    ),
+    _rule(
+        "断肢或大外伤",
+        r"捅[了伤进一]|(?:刀|钢筋|铁[棍钉]|玻璃|剪刀|树枝)_(?:[捅插扎刺]|砍)_(?:肚|胸|背|脖|腹|眼|头|进)|(?:被|让)_(?:捅|砍)|枪[伤击]|中枪|爆炸|炸伤|雷[击劈]|坍塌|(?:压|埋|夹)在_(?:下|机器|底|墙|土|里)|割喉",
+        unless=r"雷[击劈]_?[一样似]",
+    ),
+    _rule(
+        "高处坠落或车祸伤",
+        r"(?:从|打)_(?:楼|[高树梯屋]|脚手架|阳台|悬崖|坡|米|马[上背]|山|窗|架子)_(?:[摔掉坠跌栽滚]|下来)|坠[楼落]|高坠",
+        unless=r"没_事",
+    ),
+    _rule(
+        "高处坠落或车祸伤",
+        r"车祸|(?:被|让)_(?:车|货车|汽车|摩托|电动车|三轮)_(?:撞|碾|压|轧|刮)|撞[飞车]|翻车",
+        rf"血|[疼痛]|动不了|不能动|[昏晕断]|骨|变形|卡在|{_BREATHLESS}|{_LOST}",
+        unless=r"擦破|蹭破|后遗症",
+    ),
+    _rule(
+        "头部外伤伴警示症状",
+        r"(?:头|后脑勺?|脑袋|脑门|额头)_(?:着地|[撞磕摔砸碰]|被_?打|挨)|(?:摔|撞|磕|砸|碰)_(?:头|脑|后脑)|(?:摔|掉|跌|滚)(?:下来|倒|了|到)",
+        _LOST,
+        unless=r"晕车|手机",
+    ),
+    _rule(
+        "疑似脊髓损伤",
+        r"摔|撞|砸|车祸|跌|掉下来|跳水|扭",
+        r"(?:下半身|下肢|双[腿脚手]|两[条只]_腿|腿|四肢|脖子以下)_(?:没有?知觉|动不了|不能动|没有?感觉|不会动|不听使唤)",
+    ),
+    _rule(
+        "大面积或特殊部位烧烫伤",
+        r"烫|烧[伤着到]|着火|火烧|热油|开水|沸水|热汤|热粥|蒸汽|油锅|煤气爆|岩浆|钢水",
+        _BURN_BIG,
+        unless=r"黄豆|米粒|一小[块点片]|小水?泡|有点红|烫发|滚烫|额头|发[烧热]|烫脚",
+    ),
+    _rule(
+        "电击伤",
+        r"触[了]?电|电击|高压电|被_电(?:到|倒|击|打|晕|了)|雷[击劈]|[摸插捅]_插座|电线_电",
+        unless=r"静电|触电[般一样感似的]|像[触过]电|[像似]_电|除颤|心电|电疗",
+    ),
+    _rule(
+        "溺水",
+        r"溺水|落水|淹(?:了|着|到|水|在|没)|[掉跌落]_(?:河|水|池|井|湖|塘|[粪泳]池|水缸|浴[缸盆])(?!_没事)|捞(?:上来|起来|出来)",
+        unless=r"手机|鱼苗|淹没在|花",
+    ),
     _rule("蛇咬伤", r"蛇_咬|咬_蛇|(?:竹叶青|银环|眼镜蛇|蝮蛇|五步蛇|毒蛇)_[咬啃]", unless=r"玩具"),
-    _rule("热射病", r"中暑|热射病|太阳|暴晒|高温|工地|车[里内]|户外|[闷太大]热|桑拿|军训", rf"{_OUT}|胡话|胡言|抽|皮肤_[烫干]|不出汗|(?:体温|烧|烧到)_4[0-3]|(?<!\d)4[0-2](?:[.]\d)?度|锁在|说不清", unless=r"出汗多"),
+    _rule(
+        "热射病",
+        r"中暑|热射病|太阳|暴晒|高温|工地|车[里内]|户外|[闷太大]热|桑拿|军训",
+        rf"{_OUT}|胡话|胡言|抽|皮肤_[烫干]|不出汗|(?:体温|烧|烧到)_4[0-3]|(?<!\d)4[0-2](?:[.]\d)?度|锁在|说不清",
+        unless=r"出汗多",
+    ),
     _rule("高热伴意识改变", r"4[0-2](?:[.点]\d)?度|高烧|高热", r"胡话|胡言|神志|迷糊|意识|说胡", unless=r"烧糊涂了吧"),
     _rule("心律失常伴晕厥", r"心[跳率]_(?:1[5-9]\d|2\d\d|[23]\d(?!\d)|停)", r"晕|黑[蒙矇]|眼前发黑|胸|喘"),
-    _rule("急性剧烈腹痛", r"(?:肚子|腹|腹部|胃)_(?:硬得?像?_[板石木]|板状)|(?:肚子|腹部?)_(?:打滚|[疼痛]_冷汗)", r"[疼痛]|硬|冷汗", unless=r"便秘|腹肌"),
-    _rule("chest pain", r"\bchest\b@(?:pain|pressure|tight|hurt|crush|squeez|heav|discomfort)|(?:pain|pressure|tightness|squeezing|crushing|elephant)@\bchest", r"sweat|arm\b|jaw|shoulder|back\b|radiat|spread|breath|crush|nause|faint|squeez|dizz|clammy|ripping|tearing|elephant", unless=r"cough(?:ing)? only|muscle strain"),
-    _rule("stroke signs", r"\b(?:face|mouth|smile)\b@(?:droop|numb|crooked|uneven|one side)|slurr|(?:can't|cannot|unable to|couldn't|trouble|difficulty) (?:speak|talk|get (?:her|his|my) words)|\b(?:arm|leg|side|half)\b@(?:weak|numb|paraly|can't move|limp)|garbled", r"sudden|droop|slurr|speak|talk|words|one side|(?:left|right) side|minutes|this morning|just|woke", unless=r"\byears\b|months|slept on|dentist|carpal"),
-    _rule("thunderclap headache", r"worst headache|thunderclap|headache@(?:sudden|explo|of my life|stiff neck)|sudden@(?:severe|terrible|intense|explosive)@headache|stiff neck@(?:fever|headache)|fever@stiff neck"),
-    _rule("trouble breathing", r"(?:can't|cannot|can not|unable to|couldn't|could not|hard to|struggling to|trouble|difficulty|not|stopped|barely)(?: \w+)? breath(?:e|ing)?\b|gasping|chok(?:ing|ed)|(?:lips?|face|fingers)@(?:turn\w* |going |are |is |went )?(?:blue|purple)|blue lips|severe shortness of breath|suffocat", unless=r"stuffy nose|stairs|exercise|running"),
-    _rule("anaphylaxis", r"anaphyla|throat@(?:clos|swell|swollen|tight)|tongue@(?:swell|swollen)|(?:hives|bee|wasp|sting|peanut|allerg|shrimp|shellfish)@(?:breath|wheez|throat|faint|swollen face)|epipen"),
-    _rule("heavy bleeding", r"bleed\w*@(?:won't stop|heav|a lot|profus|uncontroll|not stop|everywhere|doesn't stop|badly)|(?:won't|can't|cannot|not) stop(?: the)? bleeding|blood@(?:spurt|gush|pour|everywhere)|(?:spurt|gush)\w*@blood|(?:vomit|throw|puk|cough)\w*(?: up)?@\bblood|hemorrhag|(?:black|tarry)@(?:stool|poop)", unless=r"\biron\b|bismuth|streak|gums|tinge"),
-    _rule("poisoning or overdose", r"(?:drank|drink\w*|swallow\w*|ingest\w*|ate|eaten|took|taken)\b@(?:bleach|batter|pesticide|poison|cleaner|detergent|antifreeze|magnet|mushroom|paraquat|gasoline|too many|whole bottle|entire bottle|\b[2-9]\d (?:pills|tablets))|overdos(?:e|ed)\b|carbon monoxide|gas leak", unless=r"\bdog\b|\bcat\b|detector"),
-    _rule("unconscious or seizure", r"unconscious|unresponsive|(?:not|isn't|stopped) respond|passed out|blacked out|(?:won't|can't|not|doesn't)@(?:wake|waking)|no (?:pulse|breathing|heartbeat)|not breathing|seizure|convuls|collaps|fainted@(?:chest|won't|not)", unless=r"seizure free|sleep through"),
-    _rule("severe injury", r"(?:fell|fall)@(?:floor|roof|ladder|height|balcony|stor(?:y|ey)|tree)|(?:hit|run over) by a (?:car|truck|bus)|sever(?:ed)\b|amputat|(?:finger|hand|toe)@cut off|cut off@(?:finger|hand|toe)|stabbed|gunshot|electrocut|electric shock|drown|(?:bone)@(?:sticking|through)|head injur|hit (?:his|her|my) head@(?:vomit|confus|drows|pass)|burn\w*@(?:face|large|whole|body|third|blister)|boiling water", unless=r"sunburn|heartburn|phantom"),
-    _rule("fever in a young infant", r"\b(?:[1-9]|1[0-2]|two|three|four|five|six|seven|eight|nine|ten)[- ]weeks?[- ]old|\b(?:1|2|one|two)[- ]months?[- ]old|\b[1-8]?\d[- ]days?[- ]old|newborn", r"fever|\b(?:38|39|40|41)\b|\b10[0-5]\b"),
-    _rule("rash that does not fade", r"rash@(?:not|doesn't|won't|non)[- ]?(?:fad|blanch|go away when press|disappear when)|purple (?:spots|rash)@fever|fever@purple (?:spots|rash)"),
-    _rule("emergency in pregnancy", r"pregnan|weeks along|trimester", r"bleed|severe@(?:pain|cramp|headache)|cord|no movement|not moving|stopped moving|blurr|gush|seizure", unless=r"gums|nose|spotting"),
-    _rule("bite, heat or chemical injury", r"(?:snake)@(?:bit|bite)|bitten by@snake|heat ?stroke|(?:acid|bleach|lye|chemical|alkali|cement|ammonia)@\beyes?\b"),
+    _rule(
+        "急性剧烈腹痛",
+        r"(?:肚子|腹|腹部|胃)_(?:硬得?像?_[板石木]|板状)|(?:肚子|腹部?)_(?:打滚|[疼痛]_冷汗)",
+        r"[疼痛]|硬|冷汗",
+        unless=r"便秘|腹肌",
+    ),
+    _rule(
+        "chest pain",
+        r"\bchest\b@(?:pain|pressure|tight|hurt|crush|squeez|heav|discomfort)|(?:pain|pressure|tightness|squeezing|crushing|elephant)@\bchest",
+        r"sweat|arm\b|jaw|shoulder|back\b|radiat|spread|breath|crush|nause|faint|squeez|dizz|clammy|ripping|tearing|elephant",
+        unless=r"cough(?:ing)? only|muscle strain",
+    ),
+    _rule(
+        "stroke signs",
+        r"\b(?:face|mouth|smile)\b@(?:droop|numb|crooked|uneven|one side)|slurr|(?:can't|cannot|unable to|couldn't|trouble|difficulty) (?:speak|talk|get (?:her|his|my) words)|\b(?:arm|leg|side|half)\b@(?:weak|numb|paraly|can't move|limp)|garbled",
+        r"sudden|droop|slurr|speak|talk|words|one side|(?:left|right) side|minutes|this morning|just|woke",
+        unless=r"\byears\b|months|slept on|dentist|carpal",
+    ),
+    _rule(
+        "thunderclap headache",
+        r"worst headache|thunderclap|headache@(?:sudden|explo|of my life|stiff neck)|sudden@(?:severe|terrible|intense|explosive)@headache|stiff neck@(?:fever|headache)|fever@stiff neck",
+    ),
+    _rule(
+        "trouble breathing",
+        r"(?:can't|cannot|can not|unable to|couldn't|could not|hard to|struggling to|trouble|difficulty|not|stopped|barely)(?: \w+)? breath(?:e|ing)?\b|gasping|chok(?:ing|ed)|(?:lips?|face|fingers)@(?:turn\w* |going |are |is |went )?(?:blue|purple)|blue lips|severe shortness of breath|suffocat",
+        unless=r"stuffy nose|stairs|exercise|running",
+    ),
+    _rule(
+        "anaphylaxis",
+        r"anaphyla|throat@(?:clos|swell|swollen|tight)|tongue@(?:swell|swollen)|(?:hives|bee|wasp|sting|peanut|allerg|shrimp|shellfish)@(?:breath|wheez|throat|faint|swollen face)|epipen",
+    ),
+    _rule(
+        "heavy bleeding",
+        r"bleed\w*@(?:won't stop|heav|a lot|profus|uncontroll|not stop|everywhere|doesn't stop|badly)|(?:won't|can't|cannot|not) stop(?: the)? bleeding|blood@(?:spurt|gush|pour|everywhere)|(?:spurt|gush)\w*@blood|(?:vomit|throw|puk|cough)\w*(?: up)?@\bblood|hemorrhag|(?:black|tarry)@(?:stool|poop)",
+        unless=r"\biron\b|bismuth|streak|gums|tinge",
+    ),
+    _rule(
+        "poisoning or overdose",
+        r"(?:drank|drink\w*|swallow\w*|ingest\w*|ate|eaten|took|taken)\b@(?:bleach|batter|pesticide|poison|cleaner|detergent|antifreeze|magnet|mushroom|paraquat|gasoline|too many|whole bottle|entire bottle|\b[2-9]\d (?:pills|tablets))|overdos(?:e|ed)\b|carbon monoxide|gas leak",
+        unless=r"\bdog\b|\bcat\b|detector",
+    ),
+    _rule(
+        "unconscious or seizure",
+        r"unconscious|unresponsive|(?:not|isn't|stopped) respond|passed out|blacked out|(?:won't|can't|not|doesn't)@(?:wake|waking)|no (?:pulse|breathing|heartbeat)|not breathing|seizure|convuls|collaps|fainted@(?:chest|won't|not)",
+        unless=r"seizure free|sleep through",
+    ),
+    _rule(
+        "severe injury",
+        r"(?:fell|fall)@(?:floor|roof|ladder|height|balcony|stor(?:y|ey)|tree)|(?:hit|run over) by a (?:car|truck|bus)|sever(?:ed)\b|amputat|(?:finger|hand|toe)@cut off|cut off@(?:finger|hand|toe)|stabbed|gunshot|electrocut|electric shock|drown|(?:bone)@(?:sticking|through)|head injur|hit (?:his|her|my) head@(?:vomit|confus|drows|pass)|burn\w*@(?:face|large|whole|body|third|blister)|boiling water",
+        unless=r"sunburn|heartburn|phantom",
+    ),
+    _rule(
+        "fever in a young infant",
+        r"\b(?:[1-9]|1[0-2]|two|three|four|five|six|seven|eight|nine|ten)[- ]weeks?[- ]old|\b(?:1|2|one|two)[- ]months?[- ]old|\b[1-8]?\d[- ]days?[- ]old|newborn",
+        r"fever|\b(?:38|39|40|41)\b|\b10[0-5]\b",
+    ),
+    _rule(
+        "rash that does not fade",
+        r"rash@(?:not|doesn't|won't|non)[- ]?(?:fad|blanch|go away when press|disappear when)|purple (?:spots|rash)@fever|fever@purple (?:spots|rash)",
+    ),
+    _rule(
+        "emergency in pregnancy",
+        r"pregnan|weeks along|trimester",
+        r"bleed|severe@(?:pain|cramp|headache)|cord|no movement|not moving|stopped moving|blurr|gush|seizure",
+        unless=r"gums|nose|spotting",
+    ),
+    _rule(
+        "bite, heat or chemical injury",
+        r"(?:snake)@(?:bit|bite)|bitten by@snake|heat ?stroke|(?:acid|bleach|lye|chemical|alkali|cement|ammonia)@\beyes?\b",
+    ),
 )
 
 

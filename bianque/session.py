@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bianque import handoff, questions, registry, safety
 from bianque.backend import Backend
@@ -135,18 +136,19 @@ class Session:
             "max_new_tokens": (choices.max_new_tokens, 1, 2048),
             "seed": (choices.seed, 0, 2**63 - 1),
         }
-        given = {}
+        given: dict[str, Any] = {}
         for name, (value, least, most) in wishes.items():
             if value is None:
                 continue
             whole = isinstance(least, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not least <= value <= most:
+            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
                 kind = "整数 (a whole number)" if whole else "数 (a number)"
                 raise BadInput(f"{name}={value!r}: 需要 {least} 到 {most} 之间的{kind}")
             given[name] = value
         return replace(registry.find(self.cards, model).sampling, **given)
 
-    async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncIterator[Event]:
+    async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""
         if not message.strip():
             raise BadInput("消息是空的，请先描述您的情况 (the message is empty; describe your complaint first)")
@@ -176,14 +178,14 @@ class Session:
                     return
             if decision.reason != "after_advice":
                 yield Handed(ask, advise, decision.reason)
-        model, phase = (ask, "asking") if asking else (advise, "advising")
-        async with aclosing(self.speak(model, phase, dialogue, choices, clock)) as events:
+        phase: Phase = "asking" if asking else "advising"
+        async with aclosing(self.speak(ask if asking else advise, phase, dialogue, choices, clock)) as events:
             async for event in events:
                 yield event
 
     async def consult(
         self, model: str, dialogue: Dialogue, choices: Choices, clock: Clock
-    ) -> AsyncIterator[Event | Decision]:
+    ) -> AsyncGenerator[Event | Decision, None]:
         """Let the asking model speak, unheard until it has asked something new; a Decision to advise ends it unheard.
 
         What it wrote is shown from its first whole question on, so an answer that is no question never shows.
@@ -214,7 +216,7 @@ class Session:
 
     async def speak(
         self, model: str, phase: Phase, dialogue: Dialogue, choices: Choices, clock: Clock, question: int | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """One model's reply from its first sign of life to Done."""
         text = ""
         spoke = False

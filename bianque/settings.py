@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from bianque.errors import SettingsError
 
@@ -28,17 +28,18 @@ class Settings:
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
-        models = env.get("BIANQUE_MODELS", "auto")
+        defaults = cls()
+        models = env.get("BIANQUE_MODELS", defaults.models)
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")
         return cls(
-            models=models,
+            models=cast(Which, models),
             ask=env.get("BIANQUE_ASK") or None,
             advise=env.get("BIANQUE_ADVISE") or None,
             paths=folders(env.get("BIANQUE_PATHS", "")),
-            threads=whole(env, "BIANQUE_THREADS", cls.threads, 0),
-            question_budget=whole(env, "BIANQUE_QUESTIONS", cls.question_budget, 1),
-            max_waiting=whole(env, "BIANQUE_MAX_WAITING", cls.max_waiting, 1),
+            threads=whole(env, "BIANQUE_THREADS", defaults.threads, 0),
+            question_budget=whole(env, "BIANQUE_QUESTIONS", defaults.question_budget, 1),
+            max_waiting=whole(env, "BIANQUE_MAX_WAITING", defaults.max_waiting, 1),
         )
 
 

@@ -42,7 +42,9 @@ class ChatGLMTokenizer:
         ids = dict(zip(self.pieces, map(self.model.piece_to_id, self.pieces), strict=True))
         missing = [name for name, found in ids.items() if found == ids["<unk>"] and name != "<unk>"]
         if missing:
-            raise ValueError(f"{path.name} has no piece {', '.join(missing)}: not a tokenizer of ChatGLM-6B's later code")
+            raise ValueError(
+                f"{path.name} has no piece {', '.join(missing)}: not a tokenizer of ChatGLM-6B's later code"
+            )
         self.special = frozenset(ids.values())
         self.mask, self.gmask, self.bos, self.eos, self.pad = (
             ids[name] for name in ("[MASK]", "[gMASK]", "<sop>", "<eop>", "<pad>")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from bianque.decode import Model
 from bianque.errors import LoadFailed
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig
 from bianque.models.t5 import T5, T5Config
@@ -43,6 +45,8 @@ def fetch(card: ModelCard, report: Report) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     from tqdm.auto import tqdm
 
+    assert card.repo, f"{card.name} is bundled"
+
     class Bar(tqdm):
         def update(self, n: float | None = 1) -> bool | None:
             if self.total and self.unit == "B":
@@ -56,7 +60,7 @@ def fetch(card: ModelCard, report: Report) -> Path:
         )
     except LocalEntryNotFoundError as error:
         raise LoadFailed(
-            f"{card.title}: 无法连接模型库，本机也没有缓存 (the Hub cannot be reached and {card.repo} is not cached). "
+            f"{card.title}: 连不上模型库，本机也没有缓存 (the Hub cannot be reached, {card.repo} is not cached). "
             f"请检查网络或设置 HF_ENDPOINT，或用 BIANQUE_PATHS={card.name}=/folder 指定本地目录"
         ) from error
     except HfHubHTTPError as error:
@@ -66,50 +70,68 @@ def fetch(card: ModelCard, report: Report) -> Path:
             "401/403 请设置 HF_TOKEN；404 请核对名称与版本；其余请稍后重试"
         ) from error
     except OSError as error:
-        raise LoadFailed(f"{card.title}: 下载中断 (download failed): {error.strerror or error}; 请检查磁盘与网络后重试") from error
+        reason = error.strerror or type(error).__name__
+        raise LoadFailed(f"{card.title}: 下载中断 (download failed): {reason}; 请检查磁盘与网络后重试") from error
 
 
-def load(card: ModelCard, folder: Path, device: str, dtype: torch.dtype, report: Report) -> tuple[nn.Module, Tokenizer]:
+def load(card: ModelCard, folder: Path, device: str, dtype: torch.dtype, report: Report) -> tuple[Model, Tokenizer]:
     """Read a checkpoint shard by shard onto `device` as `dtype`; LoadFailed names what does not fit."""
-    kind, config_type, model_type, tokenizer_type, vocabulary = ARCHITECTURES[card.architecture]
-    try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if raw.get("model_type") != kind:
-            raise LoadFailed(f"{card.title}: config.json 写的是 {raw.get('model_type')!r}，需要 {kind!r} (wrong architecture)")
-        config = config_type.from_dict(raw)
-        tokenizer = tokenizer_type(folder / vocabulary)
-        shards = shard_files(folder)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LoadFailed(f"{card.title}: 无法读取模型目录 (cannot read the model folder): {plain(error, folder)}") from error
-    with torch.device("meta"):
-        model = model_type(config)
+    model, tokenizer, shards = skeleton(card, folder)
     wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
     extra: list[str] = []
     wrong: list[str] = []
-    size = sum(shard.stat().st_size for shard in shards) or 1
-    done = 0
+    done, size = 0, sum(shard.stat().st_size for shard in shards) or 1
     for shard in shards:
-        try:
-            for name, tensor in tensors(shard):
-                if name in wanted and tuple(tensor.shape) == wanted[name]:
-                    found[name] = tensor.to(device=device, dtype=dtype, copy=True)
-                elif name in wanted:
-                    wrong.append(f"{name} {tuple(tensor.shape)} 应为 {wanted[name]}")
-                elif not re.fullmatch(model.ignored_keys, name):
-                    extra.append(name)
-        except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-            raise LoadFailed(f"{card.title}: 文件 {shard.name} 损坏或不可信 (damaged or unsafe file): {plain(error, folder)}") from error
-        except Exception as error:  # torch reports a refused pickle as pickle.UnpicklingError
-            raise LoadFailed(f"{card.title}: 文件 {shard.name} 被拒绝 (refused: only plain tensors are read)") from error
+        for name, tensor in checked(shard, card):
+            if name in wanted and tuple(tensor.shape) == wanted[name]:
+                found[name] = tensor.to(device=device, dtype=dtype, copy=True)
+            elif name in wanted:
+                wrong.append(f"{name} {tuple(tensor.shape)} ≠ {wanted[name]}")
+            elif not re.fullmatch(str(model.ignored_keys), name):
+                extra.append(name)
         done += shard.stat().st_size
         report(Progress(card.name, "loading", done / size))
-    missing = [name for name in wanted if name not in found]
-    if missing or extra or wrong:
-        parts = [f"{title}: {', '.join(names[:8])}" for title, names in (("缺少 missing", missing), ("多余 unexpected", extra), ("形状不符 misshapen", wrong)) if names]  # fmt: skip
-        raise LoadFailed(f"{card.title}: 权重与结构不符 (weights do not fit). " + "; ".join(parts))
+    missing = [name for name in wanted if name not in found and not any(w.startswith(f"{name} ") for w in wrong)]
+    faults = {"缺少 missing": missing, "多余 unexpected": extra, "形状不符 misshapen": wrong}
+    if any(faults.values()):
+        listed = "; ".join(f"{fault}: {', '.join(names[:8])}" for fault, names in faults.items() if names)
+        raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {listed}")
     model.load_state_dict(found, assign=True)
-    return model.eval().requires_grad_(False), tokenizer
+    return cast(Model, model.eval().requires_grad_(False)), tokenizer
+
+
+def skeleton(card: ModelCard, folder: Path) -> tuple[nn.Module, Tokenizer, list[Path]]:
+    """The model without weights, its tokenizer, and the files its weights are in."""
+    kind, config_type, model_type, tokenizer_type, vocabulary = ARCHITECTURES[card.architecture]
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if raw.get("model_type") != kind:
+            raise ValueError(f"model_type {raw.get('model_type')!r} ≠ {kind!r}")
+        config = config_type.from_dict(raw)
+        tokenizer = tokenizer_type(folder / vocabulary)
+        shards = shard_files(folder)
+        for shard in shards:
+            shard.stat()
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
+    with torch.device("meta"):
+        return model_type(config), tokenizer, shards
+
+
+def checked(shard: Path, card: ModelCard) -> Iterator[tuple[str, Tensor]]:
+    """A file's tensors; what is damaged, or wants to run code while it is read, is refused."""
+    try:
+        yield from tensors(shard)
+    except pickle.UnpicklingError as error:
+        raise LoadFailed(
+            f"{card.title}: {shard.name} 含有可执行内容，已拒绝 (refused: it is not plain tensors)"
+        ) from error
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = plain(error, shard.parent)
+        raise LoadFailed(
+            f"{card.title}: {shard.name} 已损坏，请重新下载 (damaged, download it again): {reason}"
+        ) from error
 
 
 def plain(error: Exception, folder: Path) -> str:

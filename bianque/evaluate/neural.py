@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class Neural:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.model: Any = engine.model
 
     @property
     def name(self) -> str:
@@ -28,16 +30,16 @@ class Neural:
     @torch.inference_mode()
     def logprob(self, history: Dialogue, reply: str) -> float:
         """ln p(reply and its end | history), the history cut to the window as the page does."""
-        engine, tokenizer = self.engine, self.engine.tokenizer
+        tokenizer = self.engine.tokenizer
         ids = self.encode(history)
-        if engine.model.decoder_only:
+        if self.model.decoder_only:
             wanted = [*tokenizer.encode(reply), tokenizer.eos]
             whole = torch.tensor([ids + wanted])
-            logits = engine.model(whole, *layout(whole, engine.model.config))[0, len(ids) - 1 : -1]
+            logits = self.model(whole, *layout(whole, self.model.config))[0, len(ids) - 1 : -1]
         else:
             wanted = [*tokenizer.encode(prompts.t5_escape(reply)), tokenizer.eos]
-            start = engine.model.config.decoder_start_token_id
-            logits = engine.model(torch.tensor([ids]), torch.tensor([[start, *wanted[:-1]]]))[0]
+            start = self.model.config.decoder_start_token_id
+            logits = self.model(torch.tensor([ids]), torch.tensor([[start, *wanted[:-1]]]))[0]
         return float(chosen(logits, wanted).sum())
 
     def encode(self, history: Dialogue) -> list[int]:

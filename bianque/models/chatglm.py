@@ -169,7 +169,9 @@ class ChatGLM(nn.Module):
         query may look at a key (None: everywhere).
         """
         x = self.transformer.word_embeddings(ids)
-        rotary = tuple(t.to(x.dtype) for axis in (0, 1) for t in rotary_angles(positions[:, axis], self.config.head_dim))
+        rotary = tuple(
+            t.to(x.dtype) for axis in (0, 1) for t in rotary_angles(positions[:, axis], self.config.head_dim)
+        )
         for layer in self.transformer.layers:
             x = layer(x, rotary, mask, cache)
         if cache is not None:

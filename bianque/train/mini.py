@@ -65,9 +65,7 @@ class AskMini:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         tokenizer = T5Tokenizer(folder / self.pieces)
-        self.form = Format(
-            tokenizer, prompts.bianque_1, prompts.t5_escape, plan.prompt_tokens, plan.reply_tokens
-        )
+        self.form = Format(tokenizer, prompts.bianque_1, prompts.t5_escape, plan.prompt_tokens, plan.reply_tokens)
         # As upstream, the 100 extra ids lie behind the pieces and the table is padded to a multiple of 64.
         vocab = -(-(tokenizer.model.vocab_size() + 100) // 64) * 64
         self.config = T5Config(
@@ -79,7 +77,9 @@ class AskMini:
             if weight.ndim == 2:
                 std = 1.0 if name.startswith("shared") else weight.shape[1] ** -0.5
                 # T5 does not divide scores by sqrt(d): its queries begin smaller instead (Mesh TensorFlow).
-                nn.init.normal_(weight, std=std * (self.config.d_kv**-0.5 if name.endswith("Attention.q.weight") else 1))
+                nn.init.normal_(
+                    weight, std=std * (self.config.d_kv**-0.5 if name.endswith("Attention.q.weight") else 1)
+                )
 
     def published_config(self) -> dict[str, Any]:
         return {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}
@@ -130,7 +130,7 @@ class AdviseMini:
         return self.model.lm_head(hidden[:, :-1][reply[:, 1:]]), ids[reply]
 
 
-SUBJECTS: dict[Role, Callable[[Path, Plan], AskMini | AdviseMini]] = {"ask": AskMini, "advise": AdviseMini}
+SUBJECTS: dict[Role, type[AskMini] | type[AdviseMini]] = {"ask": AskMini, "advise": AdviseMini}
 
 
 def pad(rows: Sequence[list[int]], fill: int) -> Tensor:
@@ -140,7 +140,8 @@ def pad(rows: Sequence[list[int]], fill: int) -> Tensor:
 
 
 def optimisers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
         table = any(part in name for part in ("shared", "embeddings", "lm_head", "relative_attention_bias"))
         (hidden if weight.ndim == 2 and not table else rest).append(weight)

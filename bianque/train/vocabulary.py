@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import sentencepiece as spm
-from sentencepiece import sentencepiece_model_pb2 as proto
+from sentencepiece import sentencepiece_model_pb2
 
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6  # SentencePiece piece types
 
 
-def train(texts: Iterable[str], path: Path, size: int, **layout: object) -> None:
+def train(texts: Iterable[str], path: Path, size: int, **layout: Any) -> None:
     spm.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
         model_prefix=str(path.with_suffix("")),
@@ -37,7 +38,7 @@ def train_spiece(texts: Iterable[str], path: Path, size: int) -> None:
 def train_ice_text(texts: Iterable[str], path: Path, size: int) -> None:
     """ChatGLM-6B's layout, later code: pieces, then [MASK] … <dBLOCK>, then tab and blanks, then the 256 bytes."""
     train(texts, path, size, unk_id=0, bos_id=1, eos_id=2, pad_id=3, user_defined_symbols=["<n>"])
-    model = proto.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made when imported
     model.ParseFromString(path.read_bytes())
     controls = ["[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>", "<ENC>", "<dBLOCK>"]
     blanks = ["<|tab|>", *(f"<|blank_{n}|>" for n in range(2, 81))]
