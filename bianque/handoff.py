@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bianque.questions import asks, plain, repeats
+from bianque.questions import asks, plain
+from bianque.repeats import repeats
 from bianque.types import Message, Phase
 
 Reason = Literal["question", "not_question", "repeat", "budget", "requested", "after_advice", "new_complaint"]
