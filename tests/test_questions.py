@@ -2,7 +2,8 @@
 
 import pytest
 
-from bianque.questions import REQUEST, SHORT, asks, plain, questions, repeats, sentences
+from bianque.questions import REQUEST, SHORT, asks, plain, questions, sentences
+from bianque.repeats import repeats
 
 ASKING = [
     # marked
