@@ -23,6 +23,7 @@ def train(texts: Iterable[str], path: Path, size: int, **layout: Any) -> None:
         character_coverage=0.9998,
         max_sentencepiece_length=8,
         num_threads=4,
+        hard_vocab_limit=False,  # a small corpus gives the pieces it has
         minloglevel=2,
         **layout,
     )
