@@ -166,7 +166,7 @@ def test_read(write, name):
     ("line", "message"),
     [
         ("{", ":2: not JSON"),
-        ("[]", ":2: is a list"),
+        ("[1]", ":2: is a list"),
         ('{"id": "a", "source": "s"}', ":2: turns is missing"),
         ('{"id": "a", "source": "s", "turns": []}', ":2: turns is an empty list"),
         ('{"id": "a", "source": "s", "turns": ["x"]}', r":2: turns\[0\] is a string"),

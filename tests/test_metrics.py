@@ -1,13 +1,17 @@
 import math
+import random
+from itertools import product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bianque.errors import BadInput
 from bianque.evaluate import metrics
 
-dialogue_text = st.text(alphabet=st.sampled_from("头痛A1。：:\n 医生病人患者"), max_size=60)
+
+def mixtures(pieces, size, count=300):
+    """Random strings of the pieces, the same ones each time."""
+    rng = random.Random(0)
+    return ["".join(rng.choices(pieces, k=rng.randrange(size))) for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -26,9 +30,9 @@ def test_tokens(text, expected):
     assert metrics.tokens(text) == expected
 
 
-@given(st.text())
-def test_tokens_lose_nothing_but_white_space(text):
-    assert len("".join(metrics.tokens(text))) == metrics.length(text)
+def test_tokens_lose_nothing_but_white_space():
+    for text in mixtures("头，。A b1.5\n\u3000α٣😀é", 30):
+        assert len("".join(metrics.tokens(text))) == metrics.length(text)
 
 
 def test_length_leaves_out_white_space():
@@ -58,11 +62,11 @@ def test_strip_echo(text, expected):
     assert metrics.strip_echo(text) == expected
 
 
-@given(dialogue_text)
-def test_strip_echo_twice_is_strip_echo_once(text):
-    once = metrics.strip_echo(text)
-    assert metrics.strip_echo(once) == once
-    assert once in text
+def test_strip_echo_twice_is_strip_echo_once():
+    for text in mixtures(["头痛", "。", "\n", " ", "医生：", "医生:", "病人：", "\n患者:", "\n医生："], 12):
+        once = metrics.strip_echo(text)
+        assert metrics.strip_echo(once) == once
+        assert once in text
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ def test_pqa(gold, model, precision, recall, f1):
     assert (found.precision, found.recall, found.f1) == pytest.approx((precision, recall, f1))
 
 
-@given(st.lists(st.booleans()))
+@pytest.mark.parametrize("gold", list(product((False, True), repeat=4)))
 def test_always_ask_is_the_f1_of_asking_always(gold):
     found = metrics.pqa(gold, [True] * len(gold))
     assert found.f1 == pytest.approx(found.always_ask)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +44,7 @@ class _Level:
     rest: Floats
 
     @classmethod
-    def smoothed(cls, keys: Ints, counts: Ints, contexts: int, symbols: int) -> Self:
+    def smoothed(cls, keys: Ints, counts: Ints, contexts: int, symbols: int) -> _Level:
         context = keys // symbols
         discount = _discounts(counts)[np.minimum(counts, 3)]
         total = np.bincount(context, weights=counts, minlength=contexts)
@@ -94,7 +93,7 @@ class NGram:
     def _unknown(self) -> int:
         return self._alphabet.size - 1
 
-    def fit(self, texts: Iterable[str]) -> Self:
+    def fit(self, texts: Iterable[str]) -> NGram:
         """Learn from texts, each with a beginning and an end of its own."""
         parts = [part for text in texts for part in ((_BEGIN,), _codes(text), (_END,))]
         if not parts:
