@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -109,6 +110,8 @@ class Decoder:
                 yield item
         finally:
             row.dropped.set()
+            with self.changed, suppress(ValueError):  # who leaves the queue makes room in it
+                self.waiting.remove(row)
 
     @torch.inference_mode()
     def run(self) -> None:

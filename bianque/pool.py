@@ -58,13 +58,13 @@ class Pool:
         loading = self.prepare(name)
         shown = None
         waiting = asyncio.wrap_future(loading.future)
+        waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a visitor who left need not hear of a failure
         while not waiting.done():
             if loading.progress != shown:
                 shown = loading.progress
                 yield shown
-            # shield: a visitor who leaves must not cancel what others wait for.
-            await asyncio.wait({asyncio.shield(waiting)}, timeout=0.1)
-        loading.future.result()
+            await asyncio.wait({waiting}, timeout=0.1)  # cancels nothing when this visitor leaves
+        waiting.result()
 
     def engine(self, name: str) -> Engine:
         """The engine of a model that `loading` has brought in."""

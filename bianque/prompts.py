@@ -13,7 +13,7 @@ from bianque.errors import TooLong
 from bianque.types import Dialogue, Message
 
 LABELS = "病人|患者|医生|用户|心理咨询师"
-LABEL = re.compile(rf"({LABELS})[ \t]*[:：]|(?m:^)[ \t]*(问|答)[ \t]*[:：]")
+LABEL = re.compile(rf"({LABELS})[^\S\n]*[:：]|(?m:^)[^\S\n]*(问|答)[^\S\n]*[:：]")
 SPECIAL = re.compile(r"<(/?\w{1,14}|\|[^<>|\n]{1,14}\|)>|\[([gs]?MASK|Round \d+)\]", re.IGNORECASE)
 # The reply is over where the model goes on to speak for the patient.
 SELF_CONTINUED = re.compile(r"(?:\n|\\n)\s*(?:病人|患者|用户)\s*[:：]")
@@ -24,10 +24,21 @@ def neutralise(text: str) -> str:
     """Text in which nothing reads as a role label, a special token, an escape or a control character."""
     text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs"))
-    # Characters are chosen that no normalisation (NFKC) turns back.
-    text = SPECIAL.sub(lambda m: f"‹{m[1]}›" if m[1] else f"〔{m[2]}〕", "".join(kept))
+    text = defused("".join(kept))
+    # A tokenizer may normalise: where that would bring a label or a token forth, what it would read is defused instead.
+    folded = unicodedata.normalize("NFKC", text)
+    if defused(folded) != folded:
+        text = defused(folded)
+    return text.strip()
+
+
+def defused(text: str) -> str:
+    """Labels, special tokens and escapes replaced by characters that NFKC does not turn back."""
     text = re.sub(r"\\(?=[ntr])", "/", text)
-    return LABEL.sub(lambda m: f"{m[1] or m[2]}，", text).strip()
+    found = 1
+    while found:  # a token may stand inside another
+        text, found = SPECIAL.subn(lambda m: f"‹{m[1]}›" if m[1] else f"〔{m[2]}〕", text)
+    return LABEL.sub(lambda m: f"{m[1] or m[2]}，", text)
 
 
 def labelled(dialogue: Dialogue, patient: str, doctor: str) -> str:
@@ -75,18 +86,20 @@ def chatglm_reply(raw: str) -> str:
 
 
 # Tails that a later token may still change: white space and the beginning of a label behind it, half-width
-# punctuation, half an escape or placeholder, and a character of which only some bytes have come.
-UNSETTLED = re.compile(r"(?:(?:\s|\\[nt])+[病患用医心]?\S{0,4}\s*|[,!:;?\ufffd]+|\[\[?[^\]\s]{0,4}\]?|\\)$")
-HALF_ECHO = re.compile(r"\s*(?:医(?:生\s*)?|心(?:理(?:咨(?:询(?:师\s*)?)?)?)?)?")
+# punctuation, half an escape, placeholder or white-space piece, and a character of which only some bytes have come.
+GAP = r"(?:\s|\\[nt])"
+UNSETTLED = re.compile(
+    rf"(?:(?<!\s)(?<!\\[nt]){GAP}+(?:(?:病人?|患者?|用户?){GAP}*)?|[,!:;?\ufffd]+|\[\[?[^\]\s]{{0,4}}\]?|\\+"
+    r"|<(?:n|\|[a-z]{0,5}(?:_\d{0,2})?\|?)?)$"
+)
+HALF_ECHO = re.compile(rf"{GAP}*(?:医(?:生{GAP}*)?|心(?:理(?:咨(?:询(?:师{GAP}*)?)?)?)?)?")
 
 
 def settled(raw: str) -> str:
     """The part of an unfinished raw reply that further tokens can no longer change once it is cleaned."""
-    if HALF_ECHO.fullmatch(raw):
-        return ""
     while cut := UNSETTLED.search(raw):
         raw = raw[: cut.start()]
-    return raw
+    return "" if HALF_ECHO.fullmatch(raw) else raw
 
 
 def over(raw: str) -> bool:

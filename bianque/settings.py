@@ -29,7 +29,7 @@ class Settings:
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
         defaults = cls()
-        models = env.get("BIANQUE_MODELS", defaults.models)
+        models = env.get("BIANQUE_MODELS") or defaults.models
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")
         return cls(
@@ -56,8 +56,8 @@ def folders(value: str) -> dict[str, Path]:
     """`name=/folder` pairs separated by commas: checkpoints that are already on this machine."""
     found = {}
     for pair in filter(None, (part.strip() for part in value.split(","))):
-        name, equals, folder = pair.partition("=")
-        if not equals or not Path(folder).is_dir():
+        name, _, folder = (part.strip() for part in pair.partition("="))
+        if not name or not folder or not Path(folder).is_dir():
             raise SettingsError(f"BIANQUE_PATHS has {pair!r}: write card=/folder, and the folder must exist")
-        found[name.strip()] = Path(folder)
+        found[name] = Path(folder)
     return found

