@@ -25,11 +25,9 @@ def neutralise(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     kept = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs"))
     text = defused("".join(kept))
-    # A tokenizer may normalise: where that would bring a label or a token forth, what it would read is defused instead.
-    folded = unicodedata.normalize("NFKC", text)
-    if defused(folded) != folded:
-        text = defused(folded)
-    return text.strip()
+    # A tokenizer may normalise: a line in which that would bring forth a label or a token is defused as it would read.
+    lines = ((line, unicodedata.normalize("NFKC", line)) for line in text.split("\n"))
+    return "\n".join(line if defused(folded) == folded else defused(folded) for line, folded in lines).strip()
 
 
 def defused(text: str) -> str:
@@ -89,7 +87,7 @@ def chatglm_reply(raw: str) -> str:
 # punctuation, half an escape, placeholder or white-space piece, and a character of which only some bytes have come.
 GAP = r"(?:\s|\\[nt])"
 UNSETTLED = re.compile(
-    rf"(?:(?<!\s)(?<!\\[nt]){GAP}+(?:(?:病人?|患者?|用户?){GAP}*)?|[,!:;?\ufffd]+|\[\[?[^\]\s]{{0,4}}\]?|\\+"
+    rf"(?:(?<!\s)(?<!\\[nt]){GAP}+(?:(?:病人?|患者?|用户?){GAP}*)*|[,!:;?\ufffd]+|\[\[?[^\]\s]{{0,4}}\]?|\\+"
     r"|<(?:n|\|[a-z]{0,5}(?:_\d{0,2})?\|?)?)$"
 )
 HALF_ECHO = re.compile(rf"{GAP}*(?:医(?:生{GAP}*)?|心(?:理(?:咨(?:询(?:师{GAP}*)?)?)?)?)?")

@@ -113,10 +113,10 @@ def skeleton(card: ModelCard, folder: Path) -> tuple[nn.Module, Tokenizer, list[
         shards = shard_files(folder)
         for shard in shards:
             shard.stat()
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        with torch.device("meta"):
+            return model_type(config), tokenizer, shards
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
-    with torch.device("meta"):
-        return model_type(config), tokenizer, shards
 
 
 def checked(shard: Path, card: ModelCard) -> Iterator[tuple[str, Tensor]]:
@@ -157,4 +157,7 @@ def tensors(shard: Path) -> Iterator[tuple[str, Tensor]]:
             for name in opened.keys():  # noqa: SIM118 (not a mapping)
                 yield name, opened.get_tensor(name)
     else:
-        yield from torch.load(shard, map_location="cpu", weights_only=True, mmap=True).items()
+        table = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(table, dict) or not all(isinstance(value, Tensor) for value in table.values()):
+            raise ValueError("not a table of tensors")
+        yield from table.items()

@@ -19,8 +19,8 @@ def text(cards: Sequence[ModelCard], budget: int) -> str:
 *AI-generated, for reference only. In mainland China: ambulance 120, psychological assistance 12356.*
 
 ### 怎样工作 How it works
-医生会先问。自动模式里，问诊模型逐一提问（最多 {budget} 个）；当它没有更多要问、问题重复、问满，或您要求直接给建议时，
-由建议模型作答。给出建议之后的追问仍由建议模型回答；新的主诉会重新开始提问。
+医生会先问。自动模式里，问诊模型逐一提问（最多 {budget} 个）；当它没有更多要问、问题重复、问满，
+或您要求直接给建议时，由建议模型作答。给出建议之后的追问仍由建议模型回答；新的主诉会重新开始提问。
 *In auto mode one model asks, up to {budget} questions; when it has nothing new to ask, or you say so, the other advises.*
 
 对话只保存在您的浏览器里，服务器不保存、不记录您说的话。自带的 mini 模型只演示流程，不是医学知识。

@@ -1,4 +1,4 @@
-"""The page: layout and event wiring. A dialogue lives in the visitor's browser; every handler gets it and gives it back."""
+"""The page: layout and events. A dialogue lives in the visitor's browser; every handler gets it and gives it back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 from bianque.errors import BianQueError
 from bianque.session import Choices, Delta, Done, Handed, Loading, Notice, Session, Speaking, Thinking
@@ -29,11 +30,9 @@ SAVE = """(text, name) => {
 }"""
 
 
-def t(key: str) -> gr.I18nData:
-    return _words(key)
-
-
-_words = gr.I18n(**{"zh-CN": {key: words[0] for key, words in WORDS.items()}})
+def t(key: str) -> Any:
+    """A label that the browser translates."""
+    return I18nData(key)
 
 
 Views = AsyncGenerator[tuple, None]
@@ -204,7 +203,7 @@ class Page:
         except BianQueError as error:
             status = str(error)
         except Exception as error:
-            # The words of the visitor are in no message of ours; the trace goes to the log, a calm sentence to the page.
+            # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
             logging.getLogger("bianque").error("a reply failed", exc_info=error)
             status = say(lang, "failed")
         yield draw.chatbot(turns, lang, status), turns, idle()

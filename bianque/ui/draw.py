@@ -22,7 +22,10 @@ def messages(turns: Iterable[Turn]) -> list[Message]:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it was written: no tags, no links, no images."""
-    return html.escape(text, quote=False).replace("](", "]&#8203;(").replace("`", "&#96;").replace("$", "&#36;")
+    text = html.escape(text, quote=False)
+    for mark in ("[", "]", "`", "*", "_", "~", "$", "@", "://", "www."):
+        text = text.replace(mark, f"&#{ord(mark[0])};{mark[1:]}")
+    return text
 
 
 def who(turn: Turn, lang: str) -> str:
@@ -45,23 +48,31 @@ def asides(turn: Turn, lang: str) -> str:
     if handoff := turn.get("handoff"):
         words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
         parts.append(f'<span class="bq-handed">{html.escape(words)}</span>')
-    return "\n\n".join(parts)
+    return join(*parts)
 
 
 def lay(turns: Sequence[Turn], lang: str, status: str = "") -> list[tuple[int, dict[str, str]]]:
     """Chatbot messages, each with the index of the turn it shows."""
     shown: list[tuple[int, dict[str, str]]] = []
+    above = ""
     for index, turn in enumerate(turns):
         if turn["role"] == "user":
+            if above:
+                shown.append((index - 1, {"role": "assistant", "content": above}))
             shown.append((index, {"role": "user", "content": escape(turn["content"])}))
-            if words := asides(turn, lang):
-                shown.append((index, {"role": "assistant", "content": words}))
+            above = asides(turn, lang)
         else:
-            shown.append((index, {"role": "assistant", "content": reply(turn, lang)}))
+            shown.append((index, {"role": "assistant", "content": join(above, reply(turn, lang))}))
+            above = ""
     if status:
-        words = f'<span class="bq-status" role="status">{html.escape(status)}</span>'
+        status = f'<span class="bq-status" role="status">{html.escape(status)}</span>'
+    if words := join(above, status):
         shown.append((len(turns) - 1, {"role": "assistant", "content": words}))
     return shown
+
+
+def join(*parts: str) -> str:
+    return "\n\n".join(filter(None, parts))
 
 
 def chatbot(turns: Sequence[Turn], lang: str, status: str = "") -> list[dict[str, str]]:

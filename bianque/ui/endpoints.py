@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import gradio as gr
 
@@ -206,8 +206,8 @@ def add(session: Session) -> None:
         last: ChatReply | None = None
         arguments = (message, history, mode, ask_model, advise_model, temperature, top_p, max_new_tokens, seed)
         async with aclosing(chat(*arguments)) as replies:
-            async for last in replies:
-                pass
+            async for reply in replies:
+                last = reply
         assert last is not None
         return last
 
@@ -224,6 +224,6 @@ def add(session: Session) -> None:
     gr.api(models, api_name="models", queue=False)
 
 
-def whole(value: object) -> object:
+def whole(value: Any) -> Any:
     """JSON has one kind of number: 256.0 from a client is 256."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -89,7 +89,9 @@ LANGS: tuple[Lang, ...] = ("zh-CN", "zh-TW", "en", "ko")
 
 def translations() -> gr.I18n:
     """What `launch(i18n=…)` takes; "zh" and the other regional names share a table."""
-    tables = {lang: {key: words[i] for key, words in WORDS.items()} for i, lang in enumerate(LANGS)}
+    tables: dict[str, dict[str, str]] = {
+        str(lang): {key: words[i] for key, words in WORDS.items()} for i, lang in enumerate(LANGS)
+    }
     tables |= {"zh": tables["zh-CN"], "zh-HK": tables["zh-TW"]}
     return gr.I18n(**tables)
 

@@ -58,6 +58,7 @@ def theme() -> gr.themes.Base:
 CSS = f"""
 .gradio-container {{ max-width: 880px !important; margin: 0 auto !important; padding: 0 16px 40px !important; }}
 .gradio-container .main, .gradio-container main, .gradio-container .wrap.app, .fillable {{ padding: 0 !important; }}
+body {{ background: var(--body-background-fill) !important; }}
 .tabitem {{ padding: 8px 0 0 !important; }}
 .tab-container {{ height: 36px !important; }}
 #bq-head {{ display: flex; align-items: center; gap: 12px; padding: 12px 0 0; }}
@@ -76,7 +77,7 @@ CSS = f"""
 #bq-mode label.selected {{ border-color: var(--primary-500); color: var(--primary-700); }}
 .dark #bq-mode label.selected {{ color: var(--primary-200); }}
 #bq-why {{ flex: 1 1 220px; font-size: 14px; line-height: 1.5; color: var(--body-text-color-subdued); }}
-#bq-chat {{ height: calc(100dvh - 318px) !important; min-height: 240px; border: 1px solid var(--border-color-primary);
+#bq-chat {{ height: calc(100dvh - 356px) !important; min-height: 240px; border: 1px solid var(--border-color-primary);
   border-radius: 12px; }}
 #bq-chat .message, #bq-chat .message .prose {{ font-size: 16px; line-height: 1.8; }}
 #bq-chat .message .prose p, #bq-chat .message .prose li {{ font-size: inherit; color: var(--body-text-color); }}

@@ -1,0 +1,110 @@
+"""A scripted backend, the page served over it, and a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bianque.registry import CARDS
+from bianque.types import Message, Piece, Progress, Sampling, Usage
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@dataclass
+class Scripted:
+    """A backend that says what it was told to, a character at a time."""
+
+    asks: list[str] = field(default_factory=list)
+    advises: list[str] = field(default_factory=list)
+    pause: float = 0.0
+    fails: Exception | None = None
+    heard: list[tuple[str, list[Message], Sampling]] = field(default_factory=list)
+    prepared: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    written: int = 0
+
+    def models(self):
+        return CARDS
+
+    def loaded(self, model: str) -> bool:
+        return any(model == name for name, _, _ in self.heard)
+
+    def prepare(self, model: str) -> None:
+        self.prepared.append(model)
+
+    async def stream(self, model: str, dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        first = not self.loaded(model)
+        self.heard.append((model, list(dialogue), sampling))
+        if first:
+            yield Piece(progress=Progress(model, "loading", 0.5))
+        yield Piece(usage=Usage(len(dialogue), 0, 0))
+        if self.fails:
+            raise self.fails
+        script = self.asks if model.startswith(("ask", "bianque-1")) else self.advises
+        text = script.pop(0) if len(script) > 1 else script[0]
+        done = False
+        try:
+            for character in text:
+                await asyncio.sleep(self.pause)
+                self.written += 1
+                yield Piece(text=character)
+            done = True
+            yield Piece(finish="stop", usage=Usage(len(dialogue), len(text), 0))
+        finally:
+            if not done:
+                self.closed.append(model)
+
+
+QUESTIONS = ["请问头痛多久了？", "头痛是哪个部位？", "有没有恶心、呕吐？", "平时血压怎么样？"]
+ADVICE = "建议您先休息，避免熬夜。如果加重，请及时到医院就诊。"
+
+
+@pytest.fixture
+def script() -> Scripted:
+    return Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)
+
+
+@pytest.fixture
+def url(script: Scripted) -> Iterator[str]:
+    """The page over the scripted backend, on a free port of this machine."""
+    from bianque.session import Session
+    from bianque.ui import serve
+    from bianque.ui.chat import Page
+
+    demo = Page(Session(script, "ask-mini", "advise-mini"), ROOT / "examples.json").build()
+    _, address, _ = serve.launch(demo, server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True)
+    yield address
+    demo.close(verbose=False)
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all; Playwright's sync API wants a thread of its own without a running loop."""
+    from playwright.sync_api import sync_playwright
+
+    if not CHROMIUM.exists():
+        pytest.fail("browser tests need: apt-get install chromium fonts-noto-cjk fonts-noto-color-emoji")
+    assert threading.current_thread() is threading.main_thread()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()

@@ -1,0 +1,111 @@
+"""The public endpoints as a developer calls them: Python client, curl, plain routes; shapes held by a snapshot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from bianque.errors import Busy, LoadFailed
+
+SNAPSHOT = Path(__file__).parent / "api_snapshot.json"
+
+
+@pytest.fixture
+def client(url):
+    found = Client(url, verbose=False)
+    yield found
+    found.close()
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_the_api_is_what_was_promised(url):
+    """To change the API on purpose, write the new answer of /gradio_api/info into the snapshot."""
+    info = get(f"{url}gradio_api/info")
+    for endpoint in info["named_endpoints"].values():
+        del endpoint["code_snippets"]  # they hold this server's port
+    assert info == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_a_consultation_from_python(client):
+    first = client.predict("我最近总是头痛", api_name="/chat_once")
+    assert first["phase"] == "asking" and first["reply"] == "请问头痛多久了？" and first["model"] == "ask-mini"
+    assert first["finish_reason"] == "stop" and first["handoff"] is None and "人工智能生成" in first["label"]
+    assert first["usage"]["completion_tokens"] > 0 and first["timing"]["total_ms"] > 0
+    parts = list(client.submit("直接给我建议吧", history=first["messages"], api_name="/chat"))
+    assert all(late["reply"].startswith(early["reply"]) for early, late in zip(parts, parts[1:], strict=False))
+    last = parts[-1]
+    assert last["phase"] == "advising" and last["finish_reason"] == "stop"
+    assert last["handoff"] == {"from": "ask-mini", "to": "advise-mini", "reason": "requested"}
+    assert [turn["role"] for turn in last["messages"]] == ["user", "assistant"] * 2
+
+
+def test_a_notice_reaches_the_client(client):
+    reply = client.predict("我不想活了", api_name="/chat_once")
+    assert reply["notice"]["level"] == "crisis" and "12356" in reply["notice"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "names"),
+    [
+        ({"message": "  "}, "BQ_BAD_INPUT", "空"),
+        ({"message": "头痛", "mode": "zzz"}, "BQ_BAD_INPUT", "zzz"),
+        ({"message": "头痛", "ask_model": "bianqe-2"}, "BQ_UNKNOWN_MODEL", "bianqe-2"),
+        ({"message": "头痛", "temperature": 9}, "BQ_BAD_INPUT", "temperature"),
+        ({"message": "头痛", "max_new_tokens": "abc"}, "BQ_BAD_INPUT", "max_new_tokens"),
+        ({"message": "头痛", "seed": -1}, "BQ_BAD_INPUT", "seed"),
+        ({"message": "头痛", "history": [{"role": "doctor", "content": "x"}]}, "BQ_BAD_INPUT", "history[0].role"),
+        ({"message": "头痛", "history": "x"}, "BQ_BAD_INPUT", "history"),
+    ],
+)
+def test_a_wrong_argument_is_named(client, arguments, code, names):
+    for endpoint in ("/chat_once", "/chat"):
+        with pytest.raises(AppError) as caught:
+            client.predict(**arguments, api_name=endpoint)
+        assert caught.value.title == code and names in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(LoadFailed("模型不在"), "BQ_LOAD_FAILED"), (Busy("人多"), "BQ_BUSY"), (OSError("/srv/secret"), "BQ_INTERNAL")],
+)
+def test_a_failure_has_a_code_and_shows_no_path(client, script, error, code):
+    script.fails = error
+    with pytest.raises(AppError) as caught:
+        client.predict("头痛", api_name="/chat_once")
+    assert caught.value.title == code and "secret" not in str(caught.value)
+
+
+def test_models_lists_the_cards(client):
+    cards = client.predict(api_name="/models")
+    assert {card["name"] for card in cards} == {"bianque-1", "bianque-2", "ask-mini", "advise-mini"}
+    assert all(card["licence"] and card["bytes"] > 0 and card["loaded"] in (True, False) for card in cards)
+
+
+def test_plain_routes_answer(url):
+    assert get(f"{url}healthz") == get(f"{url}readyz") == {"status": "ok"}
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_a_consultation_with_curl(url):
+    body = json.dumps({"data": ["我最近总是头痛", None, "auto", None, None, None, None, None, None]})
+    call = f"{url}gradio_api/call/chat_once"
+    sent = curl("-H", "Content-Type: application/json", "-d", body, call)
+    answer = curl("-N", f"{call}/{json.loads(sent)['event_id']}")
+    assert "event: complete" in answer
+    reply = json.loads(answer.split("data: ", 1)[1].splitlines()[0])[0]
+    assert reply["reply"] == "请问头痛多久了？" and reply["phase"] == "asking"
+
+
+def curl(*arguments: str) -> str:
+    return subprocess.run(["curl", "-s", "--max-time", "20", *arguments], capture_output=True, text=True).stdout

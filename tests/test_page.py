@@ -1,0 +1,238 @@
+"""The page in a real browser, over a backend that says what the test wants."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bianque.errors import LoadFailed
+
+WAIT = 20_000
+LABEL = "内容由人工智能生成，仅供参考"
+
+
+def visit(chromium, url, **options) -> Page:
+    """A visitor's own window, which notes every request and every error of the page."""
+    context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}, "locale": "zh-CN"} | options))
+    page = context.new_page()
+    page.requests = []
+    page.errors = []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(url)
+    page.locator("#bq-box textarea").wait_for(timeout=WAIT)
+    expect(page.locator("#bq-foot")).to_be_visible()
+    page.wait_for_timeout(500)
+    return page
+
+
+def say(page: Page, text: str) -> None:
+    box = page.locator("#bq-box textarea")
+    box.fill(text)
+    box.press("Enter")
+
+
+def replies(page: Page):
+    return page.locator("#bq-chat .message.bot")
+
+
+def idle(page: Page) -> None:
+    expect(page.locator("#bq-box .submit-button")).to_be_visible(timeout=WAIT)
+
+
+def test_a_whole_consultation_asks_hands_over_and_advises(chromium, url, script):
+    page = visit(chromium, url)
+    for number, message in enumerate(("最近总是头痛", "一个星期了", "后脑勺"), 1):
+        say(page, message)
+        expect(replies(page).nth(number - 1)).to_contain_text(f"问诊 {number}/8 · ask-mini", timeout=WAIT)
+        expect(replies(page).nth(number - 1)).to_contain_text("？")
+        idle(page)
+    assert script.prepared  # the advising model was on its way while the first one asked
+    page.get_by_role("button", name="直接给建议").click()
+    last = replies(page).last
+    expect(last).to_contain_text("建议您先休息", timeout=WAIT)
+    expect(last).to_contain_text("由 ask-mini 转交 advise-mini：您要求直接给建议")
+    expect(last).to_contain_text("建议 · advise-mini")
+    idle(page)
+    assert [url for url in page.requests if "//127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
+    assert page.errors == []
+
+
+def test_stop_ends_generation_and_keeps_what_was_written(chromium, url, script):
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.02
+    page = visit(chromium, url)
+    say(page, "肚子疼")
+    expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
+    page.locator("#bq-box .stop-button").click()
+    idle(page)
+    wait_for(lambda: script.closed == ["ask-mini"])
+    written = script.written
+    page.wait_for_timeout(400)
+    assert script.written == written < 800
+    expect(replies(page).last).to_contain_text("请问疼了多久")
+    expect(replies(page).last).to_contain_text("已停止")
+
+
+def test_closing_the_page_ends_generation(chromium, url, script):
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 500], 0.02
+    page = visit(chromium, url)
+    say(page, "肚子疼")
+    expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
+    page.close()
+    wait_for(lambda: script.closed == ["ask-mini"])
+
+
+def wait_for(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_refresh_keeps_the_dialogue_and_clearing_wipes_it(chromium, url):
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    page.reload()
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    page.get_by_role("button", name="清空", exact=True).click()
+    expect(replies(page)).to_have_count(0, timeout=WAIT)
+    page.wait_for_timeout(300)
+    page.reload()
+    page.locator("#bq-box textarea").wait_for()
+    page.wait_for_timeout(800)
+    expect(replies(page)).to_have_count(0)
+
+
+def test_retry_undo_and_edit(chromium, url, script):
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    page.get_by_role("button", name="重答").click()
+    expect(replies(page).last).to_contain_text("哪个部位？", timeout=WAIT)
+    idle(page)
+    assert [turn.content for turn in script.heard[-1][1]] == ["最近总是头痛"]
+    page.locator("#bq-chat .message-row.user-row").hover()
+    page.get_by_role("button", name="编辑").or_(page.get_by_role("button", name="Edit")).first.click()
+    area = page.locator("#bq-chat textarea").first
+    area.fill("孩子咳嗽三天")
+    page.locator("#bq-chat").get_by_role("button", name="发送").click()
+    wait_for(lambda: [turn.content for turn in script.heard[-1][1]] == ["孩子咳嗽三天"])
+    idle(page)
+    page.get_by_role("button", name="撤回").click()
+    expect(replies(page)).to_have_count(0, timeout=WAIT)
+    expect(page.locator("#bq-box textarea")).to_have_value("孩子咳嗽三天")
+
+
+def test_composing_chinese_does_not_send(chromium, url, script):
+    page = visit(chromium, url)
+    page.locator("#bq-box textarea").focus()
+    keys = page.context.new_cdp_session(page)
+    keys.send("Input.imeSetComposition", {"text": "tou", "selectionStart": 3, "selectionEnd": 3})
+    keys.send(
+        "Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+    )
+    keys.send("Input.insertText", {"text": "头痛"})
+    page.wait_for_timeout(300)
+    expect(page.locator("#bq-box textarea")).to_have_value("头痛")
+    assert script.heard == []
+
+
+def test_a_visitors_markup_is_text(chromium, url, script):
+    script.asks = ["<b>疼</b>多久了？![x](http://example.com/x.png)"]
+    page = visit(chromium, url)
+    say(page, "<b>头痛</b> <img src=http://example.com/y.png> [点我](http://example.com)")
+    expect(replies(page).last).to_contain_text("<b>疼</b>多久了", timeout=WAIT)
+    idle(page)
+    expect(page.locator("#bq-chat .message.user")).to_contain_text("<b>头痛</b>")
+    assert page.locator("#bq-chat .message b, #bq-chat .message img, #bq-chat .message a").count() == 0
+    assert not [url for url in page.requests if "example.com" in url]
+
+
+def test_a_safety_notice_stands_above_the_reply(chromium, url):
+    page = visit(chromium, url)
+    say(page, "我不想活了")
+    expect(page.locator("#bq-chat .bq-crisis")).to_contain_text("12356", timeout=WAIT)
+    idle(page)
+    content = replies(page).last.inner_text()
+    assert content.index("12356") < content.index("头痛多久了")
+
+
+def test_a_failure_is_calm_and_loses_nothing(chromium, url, script):
+    script.fails = LoadFailed("模型库连不上，请稍后重试")
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("模型库连不上，请稍后重试", timeout=WAIT)
+    idle(page)
+    script.fails = RuntimeError("/srv/hidden/path")
+    page.get_by_role("button", name="重答").click()
+    expect(replies(page).last).to_contain_text("抱歉，这一轮没有完成", timeout=WAIT)
+    assert "hidden/path" not in page.content()
+    script.fails = None
+    idle(page)
+    page.get_by_role("button", name="重答").click()
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+
+
+@pytest.mark.parametrize("kind", ["Markdown", "JSON"])
+def test_an_export_carries_label_and_licence(chromium, url, kind):
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name=f"导出 {kind}").click()
+    text = Path(saved.value.path()).read_text(encoding="utf-8")
+    assert LABEL in text and "最近总是头痛" in text and "头痛多久了？" in text and "CC BY 4.0" in text
+    if kind == "JSON":
+        assert json.loads(text)["messages"][1]["model"] == "ask-mini"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, theme):
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    page = visit(chromium, f"{url}?__theme={theme}", **phone)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for part in ("#bq-mode", "#bq-box textarea", "#bq-foot"):
+        expect(page.locator(part)).to_be_in_viewport()
+    size = page.locator("#bq-box textarea").evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
+    assert size >= 16  # below, iOS zooms in
+    ground = page.locator("gradio-app").evaluate("e => getComputedStyle(e).backgroundColor")
+    level = sum(int(part) for part in ground[ground.index("(") + 1 : -1].split(",")[:3]) / 3
+    assert level > 230 if theme == "light" else level < 40
+
+
+@pytest.mark.parametrize(
+    ("locale", "send", "mode", "label"),
+    [
+        ("zh-CN", "发送", "只问诊", LABEL),
+        ("zh-TW", "发送", "只問診", "內容由人工智慧生成"),
+        ("en-US", "Send", "Ask only", "AI-generated"),
+        ("ko-KR", "보내기", "질문만", "AI가 생성한"),
+    ],
+)
+def test_the_page_speaks_the_visitors_language(chromium, url, locale, send, mode, label):
+    page = visit(chromium, url, locale=locale)
+    expect(page.get_by_role("radio", name=mode)).to_be_visible(timeout=WAIT)
+    expect(page.locator("#bq-foot")).to_contain_text(label)
+    expect(page.get_by_role("button", name=send, exact=True)).to_be_visible()
+    assert page.get_by_role("textbox").first.get_attribute("aria-label") != "Textbox"
+
+
+def test_modes_choose_who_speaks(chromium, url, script):
+    page = visit(chromium, url)
+    page.get_by_role("radio", name="给建议").check()
+    expect(page.locator("#bq-why")).to_contain_text("直接给出建议", timeout=WAIT)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("建议 · advise-mini", timeout=WAIT)
+    idle(page)
+    assert [model for model, _, _ in script.heard] == ["advise-mini"]

@@ -1,0 +1,318 @@
+"""Checkpoints: every published format gives the same parameters; what does not fit or would run code is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bianque import weights
+from bianque.errors import LoadFailed
+from bianque.types import Progress
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """name → (folder, the model that was stored there)"""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("bianque-1", "bianque-2")}
+    writers = {"bianque-1": tiny.bianque_1, "bianque-2": tiny.bianque_2}
+    return {name: (folder, writers[name](folder)) for name, folder in folders.items()}
+
+
+@pytest.fixture(params=["bianque-1", "bianque-2"])
+def copy(request, published, tmp_path):
+    """A card, a folder to spoil and the tensors in it."""
+    folder, model = published[request.param]
+    shutil.copytree(folder, tmp_path / "copy")
+    return tiny.card(request.param), tmp_path / "copy", tiny.stored(model)
+
+
+def load(card, folder, dtype=torch.float32, report=lambda progress: None):
+    return weights.load(card, folder, "cpu", dtype, report)
+
+
+def rewrite(folder: Path, tensors) -> None:
+    """The same checkpoint with other tensors, as one safetensors file."""
+    for old in folder.glob("*model*.bin*"):
+        old.unlink()
+    tiny.write_safetensors(folder, tensors, 1)
+
+
+def refused(card, folder) -> str:
+    with pytest.raises(LoadFailed) as failure:
+        load(card, folder)
+    text = str(failure.value)
+    assert text.startswith(card.title) and str(folder) not in text and str(folder.parent) not in text
+    return text
+
+
+@pytest.mark.parametrize("form", ["bin", "bin shards", "safetensors", "safetensors shards"])
+def test_every_format_gives_the_same_parameters(form, copy, published):
+    card, folder, tensors = copy
+    original = dict(published[card.name][1].named_parameters())
+    for old in folder.glob("*model*.bin*"):
+        old.unlink()
+    write = tiny.write_bin if form.startswith("bin") else tiny.write_safetensors
+    write(folder, tensors, 3 if form.endswith("shards") else 1)
+    model, tokenizer = load(card, folder)
+    loaded = dict(model.named_parameters())
+    assert loaded.keys() == original.keys()
+    for name, weight in loaded.items():
+        assert weight.dtype == torch.float32 and not weight.requires_grad
+        torch.testing.assert_close(weight, original[name], atol=0, rtol=0)
+    assert not model.training
+    assert tokenizer.decode(tokenizer.encode("头痛三天")) == "头痛三天"
+
+
+def test_the_published_layouts(published):
+    """As on the Hub: three numbered files with an index, and one file with the embedding thrice."""
+    two, one = published["bianque-2"][0], published["bianque-1"][0]
+    assert len(list(two.glob("pytorch_model-0000?-of-00003.bin"))) == 3
+    index = json.loads((two / "pytorch_model.bin.index.json").read_text())["weight_map"]
+    assert "transformer.layers.0.attention.rotary_emb.inv_freq" in index
+    keys = torch.load(one / "pytorch_model.bin", weights_only=True).keys()
+    assert {"shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"} <= keys
+    load(tiny.card("bianque-2"), two)
+    load(tiny.card("bianque-1"), one)
+
+
+def test_safetensors_are_preferred(copy):
+    card, folder, tensors = copy
+    tiny.write_safetensors(folder, {name: tensor * 2 for name, tensor in tensors.items()})
+    loaded = dict(load(card, folder)[0].named_parameters())
+    name = next(iter(loaded))
+    torch.testing.assert_close(loaded[name], tensors[name].float() * 2)
+
+
+def test_the_wanted_type_is_what_one_gets(copy):
+    card, folder, _ = copy
+    model, _ = load(card, folder, torch.bfloat16)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
+def test_progress_grows_to_one(copy):
+    card, folder, tensors = copy
+    seen: list[Progress] = []
+    load(card, folder, report=seen.append)
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    assert {(progress.model, progress.stage) for progress in seen} == {(card.name, "loading")}
+
+
+def test_a_missing_an_unexpected_and_a_misshapen_key_are_named(copy):
+    card, folder, tensors = copy
+    names = sorted(set(tensors) - {n for n in tensors if "embed_tokens" in n or "inv_freq" in n})
+    missing, shape = names[0], names[1]
+    spoilt = {name: tensor for name, tensor in tensors.items() if name != missing}
+    spoilt |= {"another.weight": torch.zeros(2), shape: torch.zeros(3, 5)}
+    rewrite(folder, spoilt)
+    text = refused(card, folder)
+    assert f"missing: {missing};" in text
+    assert "unexpected: another.weight;" in text
+    assert f"misshapen: {shape} (3, 5) ≠" in text
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_truncated_bin_is_named(copy):
+    card, folder, _ = copy
+    shard = sorted(folder.glob("*.bin"))[-1]
+    truncate(shard)
+    assert shard.name in refused(card, folder)
+
+
+def test_a_truncated_safetensors_file_is_named(copy):
+    card, folder, tensors = copy
+    tiny.write_safetensors(folder, tensors)
+    shard = sorted(folder.glob("*.safetensors"))[-1]
+    truncate(shard)
+    assert shard.name in refused(card, folder)
+
+
+def test_an_empty_shard_is_named(copy):
+    card, folder, _ = copy
+    shard = sorted(folder.glob("*.bin"))[0]
+    shard.write_bytes(b"")
+    assert shard.name in refused(card, folder)
+
+
+def edit(path: Path, change) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda raw: raw | {"model_type": "llama"}, "'llama'"),
+        (lambda raw: {k: v for k, v in raw.items() if k != "model_type"}, "None"),
+        (lambda raw: {k: v for k, v in raw.items() if k != "vocab_size"}, "vocab_size"),
+        (lambda raw: raw | {"vocab_size": "many"}, ""),
+        (lambda raw: [raw], ""),
+    ],
+    ids=["another architecture", "none", "a field lacks", "a field is no number", "no object"],
+)
+def test_a_config_that_means_nothing_here_is_refused(change, told, copy):
+    card, folder, _ = copy
+    edit(folder / "config.json", change)
+    assert told in refused(card, folder)
+
+
+def test_a_config_that_is_no_json_is_refused(copy):
+    card, folder, _ = copy
+    (folder / "config.json").write_text("<html>")
+    refused(card, folder)
+
+
+def test_a_broken_index_is_refused(copy):
+    card, folder, tensors = copy
+    tiny.write_safetensors(folder, tensors)
+    for broken in ("[]", "{}", '{"weight_map": []}'):
+        (folder / "model.safetensors.index.json").write_text(broken)
+        refused(card, folder)
+
+
+def test_an_index_reaches_no_other_folder(copy):
+    card, folder, tensors = copy
+    tiny.write_safetensors(folder, tensors, 2)
+    edit(
+        folder / "model.safetensors.index.json",
+        lambda raw: {"weight_map": {name: f"../copy/{file}" for name, file in raw["weight_map"].items()}},
+    )
+    assert all(path.parent == folder for path in weights.shard_files(folder))
+
+
+@pytest.mark.parametrize("pattern", ["config.json", "*.model", "*.bin", "*"])
+def test_a_missing_file_is_no_riddle(pattern, copy):
+    card, folder, _ = copy
+    for path in folder.glob(pattern):
+        path.unlink()
+    refused(card, folder)
+
+
+def test_a_missing_shard_is_named(copy):
+    card, folder, tensors = copy
+    tiny.write_safetensors(folder, tensors, 2)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    assert "model-00002-of-00002.safetensors" in refused(card, folder)
+
+
+def test_a_folder_that_is_not_there(copy):
+    card, folder, _ = copy
+    refused(card, folder / "nowhere")
+
+
+class Payload:
+    """Pickled, this is a call that leaves a file behind."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self):
+        return Path.touch, (self.proof,)
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "bare pickle"])
+def test_a_checkpoint_that_would_run_code_is_refused_unrun(archive, copy, tmp_path):
+    card, folder, tensors = copy
+    for old in folder.glob("*model*.bin*"):
+        old.unlink()
+    proof, content = tmp_path / "proof", dict(tensors) | {"payload": Payload(tmp_path / "proof")}
+    if archive:
+        torch.save(content, folder / "pytorch_model.bin")
+    else:
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(content))
+    assert "pytorch_model.bin" in refused(card, folder)
+    assert not proof.exists()
+    if archive:
+        assert "可执行" in refused(card, folder)
+        torch.load(folder / "pytorch_model.bin", weights_only=False)  # it does run where one lets it
+        assert proof.exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {"step": 3}, torch.zeros(2)], ids=["list", "number", "tensor"])
+def test_a_bin_that_is_no_table_of_tensors_is_refused(content, copy):
+    card, folder, _ = copy
+    for old in folder.glob("*model*.bin*"):
+        old.unlink()
+    torch.save(content, folder / "pytorch_model.bin")
+    assert "pytorch_model.bin" in refused(card, folder)
+
+
+# The Hub.
+
+
+def answered(status: int):
+    from huggingface_hub.errors import HfHubHTTPError
+
+    class Answer:
+        status_code, headers, request = status, {}, None
+
+    return HfHubHTTPError("https://hub/secret?token=hf_x", response=Answer())
+
+
+def hub_says(monkeypatch, error):
+    def snapshot_download(repo, **options):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+
+
+@pytest.mark.parametrize("status, remedy", [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (404, "404"), (500, "重试")])
+def test_what_the_hub_answers_is_told_with_a_remedy(status, remedy, monkeypatch):
+    hub_says(monkeypatch, answered(status))
+    with pytest.raises(LoadFailed, match=f"scutcyr/BianQue-2@main .*{status}") as failure:
+        weights.fetch(tiny.card("bianque-2"), lambda progress: None)
+    assert remedy in str(failure.value) and "hf_x" not in str(failure.value)
+
+
+def test_an_unreachable_hub_is_told_with_a_remedy(monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    hub_says(monkeypatch, LocalEntryNotFoundError("/home/me/.cache"))
+    with pytest.raises(LoadFailed, match=r"HF_ENDPOINT.*BIANQUE_PATHS=bianque-1=") as failure:
+        weights.fetch(tiny.card("bianque-1"), lambda progress: None)
+    assert "/home/me" not in str(failure.value)
+
+
+def test_a_download_that_breaks_off_is_told(monkeypatch):
+    from huggingface_hub.errors import HTTPError  # the transport's own: a time-out, a reset connection
+
+    for error in (OSError(28, "No space left on device", "/home/me/blob"), HTTPError("read /home/me timed out")):
+        hub_says(monkeypatch, error)
+        with pytest.raises(LoadFailed, match="下载中断") as failure:
+            weights.fetch(tiny.card("bianque-1"), lambda progress: None)
+        assert "/home/me" not in str(failure.value)
+
+
+def test_only_the_files_of_the_card_are_asked_for_and_bytes_are_progress(monkeypatch, tmp_path):
+    asked = {}
+
+    def snapshot_download(repo, *, tqdm_class, **options):
+        asked.update(options, repo=repo)
+        with tqdm_class(total=100, unit="B", disable=False, file=open("/dev/null", "w")) as bar:
+            for _ in range(4):
+                bar.update(25)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    card, seen = replace(tiny.card("bianque-2"), revision="v1"), []
+    assert weights.fetch(card, seen.append) == tmp_path
+    assert asked == {"repo": card.repo, "revision": "v1", "allow_patterns": list(card.files)}
+    assert [progress.fraction for progress in seen] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_a_folder_comes_from_the_paths_then_the_package_then_the_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "fetch", lambda card, report: Path("hub") / card.name)
+    find = lambda name, paths: weights.folder_of(tiny.card(name), paths, lambda progress: None)
+    assert find("bianque-1", {"bianque-1": tmp_path}) == tmp_path
+    assert find("ask-mini", {"bianque-1": tmp_path}) == weights.BUNDLED / "ask-mini"
+    assert find("ask-mini", {"ask-mini": tmp_path}) == tmp_path
+    assert find("bianque-2", {}) == Path("hub/bianque-2")
