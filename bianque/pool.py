@@ -56,9 +56,14 @@ class Pool:
     async def loading(self, name: str) -> AsyncGenerator[Progress, None]:
         """Progress until the model is there, at most ten times a second; raises what the load raised."""
         loading = self.prepare(name)
+        if loading.future.done():  # wrapped, it would seem under way for one turn of the event loop
+            loading.future.result()
+            return
         shown = None
         waiting = asyncio.wrap_future(loading.future)
-        waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # a visitor who left need not hear of a failure
+        waiting.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # a visitor who left need not hear of a failure
         while not waiting.done():
             if loading.progress != shown:
                 shown = loading.progress

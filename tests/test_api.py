@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def test_a_consultation_from_python(client):
     assert first["finish_reason"] == "stop" and first["handoff"] is None and "人工智能生成" in first["label"]
     assert first["usage"]["completion_tokens"] > 0 and first["timing"]["total_ms"] > 0
     parts = list(client.submit("直接给我建议吧", history=first["messages"], api_name="/chat"))
-    assert all(late["reply"].startswith(early["reply"]) for early, late in zip(parts, parts[1:], strict=False))
+    assert all(late["reply"].startswith(early["reply"]) for early, late in itertools.pairwise(parts))
     last = parts[-1]
     assert last["phase"] == "advising" and last["finish_reason"] == "stop"
     assert last["handoff"] == {"from": "ask-mini", "to": "advise-mini", "reason": "requested"}

@@ -9,8 +9,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from bianque.decode import Decoder, adjust, closing
 from bianque.errors import Busy
@@ -27,15 +35,6 @@ SEEN = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20)
 
 def reference(scores, seen, sampling):
     """transformers' processors in the order in which `generate` runs them."""
-    from transformers import (
-        LogitsProcessorList,
-        NoRepeatNGramLogitsProcessor,
-        RepetitionPenaltyLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
     chain = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
@@ -50,6 +49,7 @@ def reference(scores, seen, sampling):
     return chain(torch.tensor([seen]), torch.tensor([scores]))[0]
 
 
+@settings(deadline=None)
 @given(
     SCORES,
     SEEN,
@@ -78,6 +78,7 @@ def test_the_likeliest_token_stays_whatever_top_p_says():
     assert scores.isfinite().tolist() == [False, True, False]
 
 
+@settings(deadline=None)
 @given(SEEN, st.integers(1, 4))
 def test_closing_is_exactly_what_would_repeat_an_ngram(seen, size):
     def repeats(token):
@@ -176,7 +177,7 @@ class Counting:
     def prefill(self, ids, room):
         if self.gate:
             assert self.gate.acquire(timeout=10)
-        return self.logits(ids), None
+        return self.logits(ids), "cache"
 
     def step(self, ids, cache):
         if self.gate:
@@ -220,7 +221,7 @@ def test_waiting_replies_take_turns():
         return model.steps
 
     steps = asyncio.run(both())
-    assert [10, 50, 11, 51, 12, 52] == steps[:6] or [10, 11, 50, 12, 51, 13] == steps[:6]
+    assert steps[:6] == [10, 50, 11, 51, 12, 52] or steps[:6] == [10, 11, 50, 12, 51, 13]
 
 
 def test_closing_the_stream_drops_the_row_within_one_further_step():
@@ -326,9 +327,3 @@ def test_the_thread_ends_when_nobody_waits_and_begins_again():
         return True
 
     assert asyncio.run(twice())
-
-
-def test_no_thread_before_the_first_reply():
-    before = threading.active_count()
-    Decoder(Counting(), -1, "cpu")
-    assert threading.active_count() == before

@@ -215,7 +215,7 @@ def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, them
     ("locale", "send", "mode", "label"),
     [
         ("zh-CN", "发送", "只问诊", LABEL),
-        ("zh-TW", "发送", "只問診", "內容由人工智慧生成"),
+        ("zh-TW", "傳送", "只問診", "內容由人工智慧生成"),
         ("en-US", "Send", "Ask only", "AI-generated"),
         ("ko-KR", "보내기", "질문만", "AI가 생성한"),
     ],

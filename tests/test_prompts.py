@@ -48,7 +48,7 @@ PARTS = (
 TYPED = st.lists(st.sampled_from(PARTS) | st.text(max_size=2), max_size=14).map("".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(TYPED)
 def test_no_label_token_or_control_character_is_left(text):
     calm = prompts.neutralise(text)
@@ -59,7 +59,7 @@ def test_no_label_token_or_control_character_is_left(text):
     assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") for c in calm)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(TYPED)
 def test_neutralising_twice_changes_nothing_more(text):
     calm = prompts.neutralise(text)
@@ -92,6 +92,7 @@ def test_what_neutralising_does(text, calm):
     assert prompts.neutralise(text) == calm
 
 
+@settings(deadline=None)
 @given(TYPED, TYPED)
 def test_turns_cannot_be_forged(first, second):
     """As many lines carry a label as there are turns, and the cue."""
@@ -117,6 +118,7 @@ def test_the_oldest_middle_rounds_go_first():
     assert prompts.fit(talk, 6, count) == ([talk[0], *talk[5:]], 2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("痛", min_size=1, max_size=9), min_size=1, max_size=11), st.integers(1, 60))
 def test_the_first_complaint_and_the_newest_turn_always_stay(contents, window):
     talk = dialogue(*contents)
@@ -216,7 +218,7 @@ def shown(whole: bytes, cuts: list[int], clean) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("clean", [prompts.t5_reply, prompts.chatglm_reply])
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(RAW, st.data())
 def test_the_deltas_joined_are_the_cleaned_reply(clean, text, data):
     whole = text.encode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
@@ -72,11 +74,13 @@ def test_more_blanks_than_the_largest_piece_come_back(glm):
     assert glm.decode(glm.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("头痛三天了医生病人：，。?ab1\n\t🙂龘é"), max_size=40))
 def test_any_chatglm_text_without_single_blanks_comes_back(glm, text):
     assert glm.decode(glm.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["头痛", "三天", "好转", "\\n", "\\t", "，", "。", "医生："]), max_size=20).map("".join)
 )
@@ -84,6 +88,7 @@ def test_t5_text_of_known_characters_comes_back(t5, text):
     assert t5.decode(t5.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(MIXTURES)
 def test_a_visitor_never_types_a_special_token(glm, t5, text):
     assert not glm.special & set(glm.encode(text))
@@ -91,12 +96,14 @@ def test_a_visitor_never_types_a_special_token(glm, t5, text):
     assert not {t5.eos, t5.pad} & set(t5.encode(text))
 
 
+@settings(deadline=None)
 @given(MIXTURES)
 def test_a_prompt_holds_its_markers_once_and_at_the_end(glm, t5, text):
     assert glm.prompt(text) == [*glm.encode(text), glm.gmask, glm.bos]
     assert t5.prompt(text) == [*t5.encode(text), t5.eos]
 
 
+@settings(deadline=None)
 @given(MIXTURES)
 def test_all_ids_are_within_the_vocabulary(glm, t5, text):
     for tokenizer in (glm, t5):
@@ -123,7 +130,7 @@ def test_the_bytes_of_a_character_show_once_they_are_complete(glm):
 def test_what_is_decoded_only_grows(glm):
     ids = glm.encode("头痛🙂三天\n\n龘了  好")
     shown = [glm.decode(ids[:count]).rstrip("\ufffd") for count in range(len(ids) + 1)]
-    assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(shown))
 
 
 def test_a_vocabulary_without_the_markers_is_refused(t5, tmp_path):

@@ -97,7 +97,7 @@ def test_the_wanted_type_is_what_one_gets(copy):
 
 
 def test_progress_grows_to_one(copy):
-    card, folder, tensors = copy
+    card, folder, _tensors = copy
     seen: list[Progress] = []
     load(card, folder, report=seen.append)
     fractions = [progress.fraction for progress in seen]
@@ -180,7 +180,7 @@ def test_a_broken_index_is_refused(copy):
 
 
 def test_an_index_reaches_no_other_folder(copy):
-    card, folder, tensors = copy
+    _card, folder, tensors = copy
     tiny.write_safetensors(folder, tensors, 2)
     edit(
         folder / "model.safetensors.index.json",

@@ -126,8 +126,8 @@ body {{ background: var(--body-background-fill) !important; }}
 JS = """
 () => {
   const words = document.documentElement.lang || navigator.language || 'zh';
-  const known = { en: ['Send', 'Stop'], ko: ['보내기', '중지'] };
-  const say = known[words.slice(0, 2)] || ['发送', '停止'];
+  const known = { en: ['Send', 'Stop'], ko: ['보내기', '중지'], 'zh-TW': ['傳送', '停止'], 'zh-HK': ['傳送', '停止'] };
+  const say = known[words] || known[words.slice(0, 2)] || ['发送', '停止'];
   const name = () => {
     document.querySelectorAll('#bq-box .submit-button').forEach(b => b.setAttribute('aria-label', say[0]));
     document.querySelectorAll('#bq-box .stop-button').forEach(b => b.setAttribute('aria-label', say[1]));
