@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,14 +95,13 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for all; Playwright's sync API wants a thread of its own without a running loop."""
+    """One browser a module: while it lives, Playwright's sync API keeps an event loop running in this thread."""
     from playwright.sync_api import sync_playwright
 
     if not CHROMIUM.exists():
         pytest.fail("browser tests need: apt-get install chromium fonts-noto-cjk fonts-noto-color-emoji")
-    assert threading.current_thread() is threading.main_thread()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bianque.models.chatglm import ChatGLMConfig, layout
+from bianque.models.chatglm import ChatGLMConfig, layout, rotary_angles
 from tests import tiny
 
 MODEL = tiny.chatglm()
@@ -139,6 +139,14 @@ def test_the_residual_scale_does_not_follow_the_depth():
     hidden = model.hidden(rows, positions, mask)
     (normed, out), final = seen[0], model.transformer.final_layernorm
     torch.testing.assert_close(hidden, final(normed * 56**0.5 + out))
+
+
+def test_the_rotary_frequencies_are_those_of_half_precision():
+    """0.1 in half precision is 0.0999755859375: a fortieth of a radian away at position 1000."""
+    cos, sin = rotary_angles(torch.tensor([[1000]]), head_dim=16)
+    angle = 1000 * torch.tensor([1.0, 0.0999755859375, 0.01000213623046875, 0.0010004043579101562])
+    torch.testing.assert_close(cos[0, 0, 0], angle.cos().repeat(2))
+    torch.testing.assert_close(sin[0, 0, 0], angle.sin().repeat(2))
 
 
 def test_golden_logits():

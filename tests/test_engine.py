@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -23,10 +24,11 @@ class Scripted:
     """Writes the given tokens, whatever it reads; remembers the prompt and the room it was given."""
 
     def __init__(self, tokens, decoder_only: bool) -> None:
-        self.tokens, self.decoder_only, self.steps = tokens, decoder_only, 0
+        self.tokens, self.decoder_only, self.steps, self.seconds = tokens, decoder_only, 0, 0.0
 
     def say(self, place):
         self.steps += 1
+        time.sleep(self.seconds)
         return torch.nn.functional.one_hot(torch.tensor([self.tokens[place]]), 2000).float()
 
     def prefill(self, ids, room):
@@ -115,10 +117,11 @@ def test_so_are_those_of_a_model_that_writes_at_random(name, tokenizers):
 def test_the_reply_stops_where_the_model_goes_on_as_the_patient(name, label, tokenizers):
     text = f"头痛多久了？{label}三天了。\n医生：多喝水。" + "三天" * 20
     engine = scripted(name, tokenizers, text.replace("\n", "\\n") if name == "bianque-1" else text)
+    engine.model.seconds = 0.002
     *_, last = pieces = spoken(engine)
     assert text_of(pieces) == "头痛多久了？"
     assert last.finish == "stop"
-    assert engine.model.steps <= last.usage.completion_tokens + 2 < len(engine.model.tokens) - 10
+    assert last.usage.completion_tokens <= engine.model.steps < len(engine.model.tokens) - 10
 
 
 @NAMES
@@ -189,6 +192,7 @@ def test_a_visitor_moves_no_boundary(name, tokenizers):
 
 def test_leaving_the_stream_leaves_the_decoder(tokenizers):
     engine = scripted("bianque-2", tokenizers, "头痛，三天。" * 40)
+    engine.model.seconds = 0.002
 
     async def leave():
         stream = engine.stream(TALK, GREEDY)

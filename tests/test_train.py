@@ -44,6 +44,15 @@ def write(path, rows):
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The models are tiny: threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def texts():
     return [mini.prompts.bianque_2(samples.messages(record)) for record in records()] * 3

@@ -1,0 +1,63 @@
+"""Settings: every variable has a default, a meaning, or an error that names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bianque.errors import BianQueError, SettingsError
+from bianque.settings import Settings, folders
+
+
+def test_an_empty_environment_gives_the_defaults():
+    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING")
+    assert Settings.read({}) == Settings() == Settings.read({f"BIANQUE_{name}": "" for name in names})
+
+
+def test_every_variable_is_read(tmp_path):
+    env = {
+        "BIANQUE_MODELS": "hub",
+        "BIANQUE_ASK": "bianque-1",
+        "BIANQUE_ADVISE": "bianque-2",
+        "BIANQUE_PATHS": f"bianque-1={tmp_path}, bianque-2 = {tmp_path} ,",
+        "BIANQUE_THREADS": "3",
+        "BIANQUE_QUESTIONS": "5",
+        "BIANQUE_MAX_WAITING": "7",
+        "OTHER": "x",
+    }
+    paths = {"bianque-1": tmp_path, "bianque-2": tmp_path}
+    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("BIANQUE_MODELS", "big"),
+        ("BIANQUE_THREADS", "-1"),
+        ("BIANQUE_THREADS", "two"),
+        ("BIANQUE_THREADS", "1.5"),
+        ("BIANQUE_THREADS", "²"),
+        ("BIANQUE_QUESTIONS", "0"),
+        ("BIANQUE_MAX_WAITING", "0"),
+        ("BIANQUE_PATHS", "bianque-1"),
+        ("BIANQUE_PATHS", "bianque-1="),
+        ("BIANQUE_PATHS", "bianque-1=/no/such/folder"),
+        ("BIANQUE_PATHS", "=/tmp"),
+    ],
+)
+def test_a_value_that_means_nothing_is_named(name, value):
+    with pytest.raises(SettingsError) as failure:
+        Settings.read({name: value})
+    assert name in str(failure.value) and value in str(failure.value)
+    assert isinstance(failure.value, BianQueError | ValueError)
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert folders(f"x={tmp_path}/a=b") == {"x": Path(f"{tmp_path}/a=b")}
+
+
+def test_settings_do_not_change():
+    with pytest.raises(AttributeError):
+        Settings().threads = 2
