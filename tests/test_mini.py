@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -40,9 +41,7 @@ def test_a_bundled_model_is_stored_as_its_card_says(card):
 
 def replies(local, card, seeds=(0, 1)):
     async def one(complaint, seed):
-        sampling = card.sampling.__class__(
-            **{**{f: getattr(card.sampling, f) for f in card.sampling.__slots__}, "seed": seed}
-        )
+        sampling = replace(card.sampling, seed=seed)
         pieces = local.stream(card.name, [Message("user", complaint)], sampling)
         return "".join([piece.text async for piece in pieces])
 
