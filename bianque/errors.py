@@ -39,12 +39,6 @@ class LoadFailed(BianQueError):
     code = "BQ_LOAD_FAILED"
 
 
-class GenerationFailed(BianQueError):
-    """The model stopped with an error while replying; nothing of the dialogue is lost."""
-
-    code = "BQ_GENERATION_FAILED"
-
-
 class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 

@@ -61,9 +61,8 @@ class Pool:
             return
         shown = None
         waiting = asyncio.wrap_future(loading.future)
-        waiting.add_done_callback(
-            lambda ended: ended.cancelled() or ended.exception()
-        )  # a visitor who left need not hear of a failure
+        # Whoever left before a failure leaves its future behind: asyncio would complain that nobody looked at it.
+        waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         while not waiting.done():
             if loading.progress != shown:
                 shown = loading.progress

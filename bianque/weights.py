@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -157,7 +158,9 @@ def tensors(shard: Path) -> Iterator[tuple[str, Tensor]]:
             for name in opened.keys():  # noqa: SIM118 (not a mapping)
                 yield name, opened.get_tensor(name)
     else:
-        table = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(shard)
+        table = torch.load(shard, map_location="cpu", weights_only=True, mmap=mapped)
         if not isinstance(table, dict) or not all(isinstance(value, Tensor) for value in table.values()):
             raise ValueError("not a table of tensors")
         yield from table.items()

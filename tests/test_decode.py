@@ -74,8 +74,9 @@ def test_adjusting_leaves_the_logits_alone():
 
 
 def test_the_likeliest_token_stays_whatever_top_p_says():
-    scores = adjust(torch.tensor([1.0, 9.0, 2.0]), [], Sampling(top_p=1e-6))
-    assert scores.isfinite().tolist() == [False, True, False]
+    for top_p in (1e-6, 0.0):
+        scores = adjust(torch.tensor([1.0, 9.0, 2.0]), [], Sampling(top_p=top_p))
+        assert scores.isfinite().tolist() == [False, True, False]
 
 
 @settings(deadline=None)
@@ -208,6 +209,18 @@ def test_a_reply_has_at_most_so_many_tokens():
     model = Counting()
     assert asyncio.run(spoken(Decoder(model, -1, "cpu"), [4], replace(GREEDY, max_new_tokens=3))) == [5, 6, 7]
     assert len(model.steps) == 3
+
+
+@pytest.mark.parametrize("decoder_only, expected", [(True, [1, 0, 3]), (False, [2, 1, 0])])
+def test_what_must_not_repeat_includes_the_prompt_where_the_reply_continues_it(decoder_only, expected):
+    class Fixed(Counting):
+        def logits(self, ids):
+            return torch.tensor([[1.0, 2.0, 3.0, 0.0]])
+
+    model = Fixed()
+    model.decoder_only = decoder_only
+    sampling = replace(GREEDY, no_repeat_ngram=1, max_new_tokens=3)
+    assert asyncio.run(spoken(Decoder(model, -1, "cpu"), [2], sampling)) == expected
 
 
 def test_waiting_replies_take_turns():

@@ -125,6 +125,14 @@ def test_the_reply_stops_where_the_model_goes_on_as_the_patient(name, label, tok
 
 
 @NAMES
+def test_going_on_as_the_patient_in_the_last_token_is_a_stop(name, tokenizers):
+    text = "头痛多久了？\n病人：" if name == "bianque-2" else "头痛多久了？\\n病人："
+    engine = scripted(name, tokenizers, text)
+    *_, last = spoken(engine, sampling=replace(GREEDY, max_new_tokens=len(engine.model.tokens) - 1))
+    assert last.finish == "stop"
+
+
+@NAMES
 def test_half_a_label_at_the_end_is_text(name, tokenizers):
     assert text_of(spoken(scripted(name, tokenizers, "头痛的病人"))) == "头痛的病人"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bianque.errors import BadInput, GenerationFailed, LoadFailed, UnknownModel
+from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
 from bianque.registry import CARDS, by_name
 from bianque.session import (
     MAX_CHARACTERS,
@@ -325,7 +325,7 @@ def test_the_asking_models_stream_is_closed_before_the_advising_one_begins():
     assert script.log.index(f"closed {ASK}") < script.log.index(f"stream {ADVISE}")
 
 
-@pytest.mark.parametrize("error", [LoadFailed("x"), GenerationFailed("x"), RuntimeError("x")])
+@pytest.mark.parametrize("error", [LoadFailed("x"), Busy("x"), RuntimeError("x")])
 @pytest.mark.parametrize("mode", ["auto", "ask", "advise"])
 def test_a_failure_comes_out_as_it_is_and_closes_the_stream(error, mode):
     script = Script(error=error)

@@ -219,6 +219,7 @@ class Payload:
         return Path.touch, (self.proof,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "bare pickle"])
 def test_a_checkpoint_that_would_run_code_is_refused_unrun(archive, copy, tmp_path):
     card, folder, tensors = copy
@@ -316,3 +317,13 @@ def test_a_folder_comes_from_the_paths_then_the_package_then_the_hub(monkeypatch
     assert find("ask-mini", {"bianque-1": tmp_path}) == weights.BUNDLED / "ask-mini"
     assert find("ask-mini", {"ask-mini": tmp_path}) == tmp_path
     assert find("bianque-2", {}) == Path("hub/bianque-2")
+
+
+def test_a_file_in_the_format_before_zip_is_read(published, tmp_path):
+    folder, model = published["bianque-1"]
+    copied = Path(shutil.copytree(folder, tmp_path / "old"))
+    table = torch.load(copied / "pytorch_model.bin", weights_only=True)
+    torch.save(table, copied / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    loaded, _ = weights.load(tiny.card("bianque-1"), copied, "cpu", torch.float32, lambda progress: None)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
