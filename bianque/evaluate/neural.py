@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bianque import prompts
 from bianque.engine import Engine
+from bianque.errors import TooLong
 from bianque.models.chatglm import layout
 from bianque.types import Dialogue
 
@@ -43,9 +44,16 @@ class Neural:
         return float(chosen(logits, wanted).sum())
 
     def encode(self, history: Dialogue) -> list[int]:
-        encode = lambda turns: self.engine.tokenizer.prompt(self.engine.card.prompt(turns))
-        kept, _ = prompts.fit(history, self.engine.room(self.engine.card.sampling), lambda turns: len(encode(turns)))
-        return encode(kept)
+        return self.engine.tokenizer.prompt(self.engine.card.prompt(self.fitting(history)))
+
+    def fitting(self, history: Dialogue) -> Dialogue:
+        """The history as the page would cut it; of a message that alone is too long, its end, as in training."""
+        room = self.engine.room(self.engine.card.sampling)
+        count = lambda turns: len(self.engine.tokenizer.prompt(self.engine.card.prompt(turns)))
+        try:
+            return prompts.fit(history, room, count)[0]
+        except TooLong:
+            return [replace(history[-1], content=history[-1].content[-room // 2 :])]
 
     def replies(self, histories: Sequence[Dialogue]) -> list[str]:
         return asyncio.run(self.all(histories))
@@ -55,7 +63,8 @@ class Neural:
 
     async def reply(self, history: Dialogue, seed: int) -> str:
         sampling = replace(self.engine.card.sampling, seed=seed)
-        return "".join([piece.text async for piece in self.engine.stream(history, sampling)])
+        pieces = self.engine.stream(self.fitting(history), sampling)
+        return "".join([piece.text async for piece in pieces])
 
 
 def chosen(logits: Tensor, wanted: Sequence[int]) -> Tensor:
