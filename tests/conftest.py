@@ -28,6 +28,8 @@ class Scripted:
     advises: list[str] = field(default_factory=list)
     pause: float = 0.0
     fails: Exception | None = None
+    loading: float = 0.0  # seconds that the first reply of a model waits for its weights
+    silence: float = 0.0  # seconds before a reply's first character
     heard: list[tuple[str, list[Message], Sampling]] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Scripted:
         self.heard.append((model, list(dialogue), sampling))
         if first:
             yield Piece(progress=Progress(model, "loading", 0.5))
+            await asyncio.sleep(self.loading)
         yield Piece(usage=Usage(len(dialogue), 0, 0))
         if self.fails:
             raise self.fails
@@ -54,6 +57,7 @@ class Scripted:
         text = script.pop(0) if len(script) > 1 else script[0]
         done = False
         try:
+            await asyncio.sleep(self.silence)
             for character in text:
                 await asyncio.sleep(self.pause)
                 self.written += 1

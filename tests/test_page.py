@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.errors import LoadFailed
+from bianque.ui import draw
+from bianque.ui.pace import beating
+from tests.conftest import ROOT
 
 WAIT = 20_000
 LABEL = "内容由人工智能生成，仅供参考"
@@ -55,7 +60,7 @@ def test_a_whole_consultation_asks_hands_over_and_advises(chromium, url, script)
     page.get_by_role("button", name="直接给建议").click()
     last = replies(page).last
     expect(last).to_contain_text("建议您先休息", timeout=WAIT)
-    expect(last).to_contain_text("由 ask-mini 转交 advise-mini：您要求直接给建议")
+    expect(replies(page).nth(-2)).to_contain_text("由 ask-mini 转交 advise-mini：您要求直接给建议")
     expect(last).to_contain_text("建议 · advise-mini")
     idle(page)
     assert [url for url in page.requests if "//127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
@@ -67,6 +72,7 @@ def test_stop_ends_generation_and_keeps_what_was_written(chromium, url, script):
     page = visit(chromium, url)
     say(page, "肚子疼")
     expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
+    expect(replies(page).last).not_to_contain_text("已停止")
     page.locator("#bq-box .stop-button").click()
     idle(page)
     wait_for(lambda: script.closed == ["ask-mini"])
@@ -84,6 +90,45 @@ def test_closing_the_page_ends_generation(chromium, url, script):
     expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
     page.close()
     wait_for(lambda: script.closed == ["ask-mini"])
+
+
+@pytest.mark.parametrize("leave", ["stop", "close"])
+def test_a_reply_that_has_not_begun_can_be_left(chromium, url, script, leave):
+    script.silence = 60.0
+    page = visit(chromium, url)
+    say(page, "肚子疼")
+    expect(page.locator("#bq-chat .bq-status")).to_contain_text("正在想要问什么", timeout=WAIT)
+    if leave == "close":
+        page.close()
+        wait_for(lambda: script.closed == ["ask-mini"], 10)
+        return
+    page.locator("#bq-box .stop-button").click()
+    wait_for(lambda: script.closed == ["ask-mini"], 5)
+    idle(page)
+    expect(replies(page)).to_have_count(0)
+    page.get_by_role("button", name="撤回").click()
+    expect(page.locator("#bq-box textarea")).to_have_value("肚子疼")
+
+
+def test_one_reply_at_a_time(chromium, url, script):
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.02
+    page = visit(chromium, url)
+    for button in page.locator("#bq-actions button").all():
+        expect(button).to_be_disabled()  # nothing to retry, undo or clear yet
+    say(page, "肚子疼")
+    expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
+    for button in page.locator("#bq-actions button").all():
+        expect(button).to_be_disabled()
+    expect(page.get_by_role("button", name="编辑")).to_have_count(0)
+    say(page, "第二句")
+    page.wait_for_timeout(400)
+    expect(page.locator("#bq-box textarea")).to_have_value("第二句")
+    assert len(script.heard) == 1
+    page.locator("#bq-box .stop-button").click()
+    idle(page)
+    expect(page.locator("#bq-box textarea")).to_have_value("第二句")
+    page.get_by_role("button", name="清空", exact=True).click()
+    expect(page.locator("#bq-chat .message")).to_have_count(0)
 
 
 def wait_for(condition, seconds=20.0):
@@ -130,6 +175,72 @@ def test_retry_undo_and_edit(chromium, url, script):
     expect(page.locator("#bq-box textarea")).to_have_value("孩子咳嗽三天")
 
 
+def test_loading_shows_in_the_conversation(chromium, url, script):
+    script.loading = 1.0
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(page.locator("#bq-chat .bq-status")).to_contain_text("正在加载 ask-mini… 50%", timeout=WAIT)
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+
+
+ODD = "烧到38~39度 <b>头痛</b> *很*痛 &lt; [x]"
+
+
+def test_what_is_copied_or_edited_is_what_is_seen(chromium, url, script):
+    page = visit(chromium, url, permissions=["clipboard-read", "clipboard-write"])
+    say(page, ODD)
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    expect(page.locator("#bq-chat .message.user")).to_contain_text(ODD)
+    page.get_by_role("button", name="复制", exact=True).last.click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("问诊 1/8 · ask-mini\n\n请问头痛多久了？") and LABEL in copied
+    page.get_by_role("button", name="复制全部对话").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert ODD in copied and "span" not in copied
+    page.get_by_role("button", name="编辑").first.click()
+    area = page.locator("#bq-chat textarea").first
+    expect(area).to_have_value(ODD)
+    area.press_sequentially("！")
+    page.locator("#bq-chat").get_by_role("button", name="发送").click()
+    wait_for(lambda: [turn.content for turn in script.heard[-1][1]] == [ODD + "！"])
+
+
+def open_panel(page: Page) -> None:
+    page.get_by_role("button", name="模型、采样与导出").click()
+    expect(page.get_by_label("温度")).to_be_visible(timeout=WAIT)
+    page.wait_for_timeout(300)
+
+
+def test_the_panel_changes_nothing_until_something_is_written_in_it(chromium, url, script):
+    page = visit(chromium, url)
+    open_panel(page)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    idle(page)
+    assert script.heard[-1][2] == script.models()[2].sampling
+    page.get_by_label("温度").fill("0.3")
+    page.get_by_label("随机种子").fill("7")
+    say(page, "一个星期了")
+    expect(replies(page).nth(1)).to_contain_text("哪个部位？", timeout=WAIT)
+    idle(page)
+    assert script.heard[-1][2].temperature == 0.3 and script.heard[-1][2].seed == 7
+    page.get_by_label("温度").fill("热")
+    say(page, "后脑勺")
+    expect(replies(page).last).to_contain_text("temperature='热'", timeout=WAIT)
+    page.get_by_label("温度").fill("")
+    idle(page)
+    page.get_by_role("button", name="重答").click()
+    expect(replies(page).last).to_contain_text("有没有恶心", timeout=WAIT)
+
+
+def test_an_example_begins_a_consultation(chromium, url, script):
+    page = visit(chromium, url)
+    page.locator("#bq-chat .example").first.click()
+    expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
+    assert script.heard[-1][1][0].content == json.loads((ROOT / "examples.json").read_text("utf-8"))[0]["text"]
+
+
 def test_composing_chinese_does_not_send(chromium, url, script):
     page = visit(chromium, url)
     page.locator("#bq-box textarea").focus()
@@ -160,8 +271,8 @@ def test_a_safety_notice_stands_above_the_reply(chromium, url):
     say(page, "我不想活了")
     expect(page.locator("#bq-chat .bq-crisis")).to_contain_text("12356", timeout=WAIT)
     idle(page)
-    content = replies(page).last.inner_text()
-    assert content.index("12356") < content.index("头痛多久了")
+    expect(replies(page).first).to_contain_text("12356")
+    expect(replies(page).nth(1)).to_contain_text("头痛多久了")
 
 
 def test_a_failure_is_calm_and_loses_nothing(chromium, url, script):
@@ -186,6 +297,7 @@ def test_an_export_carries_label_and_licence(chromium, url, kind):
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
+    open_panel(page)
     with page.expect_download() as saved:
         page.get_by_role("button", name=f"导出 {kind}").click()
     text = Path(saved.value.path()).read_text(encoding="utf-8")
@@ -202,13 +314,23 @@ def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, them
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    for part in ("#bq-mode", "#bq-box textarea", "#bq-foot"):
+    for part in ("#bq-mode", "#bq-box textarea", "#bq-foot", "#bq-actions", "#bq-panel"):
         expect(page.locator(part)).to_be_in_viewport()
     size = page.locator("#bq-box textarea").evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
     assert size >= 16  # below, iOS zooms in
     ground = page.locator("gradio-app").evaluate("e => getComputedStyle(e).backgroundColor")
     level = sum(int(part) for part in ground[ground.index("(") + 1 : -1].split(",")[:3]) / 3
     assert level > 230 if theme == "light" else level < 40
+
+
+def test_a_low_window_keeps_the_footer_in_view_and_scrolls(chromium, url):
+    page = visit(chromium, url, viewport={"width": 390, "height": 520})
+    open_panel(page)
+    for part in ("first", "last"):
+        getattr(page.get_by_role("button"), part).scroll_into_view_if_needed()
+        expect(page.locator("#bq-foot")).to_be_in_viewport(ratio=0.9)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#bq-chat").bounding_box()["height"] >= 240
 
 
 @pytest.mark.parametrize(
@@ -236,3 +358,38 @@ def test_modes_choose_who_speaks(chromium, url, script):
     expect(replies(page).last).to_contain_text("建议 · advise-mini", timeout=WAIT)
     idle(page)
     assert [model for model, _, _ in script.heard] == ["advise-mini"]
+
+
+@pytest.mark.parametrize("kept", [None, "x", {}, [1], [{"role": "system", "content": "x"}], [{"role": "user"}]])
+def test_what_the_page_did_not_keep_is_no_dialogue(kept):
+    assert draw.kept(kept) == []
+
+
+def test_only_a_growing_reply_is_not_yet_stopped():
+    turns = [
+        {"role": "user", "content": "头痛"},
+        {"role": "assistant", "content": "多久", "phase": "asking", "model": "ask-mini", "finish": "cancelled"},
+    ]
+    assert "已停止" in draw.chatbot(turns, "zh-CN")[-1]["content"]
+    assert "已停止" not in draw.chatbot(turns, "zh-CN", growing=True)[-1]["content"]
+
+
+def test_a_silent_stream_beats_and_closes():
+    closed = []
+
+    async def slow():
+        try:
+            yield 1
+            await asyncio.sleep(60)
+        finally:
+            closed.append(True)
+
+    async def listen():
+        events = beating(slow(), every=0.01)
+        heard = [await anext(events), await anext(events), await anext(events)]
+        await events.aclose()
+        return heard
+
+    with ThreadPoolExecutor(1) as aside:  # Playwright keeps a loop running in this thread
+        assert aside.submit(asyncio.run, listen()).result() == [1, None, None]
+    assert closed == [True]

@@ -7,35 +7,33 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
-from gradio.i18n import I18nData
 
 from bianque.errors import BianQueError
-from bianque.session import Choices, Delta, Done, Handed, Loading, Notice, Session, Speaking, Thinking
-from bianque.ui import about, draw, endpoints
+from bianque.session import Delta, Done, Handed, Loading, Notice, Session, Speaking, Thinking
+from bianque.ui import about, draw, endpoints, panel, script
 from bianque.ui.draw import Turn
-from bianque.ui.i18n import WORDS, lang_of, say
-from bianque.ui.pace import Pace
-
-SAVE = """(text, name) => {
-  if (!text) return;
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type: 'text/plain;charset=utf-8' }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}"""
-
-
-def t(key: str) -> Any:
-    """A label that the browser translates."""
-    return I18nData(key)
-
+from bianque.ui.i18n import WORDS, lang_of, say, t
+from bianque.ui.pace import Pace, beating
 
 Views = AsyncGenerator[tuple, None]
+NOW = WORDS["now_please"][0]
+UNCHANGED = (gr.skip(),) * 7
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One message to answer: the turns before it, its text, and what the visitor's page says besides."""
+
+    history: list[Turn]
+    message: str
+    lang: str
+    advise_now: bool = False
+    typed: bool = False  # it came from the message box, which is emptied for it
 
 
 class Page:
@@ -54,7 +52,7 @@ class Page:
                     self.consult_tab()
                 with gr.Tab(t("about"), id="about"):
                     gr.Markdown(about.text(tuple(self.cards.values()), self.session.budget), elem_id="bq-about")
-            self.foot = gr.HTML(foot("zh-CN"), padding=False)
+            self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
             endpoints.add(self.session)
         return blocks
@@ -62,10 +60,10 @@ class Page:
     def header(self, lang: str) -> str:
         pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
         names = " + ".join(f"<b>{html.escape(card.name)}</b>" for card in pair)
-        note = f"<br>{say(lang, 'preview')}" if any(card.preview for card in pair) else ""
+        note = f'<span class="note">{say(lang, "preview")}</span>' if any(card.preview for card in pair) else ""
         return (
             '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
-            f'<span class="running">{names}{note}</span></header>'
+            f'<span class="running">{names}</span>{note}</header>'
         )
 
     def consult_tab(self) -> None:
@@ -73,132 +71,114 @@ class Page:
         with gr.Row(elem_id="bq-mode-line"):
             self.mode = gr.Radio(
                 [(WORDS[mode][0], mode) for mode in ("auto", "ask", "advise")],
-                value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=280,
+                value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
             )  # fmt: skip
             self.why = gr.HTML(WORDS["auto_why"][0], elem_id="bq-why", padding=False)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
             watermark=endpoints.LABEL, editable="user", feedback_options=None, group_consecutive_messages=False,
-            placeholder=f"<p>{WORDS['welcome'][0]}</p>", examples=self.examples, latex_delimiters=[], allow_tags=False,
+            placeholder=welcome("zh-CN"), examples=self.examples, latex_delimiters=[], allow_tags=False,
         )  # fmt: skip
         self.box = gr.Textbox(
             label=t("message"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5, submit_btn=True,
             elem_id="bq-box", autofocus=False, max_length=8000, container=False,
         )  # fmt: skip
         with gr.Row(elem_id="bq-actions"):
-            self.now = gr.Button(t("advise_now"), variant="primary", size="sm")
-            self.retry = gr.Button(t("retry"), size="sm")
-            self.undo = gr.Button(t("undo"), size="sm")
-            self.clear = gr.Button(t("clear"), size="sm")
-            self.markdown = gr.Button(t("markdown"), size="sm")
-            self.json = gr.Button(t("json"), size="sm")
+            off: dict[str, Any] = {"size": "sm", "interactive": False}
+            self.now = gr.Button(t("advise_now"), elem_classes="bq-now", **off)
+            self.retry, self.undo, self.clear = (gr.Button(t(name), **off) for name in ("retry", "undo", "clear"))
+        with gr.Accordion(t("settings"), open=False, elem_id="bq-panel"):
+            self.wishes = panel.build(self.session)
+            with gr.Row(elem_id="bq-exports"):
+                self.markdown, self.json = (gr.Button(t(kind), size="sm") for kind in ("markdown", "json"))
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
-        with gr.Accordion(t("settings"), open=False):
-            self.settings_panel()
-
-    def settings_panel(self) -> None:
-        def named(*roles: str) -> list[str]:
-            return [card.name for card in self.cards.values() if card.role in roles]
-
-        with gr.Row():
-            self.ask = gr.Dropdown(named("asks", "both"), value=self.session.ask, label=t("ask_model"))
-            self.advise = gr.Dropdown(
-                named("advises", "both", "counsels"), value=self.session.advise, label=t("advise_model")
-            )
-        with gr.Row():
-            empty: dict[str, Any] = {"value": None, "placeholder": t("default"), "min_width": 120}
-            self.temperature = gr.Number(label=t("temperature"), minimum=0, maximum=2, step=0.05, **empty)
-            self.top_p = gr.Number(label=t("top_p"), minimum=0.01, maximum=1, step=0.05, **empty)
-            self.most = gr.Number(label=t("max_new_tokens"), minimum=1, maximum=2048, precision=0, **empty)
-            self.seed = gr.Number(label=t("seed"), minimum=0, precision=0, **empty)
 
     def wire(self, blocks: gr.Blocks) -> None:
-        view = [self.chatbot, self.turns, self.box]
-        wishes = [self.mode, self.ask, self.advise, self.temperature, self.top_p, self.most, self.seed]
+        view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear]
+        given = [self.turns, self.mode, *self.wishes]
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 16, "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
         runs: Any = [
-            self.box.submit(self.send, [self.box, self.turns, *wishes], view, **turn),
-            self.chatbot.example_select(self.pick, [self.turns, *wishes], view, **turn),
-            self.now.click(self.advise_now, [self.turns, *wishes], view, **turn),
-            self.retry.click(self.again, [self.turns, *wishes], view, **turn),
-            self.chatbot.edit(self.edit, [self.turns, *wishes], view, **turn),
+            self.box.submit(self.send, [self.box, *given], view, **turn),
+            self.chatbot.example_select(self.pick, given, view, **turn),
+            self.now.click(self.advise_now, given, view, **turn),
+            self.retry.click(self.again, given, view, **turn),
+            self.chatbot.edit(self.edit, given, view, **turn),
         ]
-        self.box.stop(self.show, [self.turns], [self.chatbot, self.box], cancels=runs, **quick)
-        self.undo.click(self.take_back, [self.turns], view, cancels=runs, **quick)
-        self.clear.click(wipe, None, view, cancels=runs, **quick)
-        self.chatbot.clear(wipe, None, view, cancels=runs, **quick)
-        self.mode.change(explain, [self.mode], [self.why], **quick)
+        # First the end, then the picture: in one step, views still on their way were drawn over it in 17 of 60 stops.
+        stopped = self.box.stop(None, None, None, cancels=runs, **quick)
+        stopped.then(self.show, [self.turns], view, **quick)
+        self.undo.click(self.take_back, [self.turns], view, **quick)
+        self.clear.click(wipe, None, view, **quick)
+        self.mode.change(explain, [self.mode], [self.why, self.now], **quick)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=SAVE, **private)
-        blocks.load(
-            self.greet, [self.turns, self.mode], [self.chatbot, self.mode, self.why, self.head, self.foot], **quick
-        )
+            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+        blocks.load(self.greet, [self.turns, self.mode], [*view, self.mode, self.why, self.head, self.foot], **quick)
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
-    async def send(self, request: gr.Request, message: str, turns: list[Turn], *wishes: Any) -> Views:
-        if not (message or "").strip():
-            yield gr.skip(), gr.skip(), gr.skip()
-            return
-        async with aclosing(self.answer(turns or [], message, wishes, lang_of(request))) as views:
+    async def send(self, request: gr.Request, message: str, turns: list[Turn], *given: Any) -> Views:
+        asked = Asked(draw.kept(turns), message or "", lang_of(request), typed=True)
+        async with aclosing(self.answer(asked if asked.message.strip() else None, given)) as views:
             async for view in views:
                 yield view
 
-    async def pick(self, request: gr.Request, event: gr.SelectData, turns: list[Turn], *wishes: Any) -> Views:
-        async with aclosing(self.answer(turns or [], event.value["text"], wishes, lang_of(request))) as views:
+    async def pick(self, request: gr.Request, event: gr.SelectData, turns: list[Turn], *given: Any) -> Views:
+        asked = Asked(draw.kept(turns), event.value["text"], lang_of(request))
+        async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
-    async def advise_now(self, request: gr.Request, turns: list[Turn], *wishes: Any) -> Views:
+    async def advise_now(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
         """The visitor has been asked enough: the advising model answers what has been said so far."""
-        if not any(turn["role"] == "user" for turn in turns or []):
-            yield gr.skip(), gr.skip(), gr.skip()
-            return
-        async with aclosing(self.answer(turns, WORDS["now_please"][0], wishes, lang_of(request), now=True)) as views:
+        said = draw.kept(turns)
+        asked = Asked(said, NOW, lang_of(request), advise_now=True) if last_user(said) is not None else None
+        async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
-    async def again(self, request: gr.Request, turns: list[Turn], *wishes: Any) -> Views:
-        asked = last_user(turns or [])
-        if asked is None:
-            yield gr.skip(), gr.skip(), gr.skip()
-            return
-        async with aclosing(self.answer(turns[:asked], turns[asked]["content"], wishes, lang_of(request))) as views:
+    async def again(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
+        said, place = draw.kept(turns), last_user(draw.kept(turns))
+        text = "" if place is None else said[place]["content"]
+        asked = Asked(said[:place], text, lang_of(request), advise_now=text == NOW) if text else None
+        async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
-    async def edit(self, request: gr.Request, event: gr.EditData, turns: list[Turn], *wishes: Any) -> Views:
+    async def edit(self, request: gr.Request, event: gr.EditData, turns: list[Turn], *given: Any) -> Views:
         """An edited message is answered anew; what came after it is gone."""
-        shown = draw.lay(turns or [], lang_of(request))
+        lang, said, text = lang_of(request), draw.kept(turns), str(event.value)
+        shown = draw.lay(said, lang)
         place = shown[event.index][0] if isinstance(event.index, int) and event.index < len(shown) else None
-        if place is None or turns[place]["role"] != "user" or not str(event.value).strip():
-            yield draw.chatbot(turns or [], lang_of(request)), gr.skip(), gr.skip()
+        if place is None or said[place]["role"] != "user" or not text.strip():
+            yield settled(said, lang)
             return
-        async with aclosing(
-            self.answer(turns[:place], html.unescape(str(event.value)), wishes, lang_of(request))
-        ) as views:
+        async with aclosing(self.answer(Asked(said[:place], text, lang), given)) as views:
             async for view in views:
                 yield view
 
-    async def answer(
-        self, history: list[Turn], message: str, wishes: Sequence[Any], lang: str, now: bool = False
-    ) -> Views:
+    async def answer(self, asked: Asked | None, given: Sequence[Any]) -> Views:
         """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
-        mode, ask, advise, temperature, top_p, most, seed = wishes
-        choices = Choices("advise" if now and mode == "ask" else mode, ask, advise, temperature, top_p, most, seed, now)
-        turns: list[Turn] = [*history, {"role": "user", "content": message}]
-        busy, pace = gr.Textbox(value="", submit_btn=False, stop_btn=True), Pace()
-        status = say(lang, "thinking_advising" if mode == "advise" or now else "thinking_asking")
-        yield draw.chatbot(turns, lang, status), turns, busy
+        if asked is None:
+            yield UNCHANGED
+            return
+        mode, *wishes = given
+        lang, pace = asked.lang, Pace()
+        turns: list[Turn] = [*asked.history, {"role": "user", "content": asked.message}]
+        status = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
+        yield begun(turns, asked, status)
         try:
-            async with aclosing(self.session.reply(draw.messages(history), message, choices)) as events:
+            choices = panel.choices(mode, wishes, asked.advise_now)
+            replies = self.session.reply(draw.messages(asked.history), asked.message, choices)
+            async with aclosing(beating(replies)) as events:
                 async for event in events:
                     status = fold(event, turns, lang, status)
-                    if not isinstance(event, Delta) or pace.due():
-                        yield draw.chatbot(turns, lang, status), turns, gr.skip()
+                    if event is None:
+                        yield UNCHANGED
+                    elif not isinstance(event, Delta) or pace.due():
+                        yield (draw.chatbot(turns, lang, status, growing=True), turns, *UNCHANGED[2:])
             status = ""
         except BianQueError as error:
             status = str(error)
@@ -206,34 +186,52 @@ class Page:
             # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
             logging.getLogger("bianque").error("a reply failed", exc_info=error)
             status = say(lang, "failed")
-        yield draw.chatbot(turns, lang, status), turns, idle()
+        yield settled(turns, lang, status)
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def take_back(self, turns: list[Turn], request: gr.Request) -> tuple:
         """The last message and its reply go; the message returns to the box."""
-        asked = last_user(turns or [])
-        if asked is None:
-            return gr.skip(), gr.skip(), idle()
-        return draw.chatbot(turns[:asked], lang_of(request)), turns[:asked], idle(turns[asked]["content"])
+        said = draw.kept(turns)
+        place = last_user(said)
+        if place is None:
+            return settled(said, lang_of(request))
+        return settled(said[:place], lang_of(request), text=said[place]["content"])
 
     def show(self, turns: list[Turn], request: gr.Request) -> tuple:
-        return draw.chatbot(turns or [], lang_of(request)), idle()
+        return settled(draw.kept(turns), lang_of(request))
 
     def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> tuple:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
-        lang = lang_of(request)
+        lang, said = lang_of(request), draw.kept(turns)
         modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
-        chatbot = gr.Chatbot(
-            value=cast(Any, draw.chatbot(turns or [], lang)), placeholder=f"<p>{say(lang, 'welcome')}</p>"
-        )
-        return chatbot, modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang)
+        chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(said, lang)), placeholder=welcome(lang))
+        return chatbot, *settled(said, lang)[1:], modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang)
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
-        return draw.as_markdown(turns or [], self.cards), "bianque.md"
+        return draw.as_markdown(draw.kept(turns), self.cards), "bianque.md"
 
     def as_json(self, turns: list[Turn]) -> tuple[str, str]:
-        return draw.as_json(turns or [], self.cards), "bianque.json"
+        return draw.as_json(draw.kept(turns), self.cards), "bianque.json"
+
+
+def begun(turns: list[Turn], asked: Asked, status: str) -> tuple:
+    """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
+    chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(turns, asked.lang, status)), editable=None)
+    kept: dict[str, Any] = {"value": ""} if asked.typed else {}
+    return chatbot, turns, gr.Textbox(submit_btn=False, stop_btn=True, **kept), *switches(False)
+
+
+def settled(turns: list[Turn], lang: str, status: str = "", text: str | None = None) -> tuple:
+    """No reply is on its way; `text` goes into the message box."""
+    chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(turns, lang, status)), editable="user")
+    kept: dict[str, Any] = {} if text is None else {"value": text}
+    return chatbot, turns, gr.Textbox(submit_btn=True, stop_btn=False, **kept), *switches(bool(turns))
+
+
+def switches(on: bool) -> list[gr.Button]:
+    """Advise now, retry, undo, clear."""
+    return [gr.Button(interactive=on) for _ in range(4)]
 
 
 def fold(event: object, turns: list[Turn], lang: str, status: str) -> str:
@@ -269,19 +267,17 @@ def last_user(turns: Sequence[Turn]) -> int | None:
     return next((i for i in range(len(turns) - 1, -1, -1) if turns[i]["role"] == "user"), None)
 
 
-def idle(text: str | None = None) -> gr.Textbox:
-    """The message box, ready to send."""
-    kept: dict[str, Any] = {} if text is None else {"value": text}
-    return gr.Textbox(submit_btn=True, stop_btn=False, **kept)
-
-
 def wipe() -> tuple:
-    return [], [], idle("")
+    return settled([], "zh-CN", text="")
 
 
-def explain(mode: str, request: gr.Request) -> str:
-    return say(lang_of(request), f"{mode}_why")
+def explain(mode: str, request: gr.Request) -> tuple:
+    return say(lang_of(request), f"{mode}_why"), gr.Button(visible=mode == "auto")
+
+
+def welcome(lang: str) -> str:
+    return f"<p>{say(lang, 'welcome')}</p>"
 
 
 def foot(lang: str) -> str:
-    return f'<footer id="bq-foot" style="display:block!important">{html.escape(say(lang, "label"))}</footer>'
+    return f"<p>{html.escape(say(lang, 'label'))}</p>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from bianque import safety
 from bianque.types import Message, ModelCard
@@ -14,6 +14,15 @@ from bianque.ui.i18n import say
 # One kept turn: role, content, phase, model; on a visitor's turn also `notice` {level, text} and `handoff`
 # {from, to, reason}; on a reply `question`, `budget` and `finish`.
 Turn = dict[str, Any]
+
+
+def kept(value: object) -> list[Turn]:
+    """The turns that a browser sent back; nothing of them where they are not what this page keeps."""
+    whole = isinstance(value, list) and all(
+        isinstance(turn, dict) and turn.get("role") in ("user", "assistant") and isinstance(turn.get("content"), str)
+        for turn in value
+    )
+    return cast("list[Turn]", value) if whole else []
 
 
 def messages(turns: Iterable[Turn]) -> list[Message]:
@@ -35,8 +44,9 @@ def who(turn: Turn, lang: str) -> str:
     return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{count} · {html.escape(turn.get("model") or "")}</span>'
 
 
-def reply(turn: Turn, lang: str) -> str:
-    end = {"cancelled": say(lang, "stopped"), "length": say(lang, "cut")}.get(turn.get("finish") or "", "")
+def reply(turn: Turn, lang: str, growing: bool = False) -> str:
+    ends = {"cancelled": say(lang, "stopped"), "length": say(lang, "cut")}
+    end = "" if growing else ends.get(turn.get("finish") or "", "")
     return f"{who(turn, lang)}\n\n{escape(turn['content'])}{end}"
 
 
@@ -51,22 +61,23 @@ def asides(turn: Turn, lang: str) -> str:
     return join(*parts)
 
 
-def lay(turns: Sequence[Turn], lang: str, status: str = "") -> list[tuple[int, dict[str, str]]]:
-    """Chatbot messages, each with the index of the turn it shows."""
+def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[tuple[int, dict[str, str]]]:
+    """Chatbot messages, each with the index of the turn it shows; the last of them may still be growing.
+
+    Notices stand in a message of their own: they stay as they are, and are read out once, while the reply below grows.
+    """
     shown: list[tuple[int, dict[str, str]]] = []
-    above = ""
     for index, turn in enumerate(turns):
         if turn["role"] == "user":
-            if above:
-                shown.append((index - 1, {"role": "assistant", "content": above}))
             shown.append((index, {"role": "user", "content": escape(turn["content"])}))
-            above = asides(turn, lang)
+            if above := asides(turn, lang):
+                shown.append((index, {"role": "assistant", "content": above}))
         else:
-            shown.append((index, {"role": "assistant", "content": join(above, reply(turn, lang))}))
-            above = ""
+            shown.append(
+                (index, {"role": "assistant", "content": reply(turn, lang, growing and index == len(turns) - 1)})
+            )
     if status:
-        status = f'<span class="bq-status" role="status">{html.escape(status)}</span>'
-    if words := join(above, status):
+        words = f'<span class="bq-status" role="status">{html.escape(status)}</span>'
         shown.append((len(turns) - 1, {"role": "assistant", "content": words}))
     return shown
 
@@ -75,8 +86,8 @@ def join(*parts: str) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def chatbot(turns: Sequence[Turn], lang: str, status: str = "") -> list[dict[str, str]]:
-    return [message for _, message in lay(turns, lang, status)]
+def chatbot(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
+    return [message for _, message in lay(turns, lang, status, growing)]
 
 
 def licences(turns: Iterable[Turn], cards: Mapping[str, ModelCard]) -> dict[str, str]:

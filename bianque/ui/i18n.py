@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 Lang = Literal["zh-CN", "zh-TW", "en", "ko"]
 
@@ -42,7 +43,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
     "markdown": ("导出 Markdown", "匯出 Markdown", "Export Markdown", "Markdown 저장"),
     "json": ("导出 JSON", "匯出 JSON", "Export JSON", "JSON 저장"),
     "examples": ("例子", "例子", "Examples", "예시"),
-    "settings": ("模型与采样", "模型與取樣", "Models and sampling", "모델과 샘플링"),
+    "settings": ("模型、采样与导出", "模型、取樣與匯出", "Models, sampling and export", "모델, 샘플링, 내보내기"),
     "ask_model": ("问诊模型", "問診模型", "Asking model", "질문 모델"),
     "advise_model": ("建议模型", "建議模型", "Advising model", "조언 모델"),
     "temperature": ("温度", "溫度", "Temperature", "온도"),
@@ -50,6 +51,8 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
     "max_new_tokens": ("最多词元", "最多詞元", "Max tokens", "최대 토큰"),
     "seed": ("随机种子", "隨機種子", "Seed", "시드"),
     "default": ("留空用模型默认值", "留空用模型預設值", "empty: the model's default", "비우면 기본값"),
+    "copy": ("复制", "複製", "Copy", "복사"),
+    "copy_all": ("复制全部对话", "複製全部對話", "Copy the conversation", "대화 전체 복사"),
     "send": ("发送", "傳送", "Send", "보내기"),
     "stop": ("停止", "停止", "Stop", "중지"),
     "label": (
@@ -85,6 +88,11 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
     "now_please": ("请直接给出建议。", "請直接給出建議。", "请直接给出建议。", "请直接给出建议。"),
 }  # fmt: skip
 LANGS: tuple[Lang, ...] = ("zh-CN", "zh-TW", "en", "ko")
+
+
+def t(key: str) -> Any:
+    """A label that the browser translates."""
+    return I18nData(key)
 
 
 def translations() -> gr.I18n:

@@ -1,10 +1,16 @@
-"""Holding a stream to what a reader's eye, and a slow line, can take."""
+"""Holding a stream to what a reader's eye and a slow line can take, and never silent for long."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncGenerator
+from typing import TypeVar
 
 INTERVAL = 0.06  # seconds; about 16 updates a second
+BEAT = 1.0  # seconds
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -19,3 +25,30 @@ class Pace:
             return False
         self.last = now
         return True
+
+
+async def beating(events: AsyncGenerator[T, None], every: float = BEAT) -> AsyncGenerator[T | None, None]:
+    """The events as they come, and None when none has come for `every` seconds; closing it closes them.
+
+    Gradio notices only at a yield that a visitor has left (queueing.py, `event.alive`): a silent stream outlives its tab.
+    """
+    coming: asyncio.Future[T] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait({coming}, timeout=every)
+            if not done:
+                yield None
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming = None
+            yield event
+    finally:
+        if coming:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await events.aclose()

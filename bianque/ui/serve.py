@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from bianque.registry import by_name, find
 from bianque.settings import Settings
-from bianque.ui import theme
+from bianque.ui import script, theme
 from bianque.ui.i18n import translations
 
 MINI, HUB = ("ask-mini", "advise-mini"), ("bianque-1", "bianque-2")
@@ -52,7 +52,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     """Serve the page; options override (tests pass a port and `prevent_thread_lock`)."""
     demo.queue(default_concurrency_limit=16, max_size=64)
     defaults: dict[str, Any] = {
-        "theme": theme.theme(), "css": theme.CSS, "js": theme.JS, "i18n": translations(), "ssr_mode": False,
+        "theme": theme.theme(), "css": theme.CSS, "js": script.load(), "i18n": translations(), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
         "app_kwargs": {"routes": [Route("/healthz", alive), Route("/readyz", alive)]},
     }  # fmt: skip
