@@ -9,7 +9,8 @@ from typing import Literal
 Phase = Literal["asking", "advising"]
 Mode = Literal["auto", "ask", "advise"]
 Finish = Literal["stop", "length", "cancelled"]
-Architecture = Literal["t5", "chatglm"]
+Architecture = Literal["t5", "chatglm", "baichuan"]
+Bits = Literal[16, 8, 4]
 ModelRole = Literal["asks", "advises", "both", "counsels"]
 
 
@@ -81,11 +82,19 @@ class ModelCard:
     prompt: Callable[[Dialogue], str]
     clean: Callable[[str], str]
     sampling: Sampling
-    window: int  # tokens the prompt may fill (t5) or prompt and reply together (chatglm)
+    window: int  # tokens the prompt may fill (t5) or prompt and reply together (the others)
     bytes: int  # weights as published, in bytes
+    parameters: int  # weights in all
+    kept: int  # of them keep 16 bits when the others go to 8 or 4: embeddings, head, norms, biases
     licence: str
     citation: str
     repo: str | None = None  # Hub id; None for a model that comes with the package
     revision: str = "main"
     files: tuple[str, ...] = field(default=())  # what is fetched from the Hub, as glob patterns
+    adapter: str | None = None  # a LoRA that is merged at load: its Hub id, or the file to name in BIANQUE_PATHS
+    rounds: int | None = None  # finished rounds that the prompt keeps at most
     preview: bool = False  # a small bundled stand-in, not medical knowledge
+
+    def memory(self, bits: Bits) -> int:
+        """Bytes of the weights once loaded with `bits` a weight."""
+        return self.kept * 2 + (self.parameters - self.kept) * bits // 8
