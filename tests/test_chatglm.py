@@ -5,19 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bianque.models.chatglm import ChatGLMConfig, layout, rotary_angles
+from bianque.models.chatglm import ChatGLMConfig, EarlyChatGLMConfig, layout, rotary_angles
 from tests import tiny
 
-MODEL = tiny.chatglm()
+MODEL, EARLY = tiny.chatglm(), tiny.early_chatglm()
+BOTH = pytest.mark.parametrize("model", [MODEL, EARLY], ids=["later", "early"])
 CONFIG = MODEL.config
 PAD, MASK, GMASK, SOP = CONFIG.pad_token_id, CONFIG.mask_token_id, CONFIG.gmask_token_id, CONFIG.bos_token_id
 PROMPTS = ([5, 6, 7, 8, 9, GMASK, SOP], [11, GMASK, SOP], [20, 21, PAD, 22, MASK, SOP])
 
 
-def whole(ids: list[int]) -> torch.Tensor:
+def whole(ids: list[int], model=MODEL) -> torch.Tensor:
     """Logits [length, vocab] of all positions at once."""
     rows = torch.tensor([ids])
-    return MODEL(rows, *layout(rows, CONFIG))[0]
+    return model(rows, *layout(rows, model.config))[0]
 
 
 def states(ids: list[int]) -> torch.Tensor:
@@ -25,29 +26,31 @@ def states(ids: list[int]) -> torch.Tensor:
     return MODEL.hidden(rows, *layout(rows, CONFIG))[0]
 
 
-def replies(prompts: list[list[int]], replies: list[list[int]]) -> torch.Tensor:
+def replies(prompts: list[list[int]], replies: list[list[int]], model=MODEL) -> torch.Tensor:
     """Logits [batch, 1 + reply, vocab] through prefill and step, prompts padded on the left."""
     width = max(map(len, prompts))
     rows = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
-    logits, cache = MODEL.prefill(rows, len(replies[0]))
+    logits, cache = model.prefill(rows, len(replies[0]))
     found = [logits]
     for column in torch.tensor(replies).T:
-        found.append(MODEL.step(column, cache))
+        found.append(model.step(column, cache))
     return torch.stack(found, dim=1)
 
 
+@BOTH
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_cached_equals_uncached(prompt):
+def test_cached_equals_uncached(prompt, model):
     reply = [12, 13, 14, 15, 16]
-    expected = whole(prompt + reply)[len(prompt) - 1 :]
-    torch.testing.assert_close(replies([prompt], [reply])[0], expected, atol=2e-5, rtol=1e-4)
+    expected = whole(prompt + reply, model)[len(prompt) - 1 :]
+    torch.testing.assert_close(replies([prompt], [reply], model)[0], expected, atol=2e-5, rtol=1e-4)
 
 
-def test_a_batch_equals_single_prompts():
+@BOTH
+def test_a_batch_equals_single_prompts(model):
     spoken = [[12, 13, 14], [15, 16, 17], [18, 19, 20]]
-    together = replies(list(PROMPTS), spoken)
+    together = replies(list(PROMPTS), spoken, model)
     for row, prompt, reply in zip(together, PROMPTS, spoken, strict=True):
-        torch.testing.assert_close(row, replies([prompt], [reply])[0], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(row, replies([prompt], [reply], model)[0], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("padding", [1, 2, 17])
@@ -108,13 +111,31 @@ def test_positions(ids, place, block):
     assert positions[0].tolist() == [place, block]
 
 
-def test_reply_tokens_stand_where_the_whole_layout_puts_them():
-    prompt = PROMPTS[2]
-    _, cache = MODEL.prefill(torch.tensor([prompt]), 3)
+@pytest.mark.parametrize(
+    "ids, place",
+    [
+        # Beside a [gMASK] the early code leaves <sop> its own place; the reply stands at the mask all the same.
+        ([5, 6, 7, GMASK, SOP, 8, 9], [0, 1, 2, 3, 4, 3, 3]),
+        ([5, MASK, 6, 7, SOP, 8, 9], [0, 1, 2, 3, 1, 1, 1]),
+        # [MASK] wins over [gMASK], and the first of several counts.
+        ([5, MASK, GMASK, MASK, SOP, 8, 9], [0, 1, 2, 3, 1, 1, 1]),
+        ([PAD, PAD, 5, 6, GMASK, SOP, 7], [0, 0, 0, 1, 2, 3, 2]),
+    ],
+)
+def test_positions_of_the_early_code(ids, place):
+    early, later = (layout(torch.tensor([ids]), model.config) for model in (EARLY, MODEL))
+    assert early[0][0, 0].tolist() == place
+    assert torch.equal(early[0][:, 1], later[0][:, 1]) and torch.equal(early[1], later[1])
+
+
+@BOTH
+@pytest.mark.parametrize("prompt", [PROMPTS[0], PROMPTS[2], [PAD, PAD, 5, GMASK, SOP]])
+def test_reply_tokens_stand_where_the_whole_layout_puts_them(prompt, model):
+    _, cache = model.prefill(torch.tensor([prompt]), 3)
     for token in (12, 13, 14):
-        MODEL.step(torch.tensor([token]), cache)
+        model.step(torch.tensor([token]), cache)
         prompt = [*prompt, token]
-        assert cache.last[0].tolist() == layout(torch.tensor([prompt]), CONFIG)[0][0, :, -1].tolist()
+        assert cache.last[0].tolist() == layout(torch.tensor([prompt]), model.config)[0][0, :, -1].tolist()
 
 
 def test_mask_and_gmask_are_different_words_at_the_same_place():
@@ -151,9 +172,9 @@ def test_the_rotary_frequencies_are_those_of_half_precision():
 
 def test_golden_logits():
     """Numbers of this port, whose agreement with the original code was checked when they were taken."""
-    found = replies([PROMPTS[0]], [[12, 13]])[0, :, [0, 7, 12, 33]]
-    expected = torch.tensor(GOLDEN)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    for model, golden in ((MODEL, GOLDEN), (EARLY, GOLDEN_EARLY)):
+        found = replies([PROMPTS[0]], [[12, 13]], model)[0, :, [0, 7, 12, 33]]
+        torch.testing.assert_close(found, torch.tensor(golden), atol=1e-4, rtol=0)
 
 
 def test_half_precision_weights_run():
@@ -166,11 +187,35 @@ def test_half_precision_weights_run():
 
 def test_unknown_config_fields_are_upstreams_bookkeeping():
     raw = tiny.chatglm_config(MODEL)
-    assert ChatGLMConfig.from_dict(raw) == CONFIG
+    assert ChatGLMConfig.from_dict(raw) == CONFIG and not CONFIG.early
+
+
+def test_a_config_without_masks_is_of_the_early_code(tmp_path):
+    """Its ids follow from that of <sop>, as in the published vocabulary and in the tokenizer's."""
+    raw = tiny.early_config(EARLY)
+    config = ChatGLMConfig.from_dict(raw | {"bos_token_id": 150004, "eos_token_id": 150005, "early": False})
+    assert isinstance(config, EarlyChatGLMConfig) and config.early
+    assert (config.mask_token_id, config.gmask_token_id, config.pad_token_id) == (150000, 150001, 3)
+    tokenizer = tiny.early_ice_text(tmp_path)
+    config = ChatGLMConfig.from_dict(raw | {"bos_token_id": tokenizer.bos})
+    ids = (config.mask_token_id, config.gmask_token_id, config.pad_token_id)
+    assert ids == (tokenizer.mask, tokenizer.gmask, tokenizer.pad)
+    assert ChatGLMConfig.from_dict(raw | {"pad_token_id": 7}).pad_token_id == 7
+
+
+def test_a_config_with_one_mask_is_refused():
+    raw = tiny.chatglm_config(MODEL)
+    with pytest.raises(TypeError, match="gmask_token_id"):
+        ChatGLMConfig.from_dict({name: value for name, value in raw.items() if name != "gmask_token_id"})
 
 
 GOLDEN = [
     [-0.64062, 0.73412, 1.72803, 1.35874],
     [-0.52302, 0.01568, -0.80571, -0.54248],
     [0.06652, 0.16472, 0.85056, -1.76221],
+]
+GOLDEN_EARLY = [
+    [-0.67059, 0.74626, 1.74148, 1.32693],
+    [-0.52484, 0.01843, -0.80289, -0.54585],
+    [0.05785, 0.18383, 0.86969, -1.77767],
 ]

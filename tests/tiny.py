@@ -6,18 +6,21 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import sentencepiece as spm
 import torch
 from safetensors.torch import save_file
+from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
-from bianque.models.chatglm import ChatGLM, ChatGLMConfig
+from bianque.models.baichuan import Baichuan, BaichuanConfig
+from bianque.models.chatglm import ChatGLM, ChatGLMConfig, EarlyChatGLMConfig
 from bianque.models.t5 import T5, T5Config
 from bianque.registry import by_name
-from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
+from bianque.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer
 from bianque.train import vocabulary
 from bianque.types import ModelCard
 
@@ -51,7 +54,7 @@ def fill(model: nn.Module) -> nn.Module:
         drawn = numbers(weight.shape, phase)
         if weight.ndim == 1:
             drawn = 0.3 * drawn + (0 if name.endswith("bias") else 1)
-        elif not any(table in name for table in ("embeddings", "shared", "relative_attention_bias")):
+        elif not any(table in name for table in ("embed", "shared", "relative_attention_bias")):
             drawn = drawn * 1.7 * weight.shape[1] ** -0.5
         weight.copy_(drawn.half().float())
     return model.eval().requires_grad_(False)
@@ -203,3 +206,137 @@ async def collect(items: AsyncIterable[Any]) -> list[Any]:
 def gathered(items: AsyncIterable[Any]) -> list[Any]:
     """Everything an asynchronous stream gives, from synchronous code."""
     return asyncio.run(collect(items))
+
+
+def baichuan(**changes: Any) -> Baichuan:
+    facts = dict(vocab_size=48, hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=3)
+    return fill(Baichuan(BaichuanConfig(**(facts | changes))))
+
+
+def tokenizer_model(folder: Path) -> BaichuanTokenizer:
+    """Baichuan-13B's layout: reserved pieces among the bytes, so that 195 and 196 are the two speakers."""
+    path, reserved = folder / "tokenizer.model", [f"<reserved_{n}>" for n in range(104)]
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4),
+        model_prefix=str(path.with_suffix("")),
+        vocab_size=640,
+        model_type="bpe",
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        byte_fallback=True,
+        character_coverage=0.98,
+        user_defined_symbols=reserved,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.with_suffix(".vocab").unlink()
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    pieces, first = list(model.pieces), 3  # behind <unk> <s> </s>: reserved pieces, then bytes, then words
+    speakers, others = pieces[first:][: len(reserved)], [*pieces[:first], *pieces[first + len(reserved) :]]
+    del model.pieces[:]
+    model.pieces.extend([*others[:93], *speakers, *others[93:]])
+    path.write_bytes(model.SerializeToString())
+    return BaichuanTokenizer(path)
+
+
+def baichuan_of(tokenizer: BaichuanTokenizer) -> Baichuan:
+    return baichuan(vocab_size=tokenizer.model.vocab_size(), pad_token_id=tokenizer.pad)
+
+
+def baichuan_config(model: Baichuan) -> dict[str, Any]:
+    """`config.json` with the fields of DISC-MedLLM on the Hub."""
+    return {
+        "_from_model_config": True,
+        "architectures": ["BaichuanForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "configuration_baichuan.BaichuanConfig",
+            "AutoModelForCausalLM": "modeling_baichuan.BaichuanForCausalLM",
+        },
+        "model_type": "baichuan",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "gradient_checkpointing": False,
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "model_max_length": 4096,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "transformers_version": "4.29.2",
+        "use_cache": True,
+        **asdict(model.config),
+    }
+
+
+def disc_medllm(folder: Path) -> Baichuan:
+    """A checkpoint as DISC-MedLLM is published: `tokenizer.model`, the configs, numbered `.bin` files and their index."""
+    model = baichuan_of(tokenizer_model(folder))
+    chat = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, user_token_id=195, assistant_token_id=196)
+    defaults = dict(do_sample=True, temperature=1, top_k=5, top_p=0.85, repetition_penalty=1.1, max_new_tokens=4096)
+    (folder / "config.json").write_text(json.dumps(baichuan_config(model)))
+    (folder / "generation_config.json").write_text(json.dumps({**chat, **defaults}))
+    write_bin(folder, {name: weight.half() for name, weight in model.state_dict().items()}, 3)
+    return model
+
+
+def early_chatglm(**changes: Any) -> ChatGLM:
+    return fill(ChatGLM(EarlyChatGLMConfig(**asdict(chatglm(**changes).config))))
+
+
+def early_config(model: ChatGLM) -> dict[str, Any]:
+    """`config.json` with the fields of MedicalGPT-zh's copy of ChatGLM-6B: no masks, no padding."""
+    later = ("mask_token_id", "gmask_token_id", "pad_token_id", "pre_seq_len", "prefix_projection", "quantization_bit")
+    return {name: value for name, value in chatglm_config(model).items() if name not in later}
+
+
+def early_ice_text(folder: Path) -> EarlyChatGLMTokenizer:
+    """The pieces of `ice_text` in a file that lacks the last 344, as the early code reads it."""
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(ice_text(folder).model.serialized_model_proto())
+    del model.pieces[-344:]
+    model.trainer_spec.byte_fallback = False
+    (folder / "ice_text.model").write_bytes(model.SerializeToString())
+    return EarlyChatGLMTokenizer(folder / "ice_text.model")
+
+
+def stored_quantised(model: ChatGLM, bits: int) -> dict[str, Tensor]:
+    """What chatglm-6b-int8 and -int4 hold: a scale a row; two 4-bit columns a byte, the even one in the high half."""
+    tensors, largest = stored(model), 2 ** (bits - 1) - 1
+    for name in [n for n in tensors if ".layers." in n and n.endswith("weight") and "layernorm" not in n]:
+        weight = tensors[name].float()
+        scale = (weight.abs().amax(dim=1) / largest).half()
+        numbers = (weight / scale.float()[:, None]).round().clamp(-largest, largest).to(torch.int8)
+        if bits == 4:
+            numbers = numbers[:, ::2] * 16 + numbers[:, 1::2] % 16
+        tensors |= {name: numbers, f"{name}_scale": scale}
+    return tensors
+
+
+def medicalgpt_zh(folder: Path) -> ChatGLM:
+    """ChatGLM-6B's first release in numbered `.bin` files, and beside it a `lora.p` as MedicalGPT-zh ships it."""
+    tokenizer = early_ice_text(folder)
+    size = tokenizer.first + tokenizer.model.vocab_size()
+    model = early_chatglm(vocab_size=size, bos_token_id=tokenizer.bos, eos_token_id=tokenizer.eos)
+    model.config = replace(model.config, mask_token_id=tokenizer.mask, gmask_token_id=tokenizer.gmask)
+    model.lm_head.weight[: tokenizer.first] = 0  # image tokens are not what it says
+    (folder / "config.json").write_text(json.dumps(early_config(model)))
+    write_bin(folder, stored(model), 3)
+    hidden, rank = model.config.hidden_size, 8
+    factors = {}
+    for layer in range(model.config.num_layers):
+        name = f"base_model.model.transformer.layers.{layer}.attention.query_key_value"
+        factors[f"{name}.lora_A.weight"] = numbers(torch.Size((2 * rank, hidden)), layer).half() * 0.2
+        factors[f"{name}.lora_B.weight"] = numbers(torch.Size((2 * hidden, rank, 1)), layer + 9).half() * 0.2
+    torch.save(factors, folder / "lora.p")
+    return model
+
+
+def chatglm_quantised(folder: Path, bits: int) -> ChatGLM:
+    """A checkpoint as chatglm-6b-int8 or -int4 is published: one `pytorch_model.bin`, the bits in `config.json`."""
+    model = chatglm_of(ice_text(folder))
+    config = chatglm_config(model) | {"quantization_bit": bits, "quantization_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_bin(folder, stored_quantised(model, bits))
+    return model

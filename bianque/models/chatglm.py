@@ -6,7 +6,10 @@ which freezes at the index of the mask token from ``<sop>`` on, and its place in
 and counts 1, 2, 3 … from ``<sop>``. Each head rotates its first half by the former and its second by the latter.
 A block is post-norm in spirit: what is carried forward is the *normalised* input times ``alpha``, not the input.
 
-Facts from THUDM/chatglm-6b ``modeling_chatglm.py``; parameter names are the published checkpoint's.
+An early release (vocabulary 150528) places ``<sop>`` differently: `EarlyChatGLMConfig`.
+
+Facts from THUDM/chatglm-6b ``modeling_chatglm.py``, the early ones from the copy in MediaBrain-SJTU/MedicalGPT-zh;
+parameter names are the published checkpoint's.
 Paper: GLM, arXiv 2103.10360.
 """
 
@@ -14,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,22 +43,38 @@ class ChatGLMConfig:
     gmask_token_id: int
     max_sequence_length: int = 2048
     layernorm_epsilon: float = 1e-5
+    early: ClassVar[bool] = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ChatGLMConfig:
-        """Read a Hub `config.json`; fields this port does not know are upstream's bookkeeping and are ignored."""
-        return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+        """Read a Hub `config.json`; fields this port does not know are upstream's bookkeeping and are ignored.
+
+        A config that names neither mask is of the early code.
+        """
+        known = {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
+        if known.keys() & {"mask_token_id", "gmask_token_id"}:
+            return cls(**known)
+        # Upstream hard-wires 150000 and 150001 beside its <sop> 150004; an image token pads, as no text holds one.
+        masks = {"mask_token_id": known["bos_token_id"] - 4, "gmask_token_id": known["bos_token_id"] - 3}
+        return EarlyChatGLMConfig(**{"pad_token_id": 3, **masks, **known})
 
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
 
+class EarlyChatGLMConfig(ChatGLMConfig):
+    """The first release: [MASK] wins over [gMASK]; without a [MASK], <sop> keeps its own place in the prompt."""
+
+    early = True
+
+
 class Cache:
     """Keys and values of every layer for `batch` rows and at most `length` tokens, allocated once.
 
     `keys[i]` and `values[i]` are [batch, heads, length, head_dim]; the first `filled` positions are in use.
-    `visible` [batch, length] is False at left padding; `last` [batch, 2] is where the newest token stands.
+    `visible` [batch, length] is False at left padding; `last` [batch, 2] are the positions behind which the next token
+    stands: the same place, one further within the block.
     """
 
     last: Tensor
@@ -155,6 +174,8 @@ class ChatGLM(nn.Module):
 
     decoder_only = True
     ignored_keys = r"transformer\.layers\.\d+\.attention\.rotary_emb\.inv_freq"  # stored upstream, never read
+    # The linear layers that 8 or 4 bits a weight do no harm.
+    quantised = r"transformer\.layers\.\d+\.(attention\.(query_key_value|dense)|mlp\.(dense_h_to_4h|dense_4h_to_h))"
 
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
@@ -190,7 +211,7 @@ class ChatGLM(nn.Module):
         positions, mask = layout(ids, self.config)
         cache = Cache(self.config, len(ids), ids.shape[1] + room, self.lm_head.weight)
         cache.visible[:, : ids.shape[1]] = real_tokens(ids, self.config)
-        cache.last = positions[:, :, -1]
+        cache.last = torch.cat((frozen(ids, self.config), positions[:, 1, -1:]), dim=1)
         return self.lm_head(self.hidden(ids, positions, mask, cache)[:, -1]), cache
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
@@ -209,23 +230,38 @@ def real_tokens(ids: Tensor, config: ChatGLMConfig) -> Tensor:
 def layout(ids: Tensor, config: ChatGLMConfig) -> tuple[Tensor, Tensor]:
     """Positions [batch, 2, length] and mask [batch, 1, length, length] of left-padded prompts [batch, length].
 
-    The context ends at the first <sop>; its place in the prompt freezes there at the first [gMASK], else the first
-    [MASK] (upstream get_position_ids, get_masks). ValueError if a row lacks one of them.
+    The context ends at the first <sop>; the place in the prompt freezes there (upstream get_position_ids, get_masks).
+    ValueError if a row lacks <sop> or a mask.
     """
     real = real_tokens(ids, config)
     column = torch.arange(ids.shape[1], device=ids.device)
     context = first(ids == config.bos_token_id, "<sop>")
-    gmask = (ids == config.gmask_token_id).any(dim=1, keepdim=True)
-    anchor = first(torch.where(gmask, ids == config.gmask_token_id, ids == config.mask_token_id), "[gMASK] or [MASK]")
-    start = real.int().argmax(dim=1)[:, None]
-    in_context = column < context
-    place = torch.where(in_context, column - start, anchor - start).clamp(min=0)
+    in_context = moving = column < context
+    if config.early:  # without a [MASK], <sop> moves on too
+        moving = column < context + (ids != config.mask_token_id).all(dim=1, keepdim=True)
+    place = torch.where(moving, column - start_of(real), frozen(ids, config)).clamp(min=0)
     block = torch.where(in_context, 0, column - context + 1)
     causal = column[None, :] <= column[:, None]
     mask = (causal | in_context[:, None]) & real[:, None]
     # A padding row that may look at nothing would be 0/0: let it look at itself; nobody looks at it.
     mask = mask | torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
     return torch.stack((place, block), dim=1), mask[:, None]
+
+
+def frozen(ids: Tensor, config: ChatGLMConfig) -> Tensor:
+    """Place [batch, 1] of replies to left-padded prompts [batch, length]: that of the first [gMASK], else [MASK].
+
+    The early code looks for [MASK] first. ValueError if a row has neither.
+    """
+    masks = ids == config.gmask_token_id, ids == config.mask_token_id
+    chosen, other = reversed(masks) if config.early else masks
+    hits = torch.where(chosen.any(dim=1, keepdim=True), chosen, other)
+    return first(hits, "[gMASK] or [MASK]") - start_of(real_tokens(ids, config))
+
+
+def start_of(real: Tensor) -> Tensor:
+    """Index [batch, 1] of the first token behind the padding."""
+    return real.int().argmax(dim=1)[:, None]
 
 
 def first(hits: Tensor, name: str) -> Tensor:

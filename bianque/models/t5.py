@@ -41,6 +41,8 @@ class T5Config:
     def from_dict(cls, raw: Mapping[str, Any]) -> T5Config:
         """Read a Hub `config.json`; ValueError if its feed-forward is not the gated GELU of T5 v1.1."""
         known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
+        if "scale_decoder_outputs" in raw:  # transformers 5 writes tie_word_embeddings=true for every T5 and means this
+            known["tie_word_embeddings"] = raw["scale_decoder_outputs"]
         config = cls(**{"num_decoder_layers": raw["num_layers"], **known})
         if config.feed_forward_proj != "gated-gelu":
             raise ValueError(f"feed_forward_proj is {config.feed_forward_proj!r}; only 'gated-gelu' (T5 v1.1) is known")
@@ -169,6 +171,8 @@ class T5(nn.Module):
     decoder_only = False
     # Old checkpoints also store both stacks' views of the one embedding table.
     ignored_keys = r"(encoder|decoder)\.embed_tokens\.weight"
+    # The linear layers that 8 or 4 bits a weight do no harm; the head and the tables keep theirs.
+    quantised = r"(encoder|decoder)\.block\.\d+\.layer\.\d+\.\w+\.([qkvo]|wi_[01]|wo)"
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
