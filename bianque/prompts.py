@@ -15,9 +15,10 @@ from bianque.types import Dialogue, Message
 LABELS = "病人|患者|医生|用户|心理咨询师"
 LABEL = re.compile(rf"({LABELS})[^\S\n]*[:：]|(?m:^)[^\S\n]*(问|答)[^\S\n]*[:：]")
 SPECIAL = re.compile(r"<(/?\w{1,14}|\|[^<>|\n]{1,14}\|)>|\[([gs]?MASK|Round \d+)\]", re.IGNORECASE)
-# The reply is over where the model goes on to speak for the patient.
-SELF_CONTINUED = re.compile(r"(?:\n|\\n)\s*(?:病人|患者|用户)\s*[:：]")
-ECHO = re.compile(r"^\s*(?:医生|心理咨询师)\s*[:：]\s*")
+# The reply is over where the model goes on to speak for the patient. In rounds that is the next number: a line that
+# begins with 问： may be a reply's own.
+SELF_CONTINUED = re.compile(r"(?:\n|\\n)\s*(?:(?:病人|患者|用户)\s*[:：]|\[Round \d+\])")
+ECHO = re.compile(r"^\s*(?:医生|心理咨询师|答)\s*[:：]\s*")
 
 
 def neutralise(text: str) -> str:
@@ -55,8 +56,48 @@ def bianque_1(dialogue: Dialogue) -> str:
     return t5_escape(bianque_2(dialogue))
 
 
+def soulchat(dialogue: Dialogue) -> str:
+    """用户/心理咨询师 lines (scutcyr/SoulChat soulchat_app.py, `answer`)."""
+    return labelled(dialogue, "用户", "心理咨询师")
+
+
+def chatglm_rounds(dialogue: Dialogue) -> str:
+    """Numbered rounds from 0; a lone query as it is (THUDM/chatglm-6b modeling_chatglm.py, `chat`)."""
+    if len(dialogue) == 1:
+        return neutralise(dialogue[0].content)
+    number, lines = 0, []
+    for turn in dialogue:
+        if turn.role == "user":
+            lines.append(f"[Round {number}]")
+            number += 1
+        lines.append(f"{'问' if turn.role == 'user' else '答'}：{neutralise(turn.content)}")
+    return "\n".join([*lines, "答："])
+
+
 def t5_escape(text: str) -> str:
     return text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+USER, ASSISTANT, END = "<reserved_102>", "<reserved_103>", "</s>"
+
+
+def baichuan(dialogue: Dialogue) -> str:
+    """A reserved token before each turn (baichuan-inc/Baichuan-13B-Chat modeling_baichuan.py, `build_chat_input`)."""
+    return marked(dialogue, "")
+
+
+def baichuan_older(dialogue: Dialogue) -> str:
+    """The same, each past reply closed by the end token (that repository's first revision, f5f47be).
+
+    DISC-MedLLM was trained on dialogues laid out like this (FudanDISC/DISC-MedLLM train/component/dataset.py).
+    """
+    return marked(dialogue, END)
+
+
+def marked(dialogue: Dialogue, end: str) -> str:
+    rendered = {"user": (USER, ""), "assistant": (ASSISTANT, end)}
+    turns = ((*rendered[turn.role], neutralise(turn.content)) for turn in dialogue)
+    return "".join(f"{before}{text}{after}" for before, after, text in turns) + ASSISTANT
 
 
 def plain_reply(raw: str) -> str:
@@ -83,14 +124,20 @@ def chatglm_reply(raw: str) -> str:
     return text
 
 
+def soulchat_reply(raw: str) -> str:
+    """The same with no empty lines (scutcyr/SoulChat soulchat_app.py, `answer`)."""
+    return re.sub(r"\n+", "\n", chatglm_reply(raw))
+
+
 # Tails that a later token may still change: white space and the beginning of a label behind it, half-width
-# punctuation, half an escape, placeholder or white-space piece, and a character of which only some bytes have come.
+# punctuation, half an escape, placeholder, round or white-space piece, and a character of which only some bytes have
+# come.
 GAP = r"(?:\s|\\[nt])"
 UNSETTLED = re.compile(
     rf"(?:(?<!\s)(?<!\\[nt]){GAP}+(?:(?:病人?|患者?|用户?){GAP}*)*|[,!:;?\ufffd]+|\[\[?[^\]\s]{{0,4}}\]?|\\+"
-    r"|<(?:n|\|[a-z]{0,5}(?:_\d{0,2})?\|?)?)$"
+    r"|\[Round(?: \d*)?|<(?:n|\|[a-z]{0,5}(?:_\d{0,2})?\|?)?)$"
 )
-HALF_ECHO = re.compile(rf"{GAP}*(?:医(?:生{GAP}*)?|心(?:理(?:咨(?:询(?:师{GAP}*)?)?)?)?)?")
+HALF_ECHO = re.compile(rf"{GAP}*(?:医(?:生{GAP}*)?|心(?:理(?:咨(?:询(?:师{GAP}*)?)?)?)?|答{GAP}*)?")
 
 
 def settled(raw: str) -> str:
@@ -105,13 +152,17 @@ def over(raw: str) -> bool:
     return SELF_CONTINUED.search(raw) is not None
 
 
-def fit(dialogue: Dialogue, window: int, count: Callable[[Dialogue], int]) -> tuple[list[Message], int]:
+def fit(
+    dialogue: Dialogue, window: int, count: Callable[[Dialogue], int], rounds: int | None = None
+) -> tuple[list[Message], int]:
     """Leave out the oldest middle rounds until the prompt has at most `window` tokens.
 
-    The first complaint and the newest turn always stay. Returns the dialogue and the rounds left out; TooLong if even
-    the two do not fit.
+    The first complaint and the newest turn always stay. A model that reads only so many finished `rounds` gets the last
+    ones, and the first of these counts as the first complaint. Returns the dialogue and the rounds left out; TooLong if
+    even the two turns do not fit.
     """
-    turns, dropped = list(dialogue), 0
+    dropped = 0 if rounds is None else max(0, len(dialogue) // 2 - rounds)
+    turns = list(dialogue[2 * dropped :])
     while count(turns) > window:
         if len(turns) <= 2:
             raise TooLong(

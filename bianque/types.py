@@ -13,6 +13,8 @@ Architecture = Literal["t5", "chatglm", "baichuan"]
 Bits = Literal[16, 8, 4]
 ModelRole = Literal["asks", "advises", "both", "counsels"]
 
+LONGEST_REPLY = 2048  # tokens; the most that a visitor may ask for
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -86,15 +88,25 @@ class ModelCard:
     bytes: int  # weights as published, in bytes
     parameters: int  # weights in all
     kept: int  # of them keep 16 bits when the others go to 8 or 4: embeddings, head, norms, biases
+    cache: int  # bytes of keys and values per token of a conversation, 16 bit
     licence: str
     citation: str
     repo: str | None = None  # Hub id; None for a model that comes with the package
     revision: str = "main"
     files: tuple[str, ...] = field(default=())  # what is fetched from the Hub, as glob patterns
+    stored: Bits = 16  # bits a weight as published, 16 also for float32
     adapter: str | None = None  # a LoRA that is merged at load: its Hub id, or the file to name in BIANQUE_PATHS
     rounds: int | None = None  # finished rounds that the prompt keeps at most
     preview: bool = False  # a small bundled stand-in, not medical knowledge
 
     def memory(self, bits: Bits) -> int:
-        """Bytes of the weights once loaded with `bits` a weight."""
-        return self.kept * 2 + (self.parameters - self.kept) * bits // 8
+        """Bytes of the weights once loaded with `bits` a weight; what is published quantised stays as it is."""
+        bits, others = (bits if self.stored == 16 else self.stored), self.parameters - self.kept
+        scales = others // 128 * 4 if bits == 4 else 0  # a scale and a zero per 128 weights, as kernels take them
+        return self.kept * 2 + others * bits // 8 + scales
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest conversation: a t5 keeps prompt and reply apart, the others share the window."""
+        reply = max(LONGEST_REPLY, self.sampling.max_new_tokens) if self.architecture == "t5" else 0
+        return self.window + reply

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import re
 
+import pytest
+import torch
+
+from bianque.bench.load import CHATGLM, T5_LARGE
 from bianque.errors import UnknownModel
-from bianque.registry import CARDS, by_name, find
+from bianque.hub import BUNDLED
+from bianque.registry import CARDS, FORMATS, by_name, find
 from bianque.types import Message
 from bianque.weights import ARCHITECTURES
+
+CUES = ("医生：", "心理咨询师：", "答：", "<reserved_103>")
 
 
 def test_names_are_unique_and_find_gives_the_card():
@@ -27,11 +35,14 @@ def test_names_are_not_guessed(name):
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_card_can_be_loaded_prompted_and_cited(card):
     assert card.architecture in ARCHITECTURES
-    assert card.prompt([Message("user", "头痛")]).endswith("医生：")
+    assert (card.prompt, card.clean) in FORMATS.values()
+    lone, second = [Message("user", "头痛")], [Message("assistant", "多久了？"), Message("user", "两天")]
+    assert card.prompt(lone) == "头痛" or card.prompt(lone).endswith(CUES)
+    assert card.prompt([*lone, *second]).endswith(CUES)
     assert card.clean(" 好 ") == "好"
     assert card.licence and card.citation and card.bytes > 0
     assert card.sampling.max_new_tokens > 0 and card.sampling.temperature > 0
-    if card.architecture == "chatglm":  # prompt and reply share the window
+    if card.architecture != "t5":  # prompt and reply share the window
         assert card.sampling.max_new_tokens < card.window
 
 
@@ -40,10 +51,42 @@ def test_a_card_names_what_is_fetched_or_comes_with_the_package(card):
     if card.repo is None:
         assert card.preview and not card.files
     else:
-        vocabulary = ARCHITECTURES[card.architecture][-1]
-        assert {"config.json", vocabulary} <= set(card.files)
+        assert {"config.json", ARCHITECTURES[card.architecture].vocabulary} <= set(card.files)
         assert any(name.startswith("pytorch_model") for name in card.files)
         assert not any(name.endswith((".py", "*")) for name in card.files), "no remote code"
+
+
+def counted(architecture: str, config: dict) -> tuple[int, int]:
+    """Weights of a model of this shape in all, and outside its quantised layers, on no device at all."""
+    kind = ARCHITECTURES[architecture]
+    with torch.device("meta"):
+        model = kind.model(kind.config.from_dict(config))
+    names = {f"{name}.weight" for name, _ in model.named_modules() if re.fullmatch(model.quantised, name)}
+    sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+    return sum(sizes.values()), sum(size for name, size in sizes.items() if name not in names)
+
+
+# From the models' published config.json.
+BAICHUAN = {
+    "vocab_size": 64000, "hidden_size": 5120, "intermediate_size": 13696, "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+}  # fmt: skip
+EARLY = {key: value for key, value in CHATGLM.items() if not key.startswith(("mask", "gmask", "pad"))}
+SHAPES = {
+    "bianque-1": T5_LARGE,
+    "medicalgpt-zh": EARLY | {"vocab_size": 150528, "bos_token_id": 150004, "eos_token_id": 150005},
+    "disc-medllm": BAICHUAN,
+    **dict.fromkeys(("bianque-2", "soulchat", "chatglm-6b", "chatglm-6b-int8", "chatglm-6b-int4"), CHATGLM),
+}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_the_weights_of_a_card_are_counted(card):
+    shape = SHAPES.get(card.name) or json.loads((BUNDLED / card.name / "config.json").read_text())
+    assert counted(card.architecture, shape) == (card.parameters, card.kept)
+    heads = shape.get("num_heads", 1) * shape.get("d_kv", shape.get("hidden_size", 0))
+    layers = next(shape[key] for key in ("num_decoder_layers", "num_layers", "num_hidden_layers") if key in shape)
+    assert card.cache == layers * heads * 2 * 2  # keys and values of two bytes
 
 
 def test_both_pairs_are_there():
