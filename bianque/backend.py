@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from bianque import registry
+from bianque import memory, registry
+from bianque.errors import OutOfMemory
+from bianque.pool import Fit, Pool
 from bianque.settings import Settings
-from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling
+from bianque.types import Bits, Dialogue, ModelCard, Piece, Progress, Sampling
 
 if TYPE_CHECKING:
+    import torch
+
+    from bianque.decode import Model
     from bianque.engine import Engine
-    from bianque.pool import Pool
+    from bianque.tokenizers import Tokenizer
+
+RESERVE = 0.1  # of the free memory: for what computing needs beside weights and caches
 
 
 class Backend(Protocol):
@@ -23,8 +31,11 @@ class Backend(Protocol):
     def loaded(self, model: str) -> bool:
         """Whether a reply would begin without loading first."""
 
+    def kernel(self, model: str) -> str | None:
+        """What a loaded model computes with, as `bfloat16` or `cpu-int8`."""
+
     def prepare(self, model: str) -> None:
-        """Begin to load in the background; errors show at the next `stream`."""
+        """Begin to load in the background if there is room; errors show at the next `stream`."""
 
     def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """A reply as it comes: loading progress, usage, text, and last a piece with `finish`."""
@@ -37,48 +48,114 @@ class Local:
         self.settings = settings
         self.cards = registry.by_name(cards)
         self.folders: Mapping[str, Path] = settings.paths
-        self.made: Pool | None = None
-
-    @property
-    def pool(self) -> Pool:
-        if self.made is None:
-            from bianque.pool import Pool
-
-            self.made = Pool(self.load)
-        return self.made
+        self.pool = Pool(self.load, drop, self.fits, self.budget, settings.max_waiting)
 
     def models(self) -> Sequence[ModelCard]:
         return tuple(self.cards.values())
 
     def loaded(self, model: str) -> bool:
-        return self.made is not None and self.made.loaded(registry.find(self.cards, model).name)
+        return self.pool.loaded(registry.find(self.cards, model).name)
+
+    def kernel(self, model: str) -> str | None:
+        engine = self.pool.engine(registry.find(self.cards, model).name)
+        return engine.kernel if engine else None
 
     def prepare(self, model: str) -> None:
         self.pool.prepare(registry.find(self.cards, model).name)
 
     async def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        name = registry.find(self.cards, model).name
-        async with aclosing(self.pool.loading(name)) as coming:
-            async for progress in coming:
-                yield Piece(progress=progress)
-        async with aclosing(self.pool.engine(name).stream(dialogue, sampling)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with self.pool.lease(registry.find(self.cards, model).name) as lease:
+            async with aclosing(lease.coming()) as coming:
+                async for progress in coming:
+                    yield Piece(progress=progress)
+            async with aclosing(lease.engine.stream(dialogue, sampling)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
-    def load(self, name: str, report: Callable[[Progress], None]) -> Engine:
+    def budget(self) -> int:
+        """Bytes for the weights and caches of all models."""
+        if self.settings.memory_gb is not None:
+            return int(self.settings.memory_gb * 10**9)
+        import torch
+
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else memory.available()
+        return int(free * (1 - RESERVE))
+
+    def fits(self, name: str) -> tuple[Fit, ...]:
+        """The ways to hold a model: the allowed ones in the order of the settings, then the others."""
+        card, allowed = self.cards[name], self.settings.bits
+        if card.stored != 16:  # stays as it is published
+            return (fit(card, card.stored),)
+        others = (bits for bits in get_args(Bits) if bits not in allowed)
+        return tuple(
+            fit(card, bits, place(card, bits)[1].itemsize == 4, bits in allowed) for bits in (*allowed, *others)
+        )
+
+    def load(self, name: str, fit: Fit, report: Callable[[Progress], None]) -> Engine:
         """Runs in the pool's own thread."""
         report(Progress(name, "loading", 0.0))
         import torch
 
-        from bianque import weights
         from bianque.engine import Engine
 
+        memory.give_back()  # of a load that failed
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         card = self.cards[name]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        # CPUs compute half precision a hundred times slower than bfloat16; the small models are exact in float32.
-        dtype = torch.float16 if device == "cuda" else torch.float32 if card.preview else torch.bfloat16
-        folder = weights.folder_of(card, self.folders, report)
-        model, tokenizer = weights.load(card, folder, device, dtype, report)
+        device, dtype = place(card, fit.bits)
+        try:
+            model, tokenizer = self.read(card, device, dtype, report, fit.bits)
+        except (MemoryError, RuntimeError) as error:
+            if not exhausted(error):
+                raise
+            raise OutOfMemory(
+                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，计划为 {fit.weights / 1e9:.1f} GB；请关闭其他程序，"
+                f"或调低 BIANQUE_MEMORY_GB，或在 BIANQUE_BITS 中只留更少的位数 (out of memory while loading "
+                f"{fit.weights / 1e9:.1f} GB at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
+                "or name fewer bits in BIANQUE_BITS)"
+            ) from error
         return Engine(card, model, tokenizer, device, self.settings.max_waiting)
+
+    def read(
+        self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16
+    ) -> tuple[Model, Tokenizer]:
+        """A card's files, fetched if they must be, as a model on `device`."""
+        from bianque import hub, weights
+
+        folder = hub.folder_of(card, self.folders, report)
+        return weights.load(card, folder, device, dtype, report, bits, hub.adapter_of(card, self.folders, report))
+
+
+def fit(card: ModelCard, bits: Bits, double: bool = False, allowed: bool = True) -> Fit:
+    """What a card needs; `double`: 32 bits where others have 16."""
+    weights = card.memory(bits) * (2 if double else 1)
+    return Fit(bits, weights, card.cache * card.longest * (2 if double else 1), allowed)
+
+
+def place(card: ModelCard, bits: Bits) -> tuple[str, torch.dtype]:
+    """The device and the numbers a model computes with."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda", torch.float16
+    # CPUs compute half precision a hundred times slower than bfloat16; the small models are exact in float32.
+    return "cpu", torch.float32 if card.preview and bits == 16 else torch.bfloat16
+
+
+def exhausted(error: Exception) -> bool:
+    """Whether memory ran out; for its CPU allocator torch has no class of its own."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def drop(engine: Engine) -> None:
+    """Give an engine's memory back at once, even if a thread of its decoder still holds on to it."""
+    import torch
+
+    model: Any = engine.model
+    model.to("meta")
+    gc.collect()
+    memory.give_back()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

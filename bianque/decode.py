@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -83,8 +83,10 @@ class Row:
 class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface."""
 
-    def __init__(self, model: Model, eos: int, device: str, max_active: int = 4, max_waiting: int = 32) -> None:
-        self.model, self.eos, self.device = model, eos, device
+    def __init__(
+        self, model: Model, ends: Collection[int], device: str, max_active: int = 4, max_waiting: int = 32
+    ) -> None:
+        self.model, self.ends, self.device = model, ends, device
         self.max_active, self.max_waiting = max_active, max_waiting
         self.waiting: deque[Row] = deque()
         self.changed = threading.Condition()
@@ -140,7 +142,7 @@ class Decoder:
         except Exception as error:  # reaches the visitor's side, which logs it and speaks calmly
             row.put(error)
             return False
-        if token == self.eos:
+        if token in self.ends:
             row.put(None)
             return False
         row.produced.append(token)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
+
+from torch import nn
 
 from bianque import prompts
 from bianque.decode import Decoder, Model
+from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
 from bianque.types import Dialogue, ModelCard, Piece, Sampling, Usage
 
@@ -15,7 +19,12 @@ from bianque.types import Dialogue, ModelCard, Piece, Sampling, Usage
 class Engine:
     def __init__(self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, max_waiting: int = 32) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
-        self.decoder = Decoder(model, tokenizer.eos, device, max_waiting=max_waiting)
+        self.decoder = Decoder(model, tokenizer.ends, device, max_waiting=max_waiting)
+
+    @property
+    def kernel(self) -> str:
+        """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type."""
+        return kernel_of(cast(nn.Module, self.model))
 
     def room(self, sampling: Sampling) -> int:
         """Tokens the prompt may fill: all of an encoder's window, what a shared window leaves beside the reply."""
@@ -29,7 +38,7 @@ class Engine:
         The texts joined are exactly the card's clean-up of all that the model wrote.
         """
         encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
-        kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)))
+        kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
         ids = encode(kept)
         if self.model.decoder_only:
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.card.window - len(ids)))

@@ -39,6 +39,12 @@ class LoadFailed(BianQueError):
     code = "BQ_LOAD_FAILED"
 
 
+class OutOfMemory(BianQueError):
+    """The model does not fit into the memory there is in any precision the settings allow."""
+
+    code = "BQ_NO_MEMORY"
+
+
 class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 

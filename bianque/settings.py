@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from bianque.errors import SettingsError
+from bianque.types import Bits
 
 Which = Literal["auto", "mini", "hub"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`models`: which pair speaks by default; `ask`, `advise`: card names that override it; `paths`: local folders."""
+    """`models`: which pair speaks by default; `ask`, `advise`: card names that override it; `paths`: local folders.
+
+    `memory_gb`: for weights and caches, what is free if None; `bits`: precisions that may be used, best first.
+    """
 
     models: Which = "auto"
     ask: str | None = None
@@ -24,6 +29,10 @@ class Settings:
     threads: int = 0
     question_budget: int = 8
     max_waiting: int = 32
+    memory_gb: float | None = None
+    bits: tuple[Bits, ...] = (16, 8)
+    cards: Path | None = None  # a file of further cards: see cards.py
+    preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -40,6 +49,10 @@ class Settings:
             threads=whole(env, "BIANQUE_THREADS", defaults.threads, 0),
             question_budget=whole(env, "BIANQUE_QUESTIONS", defaults.question_budget, 1),
             max_waiting=whole(env, "BIANQUE_MAX_WAITING", defaults.max_waiting, 1),
+            memory_gb=gigabytes(env.get("BIANQUE_MEMORY_GB", "")),
+            bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,
+            cards=Path(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
+            preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
         )
 
 
@@ -52,12 +65,30 @@ def whole(env: Mapping[str, str], name: str, default: int, least: int) -> int:
     return int(value)
 
 
+def gigabytes(value: str) -> float | None:
+    """Memory for weights and caches, in 10⁹ bytes; None lets the machine say."""
+    if not value:
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", value, re.ASCII) or float(value) == 0:
+        raise SettingsError(f"BIANQUE_MEMORY_GB={value!r}: a number above 0 is needed, e.g. 12 or 7.5")
+    return float(value)
+
+
+def precisions(value: str) -> tuple[Bits, ...]:
+    """Bits a weight, the preferred first: `16,8,4` goes down as far as memory demands, `8` is 8 whatever there is."""
+    found = tuple(part.strip() for part in value.split(",")) if value else ()
+    if len(set(found)) < len(found) or not set(found) <= {str(bits) for bits in get_args(Bits)}:
+        raise SettingsError(f"BIANQUE_BITS={value!r}: write some of 16, 8 and 4, each once, separated by commas")
+    return tuple(cast(Bits, int(part)) for part in found)
+
+
 def folders(value: str) -> dict[str, Path]:
-    """`name=/folder` pairs separated by commas: checkpoints that are already on this machine."""
+    """`name=/folder` pairs separated by commas: checkpoints on this machine; `name.adapter` may be a file."""
     found = {}
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, _, folder = (part.strip() for part in pair.partition("="))
-        if not name or not folder or not Path(folder).is_dir():
+        there = Path(folder).exists() if name.endswith(".adapter") else Path(folder).is_dir()
+        if not name or not folder or not there:
             raise SettingsError(f"BIANQUE_PATHS has {pair!r}: write card=/folder, and the folder must exist")
         found[name] = Path(folder)
     return found

@@ -107,7 +107,7 @@ async def spoken(decoder, prompt, sampling):
 
 def test_greedy_is_the_arg_max_of_each_step(model):
     prompt = prompt_of(model, 5, 6, 7)
-    found = asyncio.run(spoken(Decoder(model, -1, "cpu"), prompt, GREEDY))
+    found = asyncio.run(spoken(Decoder(model, (), "cpu"), prompt, GREEDY))
     logits, cache = model.prefill(torch.tensor([prompt]), 8)
     for token in found:
         assert token == int(logits.argmax())
@@ -116,7 +116,7 @@ def test_greedy_is_the_arg_max_of_each_step(model):
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(model):
-    decoder, prompt = Decoder(model, -1, "cpu"), prompt_of(model, 5, 6, 7)
+    decoder, prompt = Decoder(model, (), "cpu"), prompt_of(model, 5, 6, 7)
 
     async def runs():
         return [await spoken(decoder, prompt, replace(DRAWN, seed=seed)) for seed in (7, 7, 8, 9)]
@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(model):
 
 def test_without_a_seed_replies_differ(model):
     async def runs():
-        decoder = Decoder(model, -1, "cpu")
+        decoder = Decoder(model, (), "cpu")
         flat = Sampling(temperature=2.0, max_new_tokens=16)
         return [tuple(await spoken(decoder, prompt_of(model, 5, 6), flat)) for _ in range(4)]
 
@@ -140,7 +140,7 @@ def test_sampled_frequencies_are_those_of_the_distribution():
             return torch.tensor([[0.0, 1.0, 2.0, -1.0]])
 
     sampling = Sampling(temperature=0.8, max_new_tokens=4000, seed=3)
-    drawn = asyncio.run(spoken(Decoder(Fixed(), -1, "cpu"), [9], sampling))
+    drawn = asyncio.run(spoken(Decoder(Fixed(), (), "cpu"), [9], sampling))
     expected = adjust(torch.tensor([0.0, 1.0, 2.0, -1.0]), [], sampling).softmax(-1)
     found = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
     torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
@@ -150,11 +150,11 @@ def test_concurrent_streams_equal_single_ones(model):
     wishes = [(prompt_of(model, *range(4, 5 + i)), replace(DRAWN, seed=i, max_new_tokens=3 + i)) for i in range(9)]
 
     async def together():
-        decoder = Decoder(model, -1, "cpu", max_active=4)
+        decoder = Decoder(model, (), "cpu", max_active=4)
         return await asyncio.gather(*(spoken(decoder, *wish) for wish in wishes))
 
     async def alone():
-        return [await spoken(Decoder(model, -1, "cpu"), *wish) for wish in wishes]
+        return [await spoken(Decoder(model, (), "cpu"), *wish) for wish in wishes]
 
     assert asyncio.run(together()) == asyncio.run(alone())
 
@@ -202,12 +202,12 @@ def impatient(decoder):
 
 
 def test_the_end_token_ends_the_reply_and_is_not_part_of_it():
-    assert asyncio.run(spoken(Decoder(Counting(), 8, "cpu"), [4], GREEDY)) == [5, 6, 7]
+    assert asyncio.run(spoken(Decoder(Counting(), {8}, "cpu"), [4], GREEDY)) == [5, 6, 7]
 
 
 def test_a_reply_has_at_most_so_many_tokens():
     model = Counting()
-    assert asyncio.run(spoken(Decoder(model, -1, "cpu"), [4], replace(GREEDY, max_new_tokens=3))) == [5, 6, 7]
+    assert asyncio.run(spoken(Decoder(model, (), "cpu"), [4], replace(GREEDY, max_new_tokens=3))) == [5, 6, 7]
     assert len(model.steps) == 3
 
 
@@ -220,13 +220,13 @@ def test_what_must_not_repeat_includes_the_prompt_where_the_reply_continues_it(d
     model = Fixed()
     model.decoder_only = decoder_only
     sampling = replace(GREEDY, no_repeat_ngram=1, max_new_tokens=3)
-    assert asyncio.run(spoken(Decoder(model, -1, "cpu"), [2], sampling)) == expected
+    assert asyncio.run(spoken(Decoder(model, (), "cpu"), [2], sampling)) == expected
 
 
 def test_waiting_replies_take_turns():
     async def both():
         model = Counting(gate := threading.Semaphore(0))
-        decoder = Decoder(model, -1, "cpu")
+        decoder = Decoder(model, (), "cpu")
         replies = [asyncio.create_task(spoken(decoder, [start], GREEDY)) for start in (10, 50)]
         await asyncio.sleep(0.05)
         gate.release(100)
@@ -240,7 +240,7 @@ def test_waiting_replies_take_turns():
 def test_closing_the_stream_drops_the_row_within_one_further_step():
     async def leave():
         model = Counting(gate := threading.Semaphore(0))
-        decoder = impatient(Decoder(model, -1, "cpu"))
+        decoder = impatient(Decoder(model, (), "cpu"))
         async with aclosing(decoder.stream([4], replace(GREEDY, max_new_tokens=80))) as tokens:
             for _ in range(3):
                 gate.release()
@@ -256,7 +256,7 @@ def test_closing_the_stream_drops_the_row_within_one_further_step():
 def test_cancelling_the_task_that_listens_drops_the_row():
     async def leave():
         model = Counting(gate := threading.Semaphore(0))
-        decoder = impatient(Decoder(model, -1, "cpu"))
+        decoder = impatient(Decoder(model, (), "cpu"))
         task = asyncio.create_task(spoken(decoder, [4], replace(GREEDY, max_new_tokens=80)))
         gate.release(2)
         await asyncio.sleep(0.05)
@@ -271,7 +271,7 @@ def test_cancelling_the_task_that_listens_drops_the_row():
 
 def test_a_loop_that_ended_takes_the_row_with_it():
     model = Counting(gate := threading.Semaphore(0))
-    decoder = impatient(Decoder(model, -1, "cpu"))
+    decoder = impatient(Decoder(model, (), "cpu"))
 
     async def begin():
         gate.release()
@@ -297,7 +297,7 @@ class Failing(Counting):
 @pytest.mark.parametrize("start", [13, 20])
 def test_an_error_in_one_row_fails_that_row_alone(start):
     async def three():
-        decoder = Decoder(Failing(), -1, "cpu")
+        decoder = Decoder(Failing(), (), "cpu")
         replies = (spoken(decoder, [first], GREEDY) for first in (40, start, 60))
         found = await asyncio.gather(*replies, return_exceptions=True)
         return [*found, await spoken(decoder, [80], GREEDY)]
@@ -310,7 +310,7 @@ def test_an_error_in_one_row_fails_that_row_alone(start):
 def test_busy_when_too_many_wait_and_room_again_when_they_leave():
     async def crowd():
         gate = threading.Semaphore(0)
-        decoder = Decoder(Counting(gate), -1, "cpu", max_active=1, max_waiting=2)
+        decoder = Decoder(Counting(gate), (), "cpu", max_active=1, max_waiting=2)
         first = asyncio.create_task(spoken(decoder, [40], GREEDY))
         await asyncio.sleep(0.05)  # the first is active, and held at the gate
         waiting = [asyncio.create_task(spoken(decoder, [start], GREEDY)) for start in (50, 60)]
@@ -329,7 +329,7 @@ def test_busy_when_too_many_wait_and_room_again_when_they_leave():
 
 def test_the_thread_ends_when_nobody_waits_and_begins_again():
     async def twice():
-        decoder = impatient(Decoder(Counting(), -1, "cpu"))
+        decoder = impatient(Decoder(Counting(), (), "cpu"))
         assert decoder.thread is None
         for _ in range(2):
             assert await spoken(decoder, [4], GREEDY) == [*range(5, 13)]

@@ -174,6 +174,14 @@ def test_prompt_and_reply_keep_to_the_window(name, window, tokenizers):
         assert engine.model.room == GREEDY.max_new_tokens
 
 
+@NAMES
+def test_a_model_reads_its_last_rounds_alone(name, tokenizers):
+    engine = scripted(name, tokenizers, "好", window=2000, rounds=2)
+    first, *_ = spoken(engine, dialogue := long_talk(7))
+    assert engine.model.prompt == tokenizers[name].prompt(engine.card.prompt(dialogue[-5:]))
+    assert first.usage.dropped_rounds == 5
+
+
 def test_a_short_reply_leaves_its_room_to_the_prompt(tokenizers):
     engine = scripted("bianque-2", tokenizers, "好", window=100)
     assert engine.room(replace(GREEDY, max_new_tokens=10)) == 90

@@ -11,7 +11,7 @@ from bianque.settings import Settings, folders
 
 
 def test_an_empty_environment_gives_the_defaults():
-    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING")
+    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING", "MEMORY_GB", "BITS")
     assert Settings.read({}) == Settings() == Settings.read({f"BIANQUE_{name}": "" for name in names})
 
 
@@ -24,10 +24,12 @@ def test_every_variable_is_read(tmp_path):
         "BIANQUE_THREADS": "3",
         "BIANQUE_QUESTIONS": "5",
         "BIANQUE_MAX_WAITING": "7",
+        "BIANQUE_MEMORY_GB": "7.5",
+        "BIANQUE_BITS": "8, 4",
         "OTHER": "x",
     }
     paths = {"bianque-1": tmp_path, "bianque-2": tmp_path}
-    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7)
+    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7, 7.5, (8, 4))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,14 @@ def test_every_variable_is_read(tmp_path):
         ("BIANQUE_THREADS", "²"),
         ("BIANQUE_QUESTIONS", "0"),
         ("BIANQUE_MAX_WAITING", "0"),
+        ("BIANQUE_MEMORY_GB", "0"),
+        ("BIANQUE_MEMORY_GB", "-3"),
+        ("BIANQUE_MEMORY_GB", "inf"),
+        ("BIANQUE_MEMORY_GB", "8 GB"),
+        ("BIANQUE_BITS", "32"),
+        ("BIANQUE_BITS", "8,8"),
+        ("BIANQUE_BITS", "16,"),
+        ("BIANQUE_BITS", "int8"),
         ("BIANQUE_PATHS", "bianque-1"),
         ("BIANQUE_PATHS", "bianque-1="),
         ("BIANQUE_PATHS", "bianque-1=/no/such/folder"),
@@ -56,6 +66,16 @@ def test_a_value_that_means_nothing_is_named(name, value):
 def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert folders(f"x={tmp_path}/a=b") == {"x": Path(f"{tmp_path}/a=b")}
+
+
+def test_a_file_of_cards_is_named():
+    assert Settings.read({"BIANQUE_CARDS": "my/cards.json"}).cards == Path("my/cards.json")
+    assert Settings.read({"BIANQUE_CARDS": ""}).cards is None
+
+
+def test_what_a_zerogpu_space_preloads_is_a_list_of_names():
+    assert Settings.read({"BIANQUE_PRELOAD": "bianque-1, bianque-2 ,"}).preload == ("bianque-1", "bianque-2")
+    assert Settings.read({"BIANQUE_PRELOAD": " "}).preload == ()
 
 
 def test_settings_do_not_change():

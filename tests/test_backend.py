@@ -1,0 +1,191 @@
+"""This machine's models: what each needs, what there is, and that an evicted one gives its memory back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import weakref
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bianque import memory, weights
+from bianque.backend import RESERVE, Local, drop
+from bianque.errors import OutOfMemory, UnknownModel
+from bianque.pool import Fit
+from bianque.settings import Settings
+from bianque.types import Message, Sampling
+from tests import tiny
+
+SHORT = Sampling(temperature=0, max_new_tokens=4)
+STATUS = Path("/proc/self/status")
+TALK = [Message("user", "最近总是头痛")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bianque-2")
+    tiny.bianque_2(folder)
+    return folder
+
+
+def local(folder, size: int, **changes) -> Local:
+    """Two models of 1000 weights (so their cards say) and a cache of 100 bytes, in so many bytes of memory."""
+    facts = {"parameters": 1000, "kept": 0, "cache": 1, "window": 100}
+    cards = [replace(tiny.card("bianque-2"), name=name, **facts) for name in ("one", "two")]
+    return Local(Settings(paths={"one": folder, "two": folder}, memory_gb=size / 1e9, threads=1, **changes), cards)
+
+
+async def reply(local: Local, name: str) -> list[str]:
+    """What comes, in short: stages of loading, `text`, and how it ended."""
+    found = []
+    async with aclosing(local.stream(name, TALK, SHORT)) as pieces:
+        async for piece in pieces:
+            found.append(piece.progress.stage if piece.progress else piece.finish or "text")
+    return found
+
+
+def test_a_reply_loads_its_model_first_and_leaves_it_there(folder):
+    found = local(folder, 10_000)
+    assert not found.loaded("one")
+    first = asyncio.run(reply(found, "one"))
+    assert first[0] == "queued" and first[-1] in ("stop", "length")
+    assert found.loaded("one") and found.pool.resident() == {"one": Fit(16, 2000, 100)}
+    assert not {"queued", "loading"} & set(asyncio.run(reply(found, "one")))
+    with pytest.raises(UnknownModel):
+        asyncio.run(reply(found, "three"))
+
+
+def test_models_that_do_not_fit_together_take_turns_and_memory_is_given_back(folder):
+    found = local(folder, 2100)
+    asyncio.run(reply(found, "one"))
+    engine = found.pool.residents["one"].engine
+    weight = weakref.ref(engine.model.lm_head.weight)  # the decoder's thread still has the model
+    asyncio.run(reply(found, "two"))
+    assert set(found.pool.resident()) == {"two"} and weight() is None
+    asyncio.run(reply(found, "one"))
+    assert set(found.pool.resident()) == {"one"}
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux to tell what a process holds")
+def test_an_evicted_model_leaves_the_process_as_small_as_it_was():
+    """Weights of a usual size, twice: after the first time the C library would keep them."""
+
+    def megabytes() -> int:
+        return int(re.search(r"VmRSS:\s+(\d+)", STATUS.read_text())[1]) // 1000
+
+    def come_and_go() -> None:
+        model = nn.Sequential(*(nn.Linear(1000, 1000) for _ in range(50)))
+        held.append(megabytes())
+        drop(SimpleNamespace(model=model))
+
+    before, held = megabytes(), []
+    for _ in range(2):
+        thread = threading.Thread(target=come_and_go)
+        thread.start()
+        thread.join()
+        assert held[-1] - before > 150
+        assert megabytes() - before < 50
+
+
+def test_who_leaves_gives_the_lease_back(folder):
+    found = local(folder, 2100)
+
+    async def leave():
+        async with aclosing(found.stream("one", TALK, SHORT)) as pieces:
+            async for piece in pieces:
+                if piece.usage:
+                    assert len(found.pool.residents["one"].leases) == 1
+                    return
+
+    asyncio.run(leave())
+    assert not found.pool.residents["one"].leases
+
+
+def test_bits_drop_to_what_fits(folder):
+    found = local(folder, 1100)
+    asyncio.run(reply(found, "one"))
+    assert found.pool.resident() == {"one": Fit(8, 1000, 100)}
+    assert found.pool.residents["one"].engine.model.transformer.layers[0].mlp.dense_h_to_4h.weight.dtype == torch.int8
+    with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8,4"):
+        asyncio.run(reply(local(folder, 1000), "one"))
+    with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8 "):
+        asyncio.run(reply(local(folder, 1100, bits=(16,)), "one"))
+
+
+@pytest.mark.parametrize(
+    "name, weights, cache",
+    [
+        ("bianque-1", 1.57, 0.28),
+        ("bianque-2", 13.42, 0.94),
+        ("ask-mini", 0.047, 0.020),  # float32
+        ("advise-mini", 0.042, 0.013),
+    ],
+)
+def test_what_a_card_needs(name, weights, cache, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    card, found = tiny.card(name), Local(Settings()).fits(name)
+    digits = 3 if card.preview else 2
+    assert (round(found[0].weights / 1e9, digits), round(found[0].cache / 1e9, digits)) == (weights, cache)
+    assert [fit.weights for fit in found[1:]] == [card.memory(8), card.memory(4)]
+    narrow = found[0].cache // (2 if card.preview else 1)  # a preview has 32 bits until it is quantised
+    assert [(fit.bits, fit.cache, fit.allowed) for fit in found] == [
+        (16, found[0].cache, True), (8, narrow, True), (4, narrow, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bits, order", [((16,), (16, 8, 4)), ((8,), (8, 16, 4)), ((4, 16), (4, 16, 8)), ((16, 8, 4), (16, 8, 4))]
+)
+def test_precisions_come_in_the_order_of_the_settings_and_the_others_are_not_allowed(bits, order):
+    found = Local(Settings(bits=bits)).fits("bianque-2")
+    assert [fit.bits for fit in found] == list(order)
+    assert [fit.bits for fit in found if fit.allowed] == list(bits)
+
+
+def test_a_model_that_is_published_quantised_stays_so():
+    card = replace(tiny.card("bianque-2"), stored=8)
+    (fit,) = Local(Settings(bits=(16,)), [card]).fits(card.name)
+    assert (fit.bits, fit.weights, fit.allowed) == (8, card.memory(8), True)
+
+
+def test_the_budget_is_what_the_settings_say_or_what_is_free(monkeypatch):
+    assert Local(Settings(memory_gb=7.5)).budget() == 7_500_000_000
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    assert Local(Settings()).budget() == 1000 * (1 - RESERVE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2000, 3000))
+    assert Local(Settings()).budget() == 2000 * (1 - RESERVE)
+
+
+def greedy(*arguments, **options):
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def refused(error):
+    def load(*arguments, **options):
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize("load", [greedy, refused(MemoryError()), refused(torch.OutOfMemoryError("CUDA"))])
+def test_memory_that_runs_out_while_loading_is_said_plainly(load, folder, monkeypatch):
+    monkeypatch.setattr(weights, "load", load)
+    found = local(folder, 10_000)
+    with pytest.raises(OutOfMemory, match="BIANQUE_MEMORY_GB") as failure:
+        asyncio.run(reply(found, "one"))
+    assert found.cards["one"].title in str(failure.value) and not found.pool.residents
+
+
+def test_another_error_while_loading_is_no_lack_of_memory(folder, monkeypatch):
+    monkeypatch.setattr(weights, "load", refused(RuntimeError("shape")))
+    with pytest.raises(RuntimeError, match="shape"):
+        asyncio.run(reply(local(folder, 10_000), "one"))
