@@ -1,4 +1,4 @@
-"""From a card to a loaded model: find or fetch its folder, check it, read it. No remote code, no unpickling."""
+"""From a folder to a loaded model: check it, read it, change it on the way. No remote code, no unpickling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,108 +15,127 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from bianque import lora, quant
 from bianque.decode import Model
 from bianque.errors import LoadFailed
+from bianque.hub import Report
+from bianque.models.baichuan import Baichuan, BaichuanConfig
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig
 from bianque.models.t5 import T5, T5Config
-from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer, Tokenizer
-from bianque.types import ModelCard, Progress
+from bianque.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer, Tokenizer
+from bianque.types import Bits, ModelCard, Progress
 
-BUNDLED = Path(__file__).parent / "mini"
-Report = Callable[[Progress], None]
 
-# architecture → (model_type in config.json, config, model, tokenizer, its file)
-ARCHITECTURES: dict[str, tuple[str, Any, Any, Any, str]] = {
-    "t5": ("t5", T5Config, T5, T5Tokenizer, "spiece.model"),
-    "chatglm": ("chatglm", ChatGLMConfig, ChatGLM, ChatGLMTokenizer, "ice_text.model"),
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An architecture: `model_type` in config.json, config and model classes, its tokenizer and the tokenizer's file."""
+
+    model_type: str
+    config: Any
+    model: Any
+    tokenizer: Callable[[Any, Path], Tokenizer]
+    vocabulary: str
+
+
+def chatglm_tokenizer(config: ChatGLMConfig, path: Path) -> Tokenizer:
+    return EarlyChatGLMTokenizer(path) if config.early else ChatGLMTokenizer(path)
+
+
+ARCHITECTURES: dict[str, Kind] = {
+    "t5": Kind("t5", T5Config, T5, lambda config, path: T5Tokenizer(path), "spiece.model"),
+    "chatglm": Kind("chatglm", ChatGLMConfig, ChatGLM, chatglm_tokenizer, "ice_text.model"),
+    "baichuan": Kind(
+        "baichuan", BaichuanConfig, Baichuan, lambda config, path: BaichuanTokenizer(path), "tokenizer.model"
+    ),
 }
 
 
-def folder_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Path:
-    """Where this card's files are: a named local folder, the package itself, or the Hub's cache after a download."""
-    if card.name in paths:
-        return paths[card.name]
-    if card.repo is None:
-        return BUNDLED / card.name
-    return fetch(card, report)
+def load(
+    card: ModelCard,
+    folder: Path,
+    device: str,
+    dtype: torch.dtype,
+    report: Report,
+    bits: Bits = 16,
+    adapter: Path | None = None,
+) -> tuple[Model, Tokenizer]:
+    """Read a checkpoint tensor by tensor onto `device`, merged with a LoRA and in `bits` a weight, the rest as `dtype`.
 
-
-def fetch(card: ModelCard, report: Report) -> Path:
-    """Download from the Hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are its own); a broken download resumes."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
-    from tqdm.auto import tqdm
-
-    assert card.repo, f"{card.name} is bundled"
-
-    class Bar(tqdm):
-        def update(self, n: float | None = 1) -> bool | None:
-            if self.total and self.unit == "B":
-                report(Progress(card.name, "downloading", min(1.0, (self.n + (n or 0)) / self.total)))
-            return super().update(n)
-
-    report(Progress(card.name, "downloading", 0.0))
-    try:
-        return Path(
-            snapshot_download(card.repo, revision=card.revision, allow_patterns=list(card.files), tqdm_class=Bar)
-        )
-    except LocalEntryNotFoundError as error:
-        raise LoadFailed(
-            f"{card.title}: 连不上模型库，本机也没有缓存 (the Hub cannot be reached, {card.repo} is not cached). "
-            f"请检查网络或设置 HF_ENDPOINT，或用 BIANQUE_PATHS={card.name}=/folder 指定本地目录"
-        ) from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "?"
-        raise LoadFailed(
-            f"{card.title}: 模型库对 {card.repo}@{card.revision} 返回 {status} (the Hub answered {status}). "
-            "401/403 请设置 HF_TOKEN；404 请核对名称与版本；其余请稍后重试"
-        ) from error
-    except (HTTPError, OSError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise LoadFailed(f"{card.title}: 下载中断 (download failed): {reason}; 请检查磁盘与网络后重试") from error
-
-
-def load(card: ModelCard, folder: Path, device: str, dtype: torch.dtype, report: Report) -> tuple[Model, Tokenizer]:
-    """Read a checkpoint shard by shard onto `device` as `dtype`; LoadFailed names what does not fit."""
-    model, tokenizer, shards = skeleton(card, folder)
-    wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    found: dict[str, Tensor] = {}
-    extra: list[str] = []
-    wrong: list[str] = []
+    One that is published quantised keeps its own bits. LoadFailed names what does not fit.
+    """
+    model, tokenizer = skeleton(card, folder, bits)
+    arrival = Arrival(model, device, dtype, lora.read(adapter, card.title) if adapter else None)
+    shards = shard_files(card, folder)
     done, size = 0, sum(shard.stat().st_size for shard in shards) or 1
     for shard in shards:
         for name, tensor in checked(shard, card):
-            if name in wanted and tuple(tensor.shape) == wanted[name]:
-                found[name] = tensor.to(device=device, dtype=dtype, copy=True)
-            elif name in wanted:
-                wrong.append(f"{name} {tuple(tensor.shape)} ≠ {wanted[name]}")
-            elif not re.fullmatch(str(model.ignored_keys), name):
-                extra.append(name)
-        done += shard.stat().st_size
-        report(Progress(card.name, "loading", done / size))
-    missing = [name for name in wanted if name not in found and not any(w.startswith(f"{name} ") for w in wrong)]
-    faults = {"缺少 missing": missing, "多余 unexpected": extra, "形状不符 misshapen": wrong}
-    if any(faults.values()):
-        listed = "; ".join(f"{fault}: {', '.join(names[:8])}" for fault, names in faults.items() if names)
-        raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {listed}")
-    model.load_state_dict(found, assign=True)
+            arrival.take(name, tensor)
+            done += tensor.nbytes
+            report(Progress(card.name, "loading", min(1.0, done / size)))
+    if faults := arrival.faults():
+        raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {faults}")
+    model.load_state_dict(arrival.found, assign=True)
+    quant.settle(model, dtype)
+    report(Progress(card.name, "loading", 1.0))
     return cast(Model, model.eval().requires_grad_(False)), tokenizer
 
 
-def skeleton(card: ModelCard, folder: Path) -> tuple[nn.Module, Tokenizer, list[Path]]:
-    """The model without weights, its tokenizer, and the files its weights are in."""
-    kind, config_type, model_type, tokenizer_type, vocabulary = ARCHITECTURES[card.architecture]
+class Arrival:
+    """What has come of a model's weights, and what of it was wrong."""
+
+    def __init__(self, model: nn.Module, device: str, dtype: torch.dtype, adapter: lora.Adapter | None) -> None:
+        self.device, self.dtype, self.adapter = device, dtype, adapter
+        self.ignored = str(model.ignored_keys)
+        self.layers = quant.linears(model)
+        self.wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        self.found: dict[str, Tensor] = {}
+        self.extra: list[str] = []
+        self.wrong: dict[str, str] = {}
+
+    def take(self, name: str, tensor: Tensor) -> None:
+        if name not in self.wanted:
+            if not re.fullmatch(self.ignored, name):
+                self.extra.append(name)
+        elif tuple(tensor.shape) != (shape := self.shape(name, tensor)):
+            self.wrong[name] = f"{name} {tuple(tensor.shape)} ≠ {shape}"
+        else:
+            if self.adapter and name in self.adapter.deltas:
+                tensor = self.adapter.merged(name, tensor, torch.float32)
+            self.found |= quant.arrive(self.layers, name, tensor, self.device, self.dtype)
+
+    def shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+        """As the parameter, or as the matrix that is about to be quantised."""
+        layer = self.layers.get(name.removesuffix(".weight"))
+        if layer is not None and tensor.is_floating_point():
+            return layer.form.out, layer.form.width
+        return self.wanted[name]
+
+    def faults(self) -> str:
+        """Whatever was missing, unexpected, misshapen or not met, by names; empty if all is well."""
+        missing = [name for name in self.wanted if name not in self.found and name not in self.wrong]
+        found = {
+            "缺少 missing": missing,
+            "多余 unexpected": self.extra,
+            "形状不符 misshapen": list(self.wrong.values()),
+            "LoRA 另有所指 the LoRA changes what is not there": self.adapter.unused() if self.adapter else [],
+        }
+        return "; ".join(f"{fault}: {', '.join(names[:8])}" for fault, names in found.items() if names)
+
+
+def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module, Tokenizer]:
+    """The model without weights, its linear layers ready for `bits` or for what is published, and its tokenizer."""
+    kind = ARCHITECTURES[card.architecture]
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if raw.get("model_type") != kind:
-            raise ValueError(f"model_type {raw.get('model_type')!r} ≠ {kind!r}")
-        config = config_type.from_dict(raw)
-        tokenizer = tokenizer_type(folder / vocabulary)
-        shards = shard_files(folder)
-        for shard in shards:
-            shard.stat()
+        if raw.get("model_type") != kind.model_type:
+            raise ValueError(f"model_type {raw.get('model_type')!r} ≠ {kind.model_type!r}")
+        config = kind.config.from_dict(raw)
+        tokenizer = kind.tokenizer(config, folder / kind.vocabulary)
+        stored = quant.bits_of(raw)
         with torch.device("meta"):
-            return model_type(config), tokenizer, shards
+            model = kind.model(config)
+            quant.swap(model, bits if stored == 16 else stored, grouped=stored == 16)
+        return model, tokenizer
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
 
@@ -140,8 +160,18 @@ def plain(error: Exception, folder: Path) -> str:
     return str(error).replace(str(folder), "…").splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """The weight files in order; safetensors are preferred to `.bin`."""
+def shard_files(card: ModelCard, folder: Path) -> list[Path]:
+    """The weight files in order, all of them there; safetensors are preferred to `.bin`."""
+    try:
+        found = indexed(folder)
+        for shard in found:
+            shard.stat()
+        return found
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
+
+
+def indexed(folder: Path) -> list[Path]:
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
         index, single = folder / f"{stem}.{suffix}.index.json", folder / f"{stem}.{suffix}"
         if index.exists():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,13 +179,13 @@ def test_a_broken_index_is_refused(copy):
 
 
 def test_an_index_reaches_no_other_folder(copy):
-    _card, folder, tensors = copy
+    card, folder, tensors = copy
     tiny.write_safetensors(folder, tensors, 2)
     edit(
         folder / "model.safetensors.index.json",
         lambda raw: {"weight_map": {name: f"../copy/{file}" for name, file in raw["weight_map"].items()}},
     )
-    assert all(path.parent == folder for path in weights.shard_files(folder))
+    assert all(path.parent == folder for path in weights.shard_files(card, folder))
 
 
 @pytest.mark.parametrize("pattern", ["config.json", "*.model", "*.bin", "*"])
@@ -245,78 +244,6 @@ def test_a_bin_that_is_no_table_of_tensors_is_refused(content, copy):
         old.unlink()
     torch.save(content, folder / "pytorch_model.bin")
     assert "pytorch_model.bin" in refused(card, folder)
-
-
-# The Hub.
-
-
-def answered(status: int):
-    from huggingface_hub.errors import HfHubHTTPError
-
-    class Answer:
-        status_code, headers, request = status, {}, None
-
-    return HfHubHTTPError("https://hub/secret?token=hf_x", response=Answer())
-
-
-def hub_says(monkeypatch, error):
-    def snapshot_download(repo, **options):
-        raise error
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-
-
-@pytest.mark.parametrize("status, remedy", [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (404, "404"), (500, "重试")])
-def test_what_the_hub_answers_is_told_with_a_remedy(status, remedy, monkeypatch):
-    hub_says(monkeypatch, answered(status))
-    with pytest.raises(LoadFailed, match=f"scutcyr/BianQue-2@main .*{status}") as failure:
-        weights.fetch(tiny.card("bianque-2"), lambda progress: None)
-    assert remedy in str(failure.value) and "hf_x" not in str(failure.value)
-
-
-def test_an_unreachable_hub_is_told_with_a_remedy(monkeypatch):
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    hub_says(monkeypatch, LocalEntryNotFoundError("/home/me/.cache"))
-    with pytest.raises(LoadFailed, match=r"HF_ENDPOINT.*BIANQUE_PATHS=bianque-1=") as failure:
-        weights.fetch(tiny.card("bianque-1"), lambda progress: None)
-    assert "/home/me" not in str(failure.value)
-
-
-def test_a_download_that_breaks_off_is_told(monkeypatch):
-    from huggingface_hub.errors import HTTPError  # the transport's own: a time-out, a reset connection
-
-    for error in (OSError(28, "No space left on device", "/home/me/blob"), HTTPError("read /home/me timed out")):
-        hub_says(monkeypatch, error)
-        with pytest.raises(LoadFailed, match="下载中断") as failure:
-            weights.fetch(tiny.card("bianque-1"), lambda progress: None)
-        assert "/home/me" not in str(failure.value)
-
-
-def test_only_the_files_of_the_card_are_asked_for_and_bytes_are_progress(monkeypatch, tmp_path):
-    asked = {}
-
-    def snapshot_download(repo, *, tqdm_class, **options):
-        asked.update(options, repo=repo)
-        with tqdm_class(total=100, unit="B", disable=False, file=open("/dev/null", "w")) as bar:
-            for _ in range(4):
-                bar.update(25)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    card, seen = replace(tiny.card("bianque-2"), revision="v1"), []
-    assert weights.fetch(card, seen.append) == tmp_path
-    assert asked == {"repo": card.repo, "revision": "v1", "allow_patterns": list(card.files)}
-    assert [progress.fraction for progress in seen] == [0, 0.25, 0.5, 0.75, 1]
-
-
-def test_a_folder_comes_from_the_paths_then_the_package_then_the_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "fetch", lambda card, report: Path("hub") / card.name)
-    find = lambda name, paths: weights.folder_of(tiny.card(name), paths, lambda progress: None)
-    assert find("bianque-1", {"bianque-1": tmp_path}) == tmp_path
-    assert find("ask-mini", {"bianque-1": tmp_path}) == weights.BUNDLED / "ask-mini"
-    assert find("ask-mini", {"ask-mini": tmp_path}) == tmp_path
-    assert find("bianque-2", {}) == Path("hub/bianque-2")
 
 
 def test_a_file_in_the_format_before_zip_is_read(published, tmp_path):

@@ -15,7 +15,7 @@ import urllib.request
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 BARE = """
 import gradio as gr
 with gr.Blocks() as demo:

@@ -1,0 +1,117 @@
+"""`python -m bianque bench load`: seconds and peak memory of loading a checkpoint, beside transformers' from_pretrained.
+
+Two checkpoints with random weights in the published file layouts: BianQue-1.0 whole (one fp32 `pytorch_model.bin`,
+3.1 GB) and BianQue-2 at true width with 4 of its 28 layers (8 fp16 `.bin` shards, 3.8 GB), for which transformers has
+no class. Each load is a process of its own; its memory is what it takes over having imported everything, from
+VmHWM and VmRSS, which count mapped files too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bianque import weights
+from bianque.hub import BUNDLED
+from bianque.registry import CARDS, by_name
+
+# The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
+T5_LARGE = {
+    "model_type": "t5", "vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24,
+    "num_decoder_layers": 24, "num_heads": 16, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+    "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+CHATGLM = {
+    "model_type": "chatglm", "vocab_size": 130528, "hidden_size": 4096, "inner_hidden_size": 16384, "num_layers": 28,
+    "num_attention_heads": 32, "max_sequence_length": 2048, "layernorm_epsilon": 1e-5, "bos_token_id": 130004,
+    "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
+}  # fmt: skip
+TOKENIZERS = {"bianque-1": BUNDLED / "ask-mini/spiece.model", "bianque-2": BUNDLED / "advise-mini/ice_text.model"}
+
+ONCE = """
+import json, sys, time
+from pathlib import Path
+def status(field):
+    return int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1]) * 1024
+import torch
+card, folder, how = sys.argv[1:]
+if how == 'from_pretrained':
+    from transformers import T5ForConditionalGeneration
+else:
+    from bianque import weights
+    from bianque.registry import CARDS, by_name
+before, begun = status('VmRSS'), time.monotonic()
+if how == 'from_pretrained':
+    model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+else:
+    model, _ = weights.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
+took = time.monotonic() - begun
+print(json.dumps({'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}))
+"""
+
+
+def load(rounds: int, out: Path | None) -> None:
+    """Interleaved rounds; prints medians and spread. Needs 7 GB of disk and 6 GB of memory."""
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folders = {
+            "bianque-1": synthetic("bianque-1", Path(place, "1"), T5_LARGE, torch.float32, 1),
+            "bianque-2": synthetic("bianque-2", Path(place, "2"), CHATGLM | {"num_layers": 4}, torch.float16, 8),
+        }
+        cases = [(name, how) for name in folders for how in ("16", "8", "4")]
+        cases.insert(0, ("bianque-1", "from_pretrained"))
+        for _ in range(rounds):
+            for name, how in cases:
+                found.setdefault(f"{name} {how}", []).append(once(name, folders[name], how))
+    for case, runs in found.items():
+        seconds, peaks = [run["seconds"] for run in runs], [run["peak"] / 1e9 for run in runs]
+        after = statistics.median(run["after"] for run in runs) / 1e9
+        print(
+            f"{case:28} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f})   "
+            f"peak {statistics.median(peaks):5.2f} GB ({min(peaks):.2f}–{max(peaks):.2f})   after {after:5.2f} GB"
+        )
+    if out:
+        versions = {name: metadata.version(name) for name in ("torch", "transformers", "safetensors")}
+        versions["python"] = platform.python_version()
+        out.write_text(json.dumps({"runs": found, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n")
+
+
+def once(name: str, folder: Path, how: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", ONCE, name, str(folder), how],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent.parent,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def synthetic(name: str, folder: Path, config: Mapping[str, Any], dtype: torch.dtype, shards: int) -> Path:
+    """A checkpoint with random weights of this shape in the published layout of the card; one shard in memory."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / TOKENIZERS[name].name).write_bytes(TOKENIZERS[name].read_bytes())
+    files = [
+        f"pytorch_model-{i + 1:05}-of-{shards:05}.bin" if shards > 1 else "pytorch_model.bin" for i in range(shards)
+    ]
+    model, _ = weights.skeleton(by_name(CARDS)[name], folder)
+    shapes = {key: parameter.shape for key, parameter in model.named_parameters()}
+    places = {key: files[place * shards // len(shapes)] for place, key in enumerate(shapes)}
+    if shards > 1:
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    generator = torch.Generator().manual_seed(0)
+    for file in files:
+        part = {key: torch.empty(shape, dtype=dtype) for key, shape in shapes.items() if places[key] == file}
+        for tensor in part.values():
+            tensor.normal_(0, 0.02, generator=generator)
+        torch.save(part, folder / file)
+    return folder
