@@ -1,33 +1,81 @@
-"""`python -m bianque train-mini | measure-mini | models | bench …`: imports wait for their command."""
+"""`python -m bianque chat | models | convert | bench | train-mini …`: imports wait for their command."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from bianque.errors import BianQueError
+from bianque.errors import BadInput, BianQueError
 from bianque.types import Phase
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bianque", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_train, add_measure, add_models, add_bench):
+    for add in (add_chat, add_models, add_convert, add_bench, add_train, add_blend, add_measure):
         add(commands)
     options = parser.parse_args(arguments)
+    speak_utf_8()
     try:
-        options.run(options)
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
     except BianQueError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read along, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+
+
+def speak_utf_8() -> None:
+    """Files and pipes are UTF-8 on every system, a terminal what it is; what cannot be read or shown stops nothing."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            name = None if stream.isatty() else "utf-8-sig" if stream is sys.stdin else "utf-8"
+            stream.reconfigure(encoding=name, errors="replace")
+
+
+def add_chat(commands) -> None:
+    command = commands.add_parser("chat", help="a consultation in the terminal; piped input is a turn a line")
+    command.add_argument("--model", metavar="CARD", help="this model alone; its role decides what it does")
+    command.add_argument("--mode", choices=("auto", "ask", "advise"), help="who answers; auto if left out")
+    command.add_argument("--ask", metavar="CARD", help="the model that asks")
+    command.add_argument("--advise", metavar="CARD", help="the model that advises")
+    command.add_argument("--temperature", type=float, help="0 is greedy; a model's own default if left out")
+    command.add_argument("--top-p", type=float)
+    command.add_argument("--max-new-tokens", type=int)
+    command.add_argument("--seed", type=int, help="the same seed gives the same reply")
+    command.set_defaults(run=chat)
+
+
+def chat(options: argparse.Namespace) -> int:
+    from bianque import cards, pair, registry, terminal
+    from bianque.backend import Local
+    from bianque.session import Choices, Session
+    from bianque.settings import Settings
+
+    settings, known = cards.known(Settings.read())
+    modes = terminal.EVERY
+    if options.model:
+        if options.ask or options.advise:
+            raise BadInput("--model 不能与 --ask、--advise 同用 (--model alone decides who speaks)")
+        modes = terminal.MODES[registry.find(registry.by_name(known), options.model).role]
+    named = {"ask": options.ask or options.model, "advise": options.advise or options.model}
+    ask, advise = pair.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
+    wishes = {name: getattr(options, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
+    session = Session(Local(settings, known), ask, advise, settings.question_budget)
+    choices = Choices(mode=options.mode or modes[0], **wishes)
+    return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()
 
 
 def add_train(commands) -> None:
@@ -53,6 +101,26 @@ def train_mini(options: argparse.Namespace) -> None:
     plan = mini.Plan(**changes(options.set, mini.Plan))
     say = lambda line: print(line, flush=True)
     mini.train(options.role, options.medical, options.general, options.valid, options.out, plan, options.work, say)
+
+
+def add_blend(commands) -> None:
+    command = commands.add_parser("blend-mini", help="finish a preview model from checkpoints of its training")
+    command.add_argument("role", choices=("ask", "advise"))
+    command.add_argument("--part", nargs="+", required=True, metavar="SHARE=FILE", help="e.g. 0.6=run/best.pt")
+    command.add_argument("--valid", type=Path, nargs="+", required=True, help="JSONL(.gz) held out")
+    command.add_argument("--out", type=Path, required=True, help="folder of the finished model")
+    command.add_argument("--work", type=Path, required=True, help="folder of the tokenizer")
+    command.set_defaults(run=blend_mini)
+
+
+def blend_mini(options: argparse.Namespace) -> None:
+    from bianque.train import blend
+
+    try:
+        parts = [(float(share), Path(file)) for share, _, file in (part.partition("=") for part in options.part)]
+        blend.blend(options.role, parts, options.valid, options.out, options.work)
+    except (ValueError, OSError) as error:
+        raise BianQueError(f"--part: {error}") from None
 
 
 def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
@@ -88,7 +156,8 @@ def measure_mini(options: argparse.Namespace) -> None:
 
     local = Local(Settings(paths=folders(",".join(options.path))))
     roles: dict[str, Phase] = {"ask-mini": "asking", "advise-mini": "advising"}
-    subjects = [(Neural(local.load(name, lambda progress: None)), phase) for name, phase in roles.items()]
+    engine = lambda name: local.load(name, local.fits(name)[0], lambda progress: None)
+    subjects = [(Neural(engine(name)), phase) for name, phase in roles.items()]
     report = measure(options.data, options.train, subjects, options.limit)
     print(report.markdown())
     if options.json:
@@ -96,31 +165,59 @@ def measure_mini(options: argparse.Namespace) -> None:
 
 
 def add_models(commands) -> None:
-    commands.add_parser("models", help="the table of models").set_defaults(run=models)
+    command = commands.add_parser("models", help="the table of models, with those of BIANQUE_CARDS")
+    command.add_argument("--json", action="store_true", help="every field, for a program")
+    command.add_argument("--hardware", action="store_true", help="bits a weight on each hardware of a Space")
+    command.set_defaults(run=models)
 
 
 def models(options: argparse.Namespace) -> None:
-    from bianque.registry import CARDS
+    from bianque import cards, catalogue, hardware, pair, registry
+    from bianque.settings import Settings
 
-    for card in CARDS:
-        where = f"{card.repo}@{card.revision}" if card.repo else "bundled"
-        print(
-            f"{card.name:12} {card.architecture:8} {card.role:8} {card.bytes / 1e9:6.2f} GB  {where}  [{card.licence}]"
-        )
+    settings, known = cards.known(Settings.read())
+    if options.hardware:
+        named = registry.by_name(known)
+        print(hardware.table(known, [named[name] for name in pair.HUB]))
+    else:
+        print((catalogue.as_json if options.json else catalogue.text)(known, settings.paths))
+
+
+def add_convert(commands) -> None:
+    command = commands.add_parser("convert", help="write a model's checkpoint again, as safetensors in shards")
+    command.add_argument(
+        "card", help="a name from the table of models; its files are fetched, or BIANQUE_PATHS has them"
+    )
+    command.add_argument("out", type=Path, help="an empty or new folder")
+    command.add_argument("--shard", type=float, default=2.0, metavar="GB", help="bytes of a shard at most, in 10⁹")
+    command.set_defaults(run=convert)
+
+
+def convert(options: argparse.Namespace) -> None:
+    from bianque import cards, hub, registry
+    from bianque.convert import convert as write
+    from bianque.settings import Settings
+
+    settings, known = cards.known(Settings.read())
+    card = registry.find(registry.by_name(known), options.card)
+    show = lambda progress: print(f"\r{progress.stage} {progress.fraction:4.0%}", end="", file=sys.stderr, flush=True)
+    folder = hub.folder_of(card, settings.paths, show)
+    written = write(card, folder, options.out, show, int(options.shard * 1e9))
+    print(f"\n{options.out}: {written / 1e9:.2f} GB", file=sys.stderr)
 
 
 def add_bench(commands) -> None:
     command = commands.add_parser("bench", help="measure, beside a named peer in the same run")
-    command.add_argument("what", choices=("startup",))
+    command.add_argument("what", choices=("startup", "load"))
     command.add_argument("--rounds", type=int, default=7)
     command.add_argument("--json", type=Path)
     command.set_defaults(run=bench)
 
 
 def bench(options: argparse.Namespace) -> None:
-    from bianque.bench import startup
+    from importlib import import_module
 
-    startup(options.rounds, options.json)
+    getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options.rounds, options.json)
 
 
 if __name__ == "__main__":
