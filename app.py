@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ os.environ["GRADIO_SSR_MODE"] = "False"  # Spaces sets it, and serving the page 
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
-from bianque.backend import Local
+ON_ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
+if ON_ZERO:
+    import spaces  # noqa: F401 (changes torch and Gradio, so it comes before both)
+
+from bianque import cards, pair
+from bianque.backend import Backend, Local
 from bianque.session import Session
 from bianque.settings import Settings
 from bianque.ui import serve
@@ -22,16 +28,26 @@ HERE = Path(__file__).parent
 
 
 def page(settings: Settings) -> Page:
-    backend = Local(settings)
-    ask, advise = serve.pair(settings)
+    settings, known = cards.known(settings)
+    ask, advise = pair.choose(settings, known)
+    local = Local(settings, known)
+    backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
     return Page(Session(backend, ask, advise, settings.question_budget), HERE / "examples.json")
 
 
-demo = page(Settings.read()).build()
+def lent(local: Local, names: Sequence[str]) -> Backend:
+    """The named models on a GPU that comes and goes with each call."""
+    from bianque.zero import Zero
+
+    return Zero(local, names)
+
+
+consultation = page(Settings.read())
+demo = consultation.build()
 
 
 def launch(**options: Any) -> Any:
-    return serve.launch(demo, **options)
+    return serve.launch(demo, consultation.session, **options)
 
 
 if __name__ == "__main__":
