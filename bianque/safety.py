@@ -6,16 +6,21 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 Level = Literal["emergency", "crisis"]
 
 LABEL = "内容由人工智能生成，仅供参考"
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
-_EMERGENCY = "您描述的情况可能需要紧急救治。请立即拨打 120 或前往最近的急诊，不要等待本系统回复，不要自行驾车。（识别到：{sign}）"
+_EMERGENCY = (
+    "您描述的情况可能需要紧急救治。请立即拨打 120 或前往最近的急诊，不要等待本系统回复，不要自行驾车。（识别到：{sign}）"
+    " (This may be an emergency: call 120 in mainland China or your local emergency number now; do not wait for a reply here.)"
+)
 _CRISIS = (
     "听起来您现在非常难受，您的安全最重要。请现在就联系身边可信任的人，或拨打 12356 心理援助热线；"
     "如已受伤、服药或处境危险，请立即拨打 120 或 110。"
+    " (Your safety comes first: reach someone you trust now, or in mainland China call 12356 to talk, 120 or 110 in danger.)"
 )
 
 
@@ -31,26 +36,35 @@ class Notice:
 @dataclass(frozen=True, slots=True)
 class _Rule:
     sign: str
-    needs: tuple[re.Pattern[str], ...]
-    unless: re.Pattern[str] | None
+    needs: tuple[str, ...]
+    unless: str
 
     def met(self, text: str) -> bool:
         """Whether every need is found near one match of the first, and the excuse is not."""
-        for match in self.needs[0].finditer(text):
+        first, *others = self.needs
+        for match in _gapped(first).finditer(text):
             near = text[max(0, match.start() - 80) : match.end() + 120]
-            if all(need.search(near) for need in self.needs[1:]) and not (self.unless and self.unless.search(near)):
+            excused = self.unless and _gapped(self.unless).search(near)
+            if not excused and all(_gapped(need).search(near) for need in others):
                 return True
         return False
 
 
-def _re(pattern: str) -> re.Pattern[str]:
+@cache
+def _re(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """Compile at first use: all patterns at once would hold up every start by a seventh of a second."""
+    return re.compile(pattern, flags)
+
+
+@cache
+def _gapped(pattern: str) -> re.Pattern[str]:
     """Compile with gaps: `_` within a clause, `~` within a sentence, `@` for English; none crosses a cancelled span (#)."""
     gaps = {"_": "(?:[^，。？#]{0,8}?)", "~": "(?:[^。？#]{0,16}?)", "@": "(?:[^。？#]{0,40}?)"}
-    return re.compile(re.sub("[_~@]", lambda m: gaps[m[0]], pattern), re.ASCII)
+    return _re(re.sub("[_~@]", lambda m: gaps[m[0]], pattern), re.ASCII)
 
 
 def _rule(sign: str, *needs: str, unless: str = "") -> _Rule:
-    return _Rule(sign, tuple(map(_re, needs)), _re(unless) if unless else None)
+    return _Rule(sign, needs, unless)
 
 
 # Reading: one script, one width, one clause mark.
@@ -65,21 +79,21 @@ _SIMPLE = str.maketrans(
     "咽疮疯闹残传济狱板铁轨绳准备颗锭阀针创缝纱泻犹蜡击炉惊惨穷缴迈确扰摊竖荨涂台呜欧松聋悬惧减寿债恋爱异线么征状钻涨胀垫撑键洒盖滚囱脏搅归谢论审讯编辑报导鸡鸭骂战斗韧脓溃疡骤苏抢护拨尽咨询跃纵踪冲沟渊泼仓库猫陈层图贴码粮凶险"
     "痉挛术态况节贯缓缩颅内钩蛰胶饮浆汤辆拥县队龄满乐扫腻愈胡须够恶变窝",
 )
-_HIDDEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe0e\ufe0f\ufeff]")
-_SPELT_OUT = re.compile(r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿])){2,}")
-_INSIDE_WORD = re.compile(r"(?<=[一-鿿])[\s.·•*_/|~+^=#-]+(?=[一-鿿])")
-_STOP = re.compile(r"(?<!\d)[.;!]|[.;!](?!\d)|[\n\r]")
-_PAUSE = re.compile(r"(?<!\d)[,:]|[,:](?!\d)|(?<=[一-鿿])\s+(?=[一-鿿])")
+_HIDDEN = "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe0e\ufe0f\ufeff]"
+_SPELT_OUT = r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿])){2,}"
+_INSIDE_WORD = r"(?<=[一-鿿])[\s.·•*_/|~+^=#-]+(?=[一-鿿])"
+_STOP = r"(?<!\d)[.;!]|[.;!](?!\d)|[\n\r]"
+_PAUSE = r"(?<!\d)[,:]|[,:](?!\d)|(?<=[一-鿿])\s+(?=[一-鿿])"
 
 
 def _fold(text: str) -> str:
     """Lower-case NFKC in simplified characters, with letters that were spelt out one by one joined again."""
-    text = _HIDDEN.sub("", unicodedata.normalize("NFKC", text)).lower().translate(_SIMPLE).replace("’", "'")
-    return _SPELT_OUT.sub(lambda m: re.sub(r"[^一-鿿]", "", m[0]), text)
+    text = _re(_HIDDEN).sub("", unicodedata.normalize("NFKC", text)).lower().translate(_SIMPLE).replace("’", "'")
+    return _re(_SPELT_OUT).sub(lambda m: re.sub(r"[^一-鿿]", "", m[0]), text)
 
 
 def _punctuate(text: str) -> str:
-    return _PAUSE.sub("，", _STOP.sub("。", text)).replace("?", "？")
+    return _re(_PAUSE).sub("，", _re(_STOP).sub("。", text)).replace("?", "？")
 
 
 # Context: what is denied, past, supposed or only asked about is blanked before the rules look.
@@ -88,7 +102,7 @@ _CONTRAST = (
     r"但是?|可是|不过(?![气来])|只是|就是|而是|却|反而|结果|突然|突发|忽然|现在|今[天早晚]|刚[才刚]"
     r"|\b(?:but|however|although|suddenly|now|yet|just)\b"
 )
-_CLAUSE = re.compile(rf"([，。？]|{_CONTRAST})")
+_CLAUSE = rf"([，。？]|{_CONTRAST})"
 _BODILY = (
     r"呼吸(?!困难|急|不|费)|气[了，。]|意识(?!到)|反应|脉|心跳|知觉|[力劲用效好停缓吃喝睡退止消醒说哭人钱]|感觉|胎动|动静|尿|办法|血色|声音|出声"
     r"|什么?反应|任何?反应|任何意义|意义|意思|勇气|告诉|想到|活|我|退路|盼头|希望"
@@ -109,28 +123,22 @@ _SUPPOSED = (
     r"|担心|害怕|生怕|[就只]怕|怕(?=孩子|宝宝|老人|家人|[他她](?!是))|预防|防止|避免|以防|以免|如果|万一|假如|要是|假设|听说|据说|听讲|新闻|电视[里上剧]|电影|小说|视频里|怎么[^，。]{0,4}才"
     r"|(?<![就都还才社机学一不])会(?=[^，。？#]{1,14}(?:吗|么|嘛|？))|\bif\b|\bside effects?\b|\b(?:can|does|could|will) \w+(?: \w+)? cause\b"
 )
-_SMALL_NO = re.compile(  # a bare 不 denies the next word only
+_SMALL_NO = (  # a bare 不 denies the next word only
     r"(?<![得要])不(?:怎么|太|再|大)?(?:发烧|发热|烧|喘(?!气)|疼|痛|胸[闷痛]|憋|吐|头?晕|发?麻|抽|出血|流血|流|咳|呕|恶心|发紫|出汗|冒汗|头[疼痛]|气[促短喘]|心慌|肿|拉|便血)"
 )
 # Examples and additions stay in the scope of what they belong to.
-_LISTED = re.compile(r"，(?=比如|例如|譬如|诸如|包括|也没有?|也无|以及|或者?)")
-_SCOPE_DENIED = re.compile(f"(?:{_DENIED}).*", re.DOTALL)
-_SCOPE_ANY = re.compile(f"(?:{_DENIED}|{_SUPPOSED}).*", re.DOTALL)
+_LISTED = r"，(?=比如|例如|譬如|诸如|包括|也没有?|也无|以及|或者?)"
+_SCOPE_DENIED = f"(?s:(?:{_DENIED}).*)"
+_SCOPE_ANY = f"(?s:(?:{_DENIED}|{_SUPPOSED}).*)"
 
-_PAST = re.compile(
+_PAST = (
     r"小时候|[年月]前|去年|前年|前[几两]年|那几年|那段时间|(?<![饭睡])以前(?!从|没|都没|也没|不)|曾|既往|从前|当年|早年|年轻的?时候|上次|上回|上一胎|头胎|病史|家族|去世|过世|死于|遗传"
     r"|(?:抽|晕|昏|惊厥|中风|发作|出血|自杀|轻生|割腕|自残|触电|溺水|中毒|休克)过(?![去来])|(?:19|20)\d\d年|\b(?:years? ago|last year|used to|history of|as a child|died of)\b"
 )
-_NOW = re.compile(
-    r"现在(?!.{0,6}(?:恢复|好|没|稳定|康复|不))|刚|今[天早晚]|此刻|目前又|这次|又|正在|昨|\bnow\b|\btoday\b"
-)
-_CLOSED = re.compile(
-    r"恢复|后遗症|康复|去世|过世|走了|走的|遗传|复查|复发|治好|痊愈|出院|好[了多转]|没再?[犯发]|没事|稳定|走出来|想[通开]了|成年|长大"
-)
-_MENDED = re.compile(
-    r"(?:现在|如今|目前|后来)[^。？]{0,8}(?:好多了|好转|好起来|恢复|康复|走出来|想[通开]了|不想了|没事了)"
-)
-_QUIZ = re.compile(
+_NOW = r"现在(?!.{0,6}(?:恢复|好|没|稳定|康复|不))|刚|今[天早晚]|此刻|目前又|这次|又|正在|昨|\bnow\b|\btoday\b"
+_CLOSED = r"恢复|后遗症|康复|去世|过世|走了|走的|遗传|复查|复发|治好|痊愈|出院|好[了多转]|没再?[犯发]|没事|稳定|走出来|想[通开]了|成年|长大"
+_MENDED = r"(?:现在|如今|目前|后来)[^。？]{0,8}(?:好多了|好转|好起来|恢复|康复|走出来|想[通开]了|不想了|没事了)"
+_QUIZ = (
     r"科普|了解一?下|想了解|学习一?下|学一下|考试|考题|论文|作业|课件|讲座|培训|小说|剧本|电影|电视剧|新闻|什么是|(?:怎么|如何|怎样)(?:才能)?(?:预防|避免|防止)"
     r"|预防自杀|区别|原理|机制|急救知识|为什么叫|(?:症状|前兆|先兆|表现|征兆|信号|副作用|不良反应)(?:一般|通常|主要|都|大概)*(?:有|是|包括)(?:哪|什么|啥)"
     r"|有(?:哪些|什么|啥)(?:早期|典型|常见|主要|明显)*的?(?:症状|前兆|先兆|表现|征兆|信号|副作用|不良反应|危害)"
@@ -138,7 +146,7 @@ _QUIZ = re.compile(
     r"|(?:患者|病人|的人|人们|青少年)[^，。]{0,6}(?:为什么|为何)|(?:自杀|死亡|致死|发病)率|合法吗"
     r"|\bwhat (?:are|is)\b.{0,60}?\b(?:symptom|sign|stroke|side effect|anaphyl|heart)|\bwhat causes\b|\bhow (?:to|do i|can i) prevent\b|\bdefinition\b"
 )
-_OWN = re.compile(
+_OWN = (
     r"[我咱俺](?:家|们)?的?(?:爸|妈|爷|奶|外|老|儿|女|孩|宝|娃|哥|姐|弟|妹|朋友|同[事学]|胸|头|[左右]|也|就?[想要]死|不想活)"
     r"|(?<!会)突然|刚[才刚]|今[天早晚]|正在|我现在|\b(?:i|my) (?:am|have|feel|just|\w+ (?:is|has|was))\b"
 )
@@ -150,33 +158,34 @@ def _blank(text: str) -> str:
 
 def _without_quiz(text: str) -> str:
     """Blank the sentences that ask for knowledge and show nobody ill; when nobody is ill anywhere, blank it all."""
-    if _QUIZ.search(text) and not _OWN.search(text):
+    if _re(_QUIZ).search(text) and not _re(_OWN).search(text):
         return _blank(text)
     parts = re.split(r"(?<=[。？])", text)
-    return "".join(_blank(part) if _QUIZ.search(part) and not _OWN.search(part) else part for part in parts)
+    return "".join(_blank(part) if _re(_QUIZ).search(part) and not _re(_OWN).search(part) else part for part in parts)
 
 
 def _without_past(text: str) -> str:
     """Blank clauses set in the past, and those after them up to the present when the story is closed."""
-    if not _PAST.search(text):
+    if not _re(_PAST).search(text):
         return text
-    closed, past, kept = bool(_CLOSED.search(text)), False, []
+    closed, past, kept = bool(_re(_CLOSED).search(text)), False, []
     for clause in re.split(r"(?<=[，。？])", text):
-        now = bool(_NOW.search(clause))
-        past = not now and (bool(_PAST.search(clause)) or (past and closed))
+        now = bool(_re(_NOW).search(clause))
+        past = not now and (bool(_re(_PAST).search(clause)) or (past and closed))
         kept.append(_blank(clause) if past else clause)
     return "".join(kept)
 
 
-def _without(scope: re.Pattern[str], text: str) -> str:
+def _without(scope: str, text: str) -> str:
     """Blank from each word of denial to the end of its clause."""
-    return "".join(scope.sub(lambda m: _blank(m[0]), part) for part in _CLAUSE.split(_LISTED.sub("、", text)))
+    clauses = _re(_CLAUSE).split(_re(_LISTED).sub("、", text))
+    return "".join(_re(scope).sub(lambda m: _blank(m[0]), clause) for clause in clauses)
 
 
 # Crisis: a wish is believed whatever else is denied; an act, plan or topic may be past, denied or only asked about.
 
 _KIN = "[孙儿女老妈爸爷奶姥宝家姐哥弟妹]"
-_IDIOM = re.compile(
+_IDIOM = (
     rf"想死(?:我[了啦吧]|[你您它]|[他她](?:了|啦|们了)|大家|{_KIN}|[磕扛撑守记])|[热困饿馋丑冷笑羞糗尬][得到的]{{1,2}}(?:都|我|真)*(?:想死|不想活)|不想活[动跃血检成得]|死海"
     r"|紫砂(?=[壶锅杯煲茶罐盆泥养陶])|跳楼[机价]|跳楼大|细胞自杀|自杀(?:式|细胞|基因|干预|率|热线|倾向是什么)|不作死|作死|求死不"
 )
@@ -396,12 +405,12 @@ def _first(rules: Iterable[_Rule], text: str) -> str | None:
 def check(text: str) -> Notice | None:
     """Judge the newest patient turn: a crisis before an emergency, None where neither shows."""
     folded = _fold(text)
-    wish = _punctuate(_IDIOM.sub("#", _INSIDE_WORD.sub("", folded)))
+    wish = _punctuate(_re(_IDIOM).sub("#", _re(_INSIDE_WORD).sub("", folded)))
     stated = _without_quiz(_without_past(wish))
-    wish = _without_past(wish) if _MENDED.search(wish) else wish
+    wish = _without_past(wish) if _re(_MENDED).search(wish) else wish
     if sign := _first(_WISHES, wish) or _first(_ACTS, _without(_SCOPE_DENIED, stated)):
         return Notice("crisis", _CRISIS, sign)
-    present = _SMALL_NO.sub(lambda m: _blank(m[0]), _punctuate(folded))
+    present = _re(_SMALL_NO).sub(lambda m: _blank(m[0]), _punctuate(folded))
     present = _without(_SCOPE_ANY, _without_quiz(_without_past(present)))
     if sign := _first(_EMERGENCIES, present):
         return Notice("emergency", _EMERGENCY.format(sign=sign), sign)

@@ -12,7 +12,7 @@ from bianque import handoff, questions, registry, safety
 from bianque.backend import Backend
 from bianque.errors import BadInput
 from bianque.handoff import Decision, Reason
-from bianque.types import Dialogue, Finish, Message, Mode, Phase, Piece, Progress, Sampling, Usage
+from bianque.types import LONGEST_REPLY, Dialogue, Finish, Message, Mode, Phase, Piece, Progress, Sampling, Usage
 
 MAX_CHARACTERS = 8000
 
@@ -133,7 +133,7 @@ class Session:
         wishes = {
             "temperature": (choices.temperature, 0.0, 2.0),
             "top_p": (choices.top_p, 0.01, 1.0),
-            "max_new_tokens": (choices.max_new_tokens, 1, 2048),
+            "max_new_tokens": (choices.max_new_tokens, 1, LONGEST_REPLY),
             "seed": (choices.seed, 0, 2**63 - 1),
         }
         given: dict[str, Any] = {}
@@ -188,14 +188,15 @@ class Session:
     ) -> AsyncGenerator[Event | Decision, None]:
         """Let the asking model speak, unheard until it has asked something new; a Decision to advise ends it unheard.
 
-        What it wrote is shown from its first whole question on, so an answer that is no question never shows.
+        What it wrote is shown from its first whole question on, so an answer that is no question never shows, and
+        neither does a notice of what that answer's model did not read.
         """
         held, heard = "", False
         count = handoff.asked(dialogue) + 1
         async with aclosing(self.speak(model, "asking", dialogue, choices, clock, count)) as events:
             opening: list[Event] = []
             async for event in events:
-                if heard or isinstance(event, Loading | Thinking | Notice):
+                if heard or isinstance(event, Loading | Thinking):
                     yield event
                     continue
                 opening.append(event)
@@ -247,4 +248,7 @@ def last_stop(text: str) -> int:
 
 
 def history_notice(rounds: int) -> str:
-    return f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
+    return (
+        f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
+        f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"
+    )

@@ -41,6 +41,9 @@ class Scripted:
     def loaded(self, model: str) -> bool:
         return any(model == name for name, _, _ in self.heard)
 
+    def kernel(self, model: str) -> str | None:
+        return "float32" if self.loaded(model) else None
+
     def prepare(self, model: str) -> None:
         self.prepared.append(model)
 
@@ -85,8 +88,9 @@ def url(script: Scripted) -> Iterator[str]:
     from bianque.ui import serve
     from bianque.ui.chat import Page
 
-    demo = Page(Session(script, "ask-mini", "advise-mini"), ROOT / "examples.json").build()
-    _, address, _ = serve.launch(demo, server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True)
+    page = Page(Session(script, "ask-mini", "advise-mini"), ROOT / "examples.json")
+    demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
+    _, address, _ = serve.launch(demo, page.session, **here, prevent_thread_lock=True)
     yield address
     demo.close(verbose=False)
 

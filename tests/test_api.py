@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from bianque.errors import Busy, LoadFailed
+from bianque.registry import CARDS
 
 SNAPSHOT = Path(__file__).parent / "api_snapshot.json"
 
@@ -89,12 +91,22 @@ def test_a_failure_has_a_code_and_shows_no_path(client, script, error, code):
 
 def test_models_lists_the_cards(client):
     cards = client.predict(api_name="/models")
-    assert {card["name"] for card in cards} == {"bianque-1", "bianque-2", "ask-mini", "advise-mini"}
+    assert [card["name"] for card in cards] == [card.name for card in CARDS]
     assert all(card["licence"] and card["bytes"] > 0 and card["loaded"] in (True, False) for card in cards)
 
 
-def test_plain_routes_answer(url):
-    assert get(f"{url}healthz") == get(f"{url}readyz") == {"status": "ok"}
+def test_probes_say_that_the_page_lives_and_who_answers(url, client, script):
+    assert get(f"{url}healthz") == {"status": "ok"}
+    pair = {"ask": {"name": "ask-mini", "loaded": False}, "advise": {"name": "advise-mini", "loaded": False}}
+    assert get(f"{url}readyz") == {"status": "ready", **pair}
+    client.predict("头痛", api_name="/chat_once")
+    assert get(f"{url}readyz")["ask"]["loaded"] and not get(f"{url}readyz")["advise"]["loaded"]
+    script.models = lambda: [card for card in CARDS if card.name != "advise-mini"]
+    with pytest.raises(HTTPError) as refused:
+        get(f"{url}readyz")
+    told = json.load(refused.value)
+    assert refused.value.code == 503 and told == {"status": "unavailable", "missing": ["advise-mini"]}
+    assert get(f"{url}healthz") == {"status": "ok"}
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.errors import LoadFailed
+from bianque.registry import by_name
 from bianque.ui import draw
 from bianque.ui.pace import beating
 from tests.conftest import ROOT
@@ -218,7 +219,7 @@ def test_the_panel_changes_nothing_until_something_is_written_in_it(chromium, ur
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
-    assert script.heard[-1][2] == script.models()[2].sampling
+    assert script.heard[-1][2] == by_name()["ask-mini"].sampling
     page.get_by_label("温度").fill("0.3")
     page.get_by_label("随机种子").fill("7")
     say(page, "一个星期了")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from bianque import safety
@@ -185,6 +188,20 @@ def test_the_notice_names_its_sign_and_the_numbers(text):
     assert notice is not None and notice.sign
     assert "120" in notice.text and "24 小时" not in notice.text and "24小时" not in notice.text
     assert notice.sign in notice.text if notice.level == "emergency" else "12356" in notice.text
+
+
+@pytest.mark.parametrize("text", [EMERGENCY[0], CRISIS[0]])
+def test_the_notice_says_in_english_too_whom_to_call(text):
+    chinese, _, english = safety.check(text).text.partition(" (")
+    assert chinese.endswith(("。", "）")) and english.isascii() and english.endswith(".)")
+    assert "120" in english and "mainland China" in english
+    assert "12356" in english or level(text) == "emergency"
+
+
+def test_no_rule_is_compiled_before_the_first_message():
+    """All of them at once would hold up the first paint."""
+    fresh = "from bianque import safety; raise SystemExit(safety._re.cache_info().currsize)"
+    assert subprocess.run([sys.executable, "-c", fresh]).returncode == 0
 
 
 @pytest.mark.parametrize("text", EMERGENCY[::9] + CRISIS[::9] + NOTHING[::9])

@@ -20,6 +20,7 @@ from bianque.session import (
     Session,
     Speaking,
     Thinking,
+    history_notice,
     last_stop,
 )
 from bianque.types import Message, Piece, Progress, Usage
@@ -35,7 +36,7 @@ class Script:
     """A backend that says what it is told, a character a piece, and remembers what happened."""
 
     replies: dict[str, str] = field(default_factory=lambda: {ASK: QUESTION, ADVISE: ADVICE})
-    dropped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # rounds that did not fit a model's window
     progress: bool = False
     error: Exception | None = None
     asked: list[tuple] = field(default_factory=list)
@@ -56,14 +57,15 @@ class Script:
         try:
             if self.progress:
                 yield Piece(progress=Progress(model, "loading", 0.5))
-            yield Piece(usage=Usage(10, 0, self.dropped))
+            dropped = self.dropped.get(model, 0)
+            yield Piece(usage=Usage(10, 0, dropped))
             for count, character in enumerate(self.replies[model]):
                 if self.error and count == 3:
                     raise self.error
                 self.log.append(f"{model} {character}")
                 yield Piece(text=character)
                 await asyncio.sleep(0)
-            yield Piece(finish="stop", usage=Usage(10, len(self.replies[model]), self.dropped))
+            yield Piece(finish="stop", usage=Usage(10, len(self.replies[model]), dropped))
         finally:
             self.log.append(f"closed {model}")
 
@@ -245,11 +247,17 @@ def test_the_red_flag_is_told_before_any_model_is_touched():
 
 @pytest.mark.parametrize("mode", ["auto", "advise"])
 def test_left_out_history_is_told(mode):
-    events = turn(Script(dropped=3), mode=mode)
+    events = turn(Script(dropped={ASK: 3, ADVISE: 3}), mode=mode)
     (notice,) = of(events, Notice)
     assert notice.level == "history" and "3" in notice.text
     assert events.index(notice) < events.index(of(events, Delta)[0])
     assert not of(turn(Script(), mode=mode), Notice)
+
+
+@pytest.mark.parametrize("dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2])])
+def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
+    events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
+    assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from typing import Any, cast
 
 import gradio as gr
 
+from bianque import transcript
 from bianque.errors import BianQueError
-from bianque.session import Delta, Done, Handed, Loading, Notice, Session, Speaking, Thinking
+from bianque.session import Delta, Done, Event, Loading, Session, Speaking, Thinking
+from bianque.transcript import Turn
 from bianque.ui import about, draw, endpoints, panel, script
-from bianque.ui.draw import Turn
-from bianque.ui.i18n import WORDS, lang_of, say, t
+from bianque.ui.i18n import lang_of, t
 from bianque.ui.pace import Pace, beating
+from bianque.words import WORDS, say
 
 Views = AsyncGenerator[tuple, None]
 NOW = WORDS["now_please"][0]
@@ -48,10 +50,10 @@ class Page:
         with gr.Blocks(title="扁鹊 BianQue", fill_width=True, analytics_enabled=False) as blocks:
             self.head = gr.HTML(self.header("zh-CN"), padding=False)
             with gr.Tabs():
-                with gr.Tab(t("consult"), id="consult"):
+                with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
                     self.consult_tab()
-                with gr.Tab(t("about"), id="about"):
-                    gr.Markdown(about.text(tuple(self.cards.values()), self.session.budget), elem_id="bq-about")
+                with gr.Tab(t("about"), id="about", elem_id="bq-about-tab"):
+                    self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
             self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
             endpoints.add(self.session)
@@ -65,6 +67,9 @@ class Page:
             '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
             f'<span class="running">{names}</span>{note}</header>'
         )
+
+    def story(self, lang: str) -> str:
+        return about.text(tuple(self.cards.values()), self.session.budget, lang)
 
     def consult_tab(self) -> None:
         self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
@@ -115,7 +120,8 @@ class Page:
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
             written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
-        blocks.load(self.greet, [self.turns, self.mode], [*view, self.mode, self.why, self.head, self.foot], **quick)
+        worded = [self.mode, self.why, self.head, self.foot, self.about]
+        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], **quick)
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +177,7 @@ class Page:
         yield begun(turns, asked, status)
         try:
             choices = panel.choices(mode, wishes, asked.advise_now)
-            replies = self.session.reply(draw.messages(asked.history), asked.message, choices)
+            replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
             async with aclosing(beating(replies)) as events:
                 async for event in events:
                     status = fold(event, turns, lang, status)
@@ -206,13 +212,14 @@ class Page:
         lang, said = lang_of(request), draw.kept(turns)
         modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
         chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(said, lang)), placeholder=welcome(lang))
-        return chatbot, *settled(said, lang)[1:], modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang)
+        worded = (modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang), self.story(lang))
+        return chatbot, *settled(said, lang)[1:], *worded
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
-        return draw.as_markdown(draw.kept(turns), self.cards), "bianque.md"
+        return transcript.as_markdown(draw.kept(turns), self.cards), "bianque.md"
 
     def as_json(self, turns: list[Turn]) -> tuple[str, str]:
-        return draw.as_json(draw.kept(turns), self.cards), "bianque.json"
+        return transcript.as_json(draw.kept(turns), self.cards), "bianque.json"
 
 
 def begun(turns: list[Turn], asked: Asked, status: str) -> tuple:
@@ -234,31 +241,18 @@ def switches(on: bool) -> list[gr.Button]:
     return [gr.Button(interactive=on) for _ in range(4)]
 
 
-def fold(event: object, turns: list[Turn], lang: str, status: str) -> str:
+def fold(event: Event | None, turns: list[Turn], lang: str, status: str) -> str:
     """Write one event into the turns; returns the status line."""
+    transcript.write(event, turns)
     match event:
-        case Notice():
-            kept = turns[-1].get("notice")
-            if kept is None or kept["level"] == "history":
-                turns[-1]["notice"] = {"level": event.level, "text": event.text}
         case Loading():
             progress = event.progress
             return say(lang, progress.stage, model=progress.model, percent=round(progress.fraction * 100))
         case Thinking():
             return say(lang, f"thinking_{event.phase}")
-        case Handed():
-            turns[-1]["handoff"] = {"from": event.source, "to": event.target, "reason": event.reason}
         case Speaking():
-            # Until it is done a reply counts as stopped: if nothing more comes, that is what it was.
-            turns.append({
-                "role": "assistant", "content": "", "phase": event.phase, "model": event.model,
-                "question": event.question, "budget": event.budget, "finish": "cancelled",
-            })  # fmt: skip
             return ""
-        case Delta():
-            turns[-1]["content"] += event.text
         case Done() if turns[-1]["role"] == "assistant":
-            turns[-1] |= {"content": event.message.content, "finish": event.finish}
             return ""
     return status
 

@@ -1,19 +1,13 @@
-"""From the turns a browser keeps to what the chatbot shows and what an export holds. Pure."""
+"""From the turns a browser keeps to what the chatbot shows. Pure."""
 
 from __future__ import annotations
 
 import html
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
-from bianque import safety
-from bianque.types import Message, ModelCard
-from bianque.ui.i18n import say
-
-# One kept turn: role, content, phase, model; on a visitor's turn also `notice` {level, text} and `handoff`
-# {from, to, reason}; on a reply `question`, `budget` and `finish`.
-Turn = dict[str, Any]
+from bianque.transcript import Turn
+from bianque.words import say
 
 
 def kept(value: object) -> list[Turn]:
@@ -23,10 +17,6 @@ def kept(value: object) -> list[Turn]:
         for turn in value
     )
     return cast("list[Turn]", value) if whole else []
-
-
-def messages(turns: Iterable[Turn]) -> list[Message]:
-    return [Message(t["role"], t["content"], t.get("phase"), t.get("model")) for t in turns]
 
 
 def escape(text: str) -> str:
@@ -50,11 +40,12 @@ def reply(turn: Turn, lang: str, growing: bool = False) -> str:
     return f"{who(turn, lang)}\n\n{escape(turn['content'])}{end}"
 
 
-def asides(turn: Turn, lang: str) -> str:
-    """What stands between a visitor's turn and its reply: a safety notice, a handoff."""
+def asides(turn: Turn, lang: str, newest: bool) -> str:
+    """What stands between a visitor's turn and its reply: a notice, a handoff. A newest red flag is read out at once."""
     parts = []
     if notice := turn.get("notice"):
-        parts.append(f'<span class="bq-notice bq-{notice["level"]}" role="alert">{html.escape(notice["text"])}</span>')
+        role = ' role="alert"' if newest and notice["level"] != "history" else ""
+        parts.append(f'<span class="bq-notice bq-{notice["level"]}"{role}>{html.escape(notice["text"])}</span>')
     if handoff := turn.get("handoff"):
         words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
         parts.append(f'<span class="bq-handed">{html.escape(words)}</span>')
@@ -66,18 +57,19 @@ def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fals
 
     Notices stand in a message of their own: they stay as they are, and are read out once, while the reply below grows.
     """
+    newest = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=0)
     shown: list[tuple[int, dict[str, str]]] = []
     for index, turn in enumerate(turns):
         if turn["role"] == "user":
             shown.append((index, {"role": "user", "content": escape(turn["content"])}))
-            if above := asides(turn, lang):
+            if above := asides(turn, lang, index == newest):
                 shown.append((index, {"role": "assistant", "content": above}))
         else:
             shown.append(
                 (index, {"role": "assistant", "content": reply(turn, lang, growing and index == len(turns) - 1)})
             )
     if status:
-        words = f'<span class="bq-status" role="status">{html.escape(status)}</span>'
+        words = f'<span class="bq-status">{html.escape(status)}</span>'
         shown.append((len(turns) - 1, {"role": "assistant", "content": words}))
     return shown
 
@@ -88,33 +80,3 @@ def join(*parts: str) -> str:
 
 def chatbot(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
     return [message for _, message in lay(turns, lang, status, growing)]
-
-
-def licences(turns: Iterable[Turn], cards: Mapping[str, ModelCard]) -> dict[str, str]:
-    """The licence of every model that spoke."""
-    spoke = dict.fromkeys(t["model"] for t in turns if t.get("model") in cards)
-    return {name: cards[name].licence for name in spoke}
-
-
-def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
-    lines = ["# 扁鹊 BianQue", "", f"> {safety.LABEL}；{safety.DISCLAIMER}。", ""]
-    for turn in turns:
-        name = (
-            "病人"
-            if turn["role"] == "user"
-            else f"{say('zh-CN', turn.get('phase') or 'advising')} · {turn.get('model')}"
-        )
-        lines += [f"**{name}**", "", turn["content"], ""]
-        if notice := turn.get("notice"):
-            lines += [f"> {notice['text']}", ""]
-    lines += [f"- {name}: {licence}" for name, licence in licences(turns, cards).items()]
-    return "\n".join(lines) + "\n"
-
-
-def as_json(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
-    whole = {
-        "label": f"{safety.LABEL}；{safety.DISCLAIMER}",
-        "licences": licences(turns, cards),
-        "messages": list(turns),
-    }
-    return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"

@@ -67,6 +67,7 @@ class Card(TypedDict):
     licence: str
     bytes: int
     loaded: bool
+    kernel: str | None
 
 
 def parse_history(history: object) -> list[Message]:
@@ -213,11 +214,15 @@ def add(session: Session) -> None:
 
     def models() -> list[Card]:
         """The models there are."""
-        keys = ("name", "title", "repo", "revision", "architecture", "role", "licence", "bytes")
+        held = session.backend
         return [
-            {**{key: getattr(card, key) for key in keys}, "loaded": session.backend.loaded(card.name)}  # type: ignore[typeddict-item]
-            for card in session.backend.models()
-        ]
+            Card(
+                name=card.name, title=card.title, repo=card.repo, revision=card.revision,
+                architecture=card.architecture, role=card.role, licence=card.licence, bytes=card.bytes,
+                loaded=held.loaded(card.name), kernel=held.kernel(card.name),
+            )
+            for card in held.models()
+        ]  # fmt: skip
 
     gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=16)
     gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=16)

@@ -1,93 +1,13 @@
-"""The page's words in four languages. Chinese is written first; a missing word falls back to it."""
+"""The page's words as Gradio takes them, and the visitor's language."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any
 
 import gradio as gr
 from gradio.i18n import I18nData
 
-Lang = Literal["zh-CN", "zh-TW", "en", "ko"]
-
-WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
-    "consult": ("问诊", "問診", "Consult", "상담"),
-    "about": ("关于", "關於", "About", "소개"),
-    "mode": ("模式", "模式", "Mode", "모드"),
-    "auto": ("自动", "自動", "Auto", "자동"),
-    "ask": ("只问诊", "只問診", "Ask only", "질문만"),
-    "advise": ("给建议", "給建議", "Advise", "조언"),
-    "auto_why": (
-        "先由问诊模型逐一提问，问清楚后交给建议模型。", "先由問診模型逐一提問，問清楚後交給建議模型。",
-        "One model asks until enough is known, then the other advises.", "한 모델이 충분히 질문한 뒤 다른 모델이 조언합니다.",
-    ),
-    "ask_why": (
-        "只提问，不给建议。", "只提問，不給建議。", "Only asks, gives no advice.", "질문만 하고 조언은 하지 않습니다.",
-    ),
-    "advise_why": (
-        "不再提问，直接给出建议。", "不再提問，直接給出建議。", "Advises at once, without asking.", "묻지 않고 바로 조언합니다.",
-    ),
-    "message": ("您的情况", "您的情況", "Your message", "증상"),
-    "placeholder": (
-        "请描述哪里不舒服、多久了……", "請描述哪裡不舒服、多久了……", "Describe what troubles you, in Chinese if you can …",
-        "어디가 얼마나 불편한지 적어 주세요…",
-    ),
-    "chat": ("对话", "對話", "Conversation", "대화"),
-    "welcome": (
-        "请描述您的不适，我会先问几个问题。", "請描述您的不適，我會先問幾個問題。",
-        "Describe what troubles you; a few questions come first.", "불편한 점을 적어 주시면 먼저 몇 가지를 여쭙니다.",
-    ),
-    "advise_now": ("直接给建议", "直接給建議", "Advise me now", "바로 조언"),
-    "retry": ("重答", "重答", "Retry", "다시"),
-    "undo": ("撤回", "撤回", "Undo", "되돌리기"),
-    "clear": ("清空", "清空", "Clear", "지우기"),
-    "markdown": ("导出 Markdown", "匯出 Markdown", "Export Markdown", "Markdown 저장"),
-    "json": ("导出 JSON", "匯出 JSON", "Export JSON", "JSON 저장"),
-    "examples": ("例子", "例子", "Examples", "예시"),
-    "settings": ("模型、采样与导出", "模型、取樣與匯出", "Models, sampling and export", "모델, 샘플링, 내보내기"),
-    "ask_model": ("问诊模型", "問診模型", "Asking model", "질문 모델"),
-    "advise_model": ("建议模型", "建議模型", "Advising model", "조언 모델"),
-    "temperature": ("温度", "溫度", "Temperature", "온도"),
-    "top_p": ("top-p", "top-p", "top-p", "top-p"),
-    "max_new_tokens": ("最多词元", "最多詞元", "Max tokens", "최대 토큰"),
-    "seed": ("随机种子", "隨機種子", "Seed", "시드"),
-    "default": ("留空用模型默认值", "留空用模型預設值", "empty: the model's default", "비우면 기본값"),
-    "copy": ("复制", "複製", "Copy", "복사"),
-    "copy_all": ("复制全部对话", "複製全部對話", "Copy the conversation", "대화 전체 복사"),
-    "send": ("发送", "傳送", "Send", "보내기"),
-    "stop": ("停止", "停止", "Stop", "중지"),
-    "label": (
-        "内容由人工智能生成，仅供参考；不能替代医生诊疗，不开具处方", "內容由人工智慧生成，僅供參考；不能替代醫生診療，不開具處方",
-        "AI-generated, for reference only; no substitute for a doctor, prescribes nothing",
-        "AI가 생성한 참고용 내용이며 의사의 진료를 대신하지 않고 처방하지 않습니다",
-    ),
-    "preview": (
-        "小型预览模型：演示问诊流程，不是医学知识", "小型預覽模型：演示問診流程，不是醫學知識",
-        "small preview models: they show the conversation, not medical knowledge", "소형 미리보기 모델: 의학 지식이 아닙니다",
-    ),
-    "loading": ("正在加载 {model}… {percent}%", "正在載入 {model}… {percent}%", "Loading {model} … {percent}%", "{model} 불러오는 중… {percent}%"),
-    "downloading": ("正在下载 {model}… {percent}%", "正在下載 {model}… {percent}%", "Downloading {model} … {percent}%", "{model} 내려받는 중… {percent}%"),
-    "queued": ("{model} 排队中…", "{model} 排隊中…", "{model} is queued …", "{model} 대기 중…"),
-    "thinking_asking": ("正在想要问什么…", "正在想要問什麼…", "Thinking of a question …", "질문을 생각하는 중…"),
-    "thinking_advising": ("正在写建议…", "正在寫建議…", "Writing advice …", "조언을 쓰는 중…"),
-    "asking": ("问诊", "問診", "Asking", "질문"),
-    "advising": ("建议", "建議", "Advice", "조언"),
-    "handed": ("由 {source} 转交 {target}：{reason}", "由 {source} 轉交 {target}：{reason}", "{source} handed over to {target}: {reason}", "{source} → {target}: {reason}"),
-    "question": ("提问", "提問", "a question", "질문"),
-    "not_question": ("没有更多要问的", "沒有更多要問的", "nothing more to ask", "더 물을 것이 없음"),
-    "repeat": ("问题已经问过", "問題已經問過", "the question was asked before", "이미 한 질문"),
-    "budget": ("问题已问满", "問題已問滿", "all questions are used", "질문 횟수 소진"),
-    "requested": ("您要求直接给建议", "您要求直接給建議", "you asked for advice", "조언을 요청하셨습니다"),
-    "after_advice": ("接着上面的建议", "接著上面的建議", "following the advice above", "위 조언에 이어서"),
-    "new_complaint": ("新的主诉", "新的主訴", "a new complaint", "새로운 증상"),
-    "failed": (
-        "抱歉，这一轮没有完成。您的话没有丢，请点“重答”再试一次。", "抱歉，這一輪沒有完成。您的話沒有丟，請點「重答」再試一次。",
-        "Sorry, this turn failed. Nothing you wrote is lost: press Retry.", "죄송합니다. 이번 답변에 실패했습니다. '다시'를 눌러 주세요.",
-    ),
-    "stopped": ("（已停止）", "（已停止）", "(stopped)", "(중지됨)"),
-    "cut": ("（已到长度上限）", "（已到長度上限）", "(length limit reached)", "(길이 제한)"),
-    "now_please": ("请直接给出建议。", "請直接給出建議。", "请直接给出建议。", "请直接给出建议。"),
-}  # fmt: skip
-LANGS: tuple[Lang, ...] = ("zh-CN", "zh-TW", "en", "ko")
+from bianque.words import LANGS, WORDS, Lang, known
 
 
 def t(key: str) -> Any:
@@ -107,16 +27,4 @@ def translations() -> gr.I18n:
 def lang_of(request: gr.Request | None) -> Lang:
     """The visitor's language: the first of Accept-Language that the page knows."""
     accepted = request.headers.get("accept-language", "") if request else ""
-    for part in accepted.split(","):
-        name = part.partition(";")[0].strip().lower()
-        if name in ("zh-tw", "zh-hk", "zh-mo") or name.startswith("zh-hant"):
-            return "zh-TW"
-        for lang in LANGS:
-            if name.split("-")[0] == lang.split("-")[0]:
-                return lang
-    return "zh-CN"
-
-
-def say(lang: str, key: str, **values: object) -> str:
-    words = WORDS[key]
-    return words[LANGS.index(cast(Lang, lang))].format(**values)
+    return known(part.partition(";")[0] for part in accepted.split(","))

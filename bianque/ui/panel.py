@@ -18,13 +18,17 @@ def build(session: Session) -> list[gr.components.Component]:
     def named(*roles: str) -> list[tuple[str, str]]:
         return [(card.title, card.name) for card in session.cards.values() if card.role in roles]
 
+    wide: dict[str, Any] = {"min_width": 260}  # on a phone one stands above the other, each with its whole title
     with gr.Row():
-        ask = gr.Dropdown(named("asks", "both"), value=session.ask, label=t("ask_model"))
-        advise = gr.Dropdown(named("advises", "both", "counsels"), value=session.advise, label=t("advise_model"))
+        ask = gr.Dropdown(named("asks", "both"), value=session.ask, label=t("ask_model"), **wide)
+        advise = gr.Dropdown(
+            named("advises", "both", "counsels"), value=session.advise, label=t("advise_model"), **wide
+        )
     # Text, because gr.Number shows and sends an empty value as 0 once its panel has been opened.
     empty: dict[str, Any] = {"placeholder": t("default"), "max_lines": 1, "max_length": 20, "min_width": 120}
     with gr.Row():
         numbers = [gr.Textbox(label=t(name), **empty) for name in ("temperature", "top_p", "max_new_tokens", "seed")]
+    gr.Markdown(t("default_why"), elem_id="bq-default")
     return [ask, advise, *numbers]
 
 

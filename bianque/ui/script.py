@@ -1,43 +1,91 @@
-"""What the page does in the browser beyond Gradio: names for icon buttons, plain copies, a file to save."""
+"""What the page does in the browser beyond Gradio: names and roles, reading out, plain copies, a file to save."""
 
 from __future__ import annotations
 
 import json
 
-from bianque.ui.i18n import LANGS, WORDS
+from bianque.words import LANGS, WORDS
 
-NAMES = {"copy": "Copy message", "copy_all": "Copy conversation"}  # Gradio leaves these in English
+# What Gradio calls its own buttons, in English everywhere.
+NAMES = {"copy": "Copy message", "copy_all": "Copy conversation", "latest": "Scroll down"}
+LABELS = {
+    "#bq-box textarea": "message", "#bq-box .submit-button": "send", "#bq-box .stop-button": "stop", "#bq-mode": "mode",
+    "#bq-chat [role=log]": "chat", "#bq-consult-tab": "consult", "#bq-about-tab": "about",
+}  # fmt: skip
 
-# Gradio draws its buttons anew as it goes, so they are named as they come. Messages are escaped Markdown with a line of
-# HTML above: what is copied or edited is the text that is seen.
+# Gradio draws its controls anew as it goes, so they are put right as they come. Messages are escaped Markdown with a
+# line of HTML above: what is copied or edited is the text that is seen. The log would be read out at each of its
+# updates: it is silenced, and a region of its own says once what began and, once, the whole reply.
 LOAD = """
 () => {
-  const words = __WORDS__, named = __NAMES__;
-  const table = () => {
+  const words = __WORDS__, named = __NAMES__, labels = __LABELS__;
+  const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
+  const set = (selector, name, value) => each(selector, found => {
+    if (found.getAttribute(name) !== value) found.setAttribute(name, value);
+  });
+  const speech = () => {
     const lang = document.documentElement.lang || navigator.language;
-    return words[lang] || words[lang === 'zh-HK' ? 'zh-TW' : lang.slice(0, 2)] || words['zh-CN'];
+    return [lang, lang === 'zh-HK' ? 'zh-TW' : lang.slice(0, 2), 'zh-CN'].find(known => words[known]);
   };
   const plain = text => new DOMParser().parseFromString('<pre>\\n' + text + '</pre>', 'text/html').body.textContent;
-  const label = (selector, text) => document.querySelectorAll(selector).forEach(each => {
-    if (each.getAttribute('aria-label') !== text) each.setAttribute('aria-label', text);
-  });
+
   const tidy = () => {
-    const say = table();
-    label('#bq-box .submit-button', say.send);
-    label('#bq-box .stop-button', say.stop);
-    for (const key in named) label(`#bq-chat button[aria-label="${named[key]}"]`, say[key]);
-    label('#bq-chat [role=log]', say.chat);
-    document.querySelectorAll('#bq-chat [data-testid][aria-label*="<"], #bq-chat [data-testid][aria-label*="&"]').forEach(
-      each => each.removeAttribute('aria-label'));  // markup, read aloud; the text below says the same
-    document.querySelectorAll('#bq-chat textarea:not([data-plain])').forEach(area => {
+    const lang = speech(), say = words[lang];
+    for (const selector in labels) set(selector, 'aria-label', say[labels[selector]]);
+    for (const key in named) for (const name of ['aria-label', 'title']) {
+      set(`#bq-chat button[${name}="${named[key]}"]`, name, say[key]);
+    }
+    set('#bq-mode', 'role', 'radiogroup');
+    set('#bq-mode input', 'name', 'bq-mode');  // Gradio names each apart, and the arrow keys stay where they are
+    each('#bq-panel > button', fold => {
+      fold.setAttribute('aria-expanded', fold.classList.contains('open'));
+      fold.querySelector('.icon')?.setAttribute('aria-hidden', 'true');
+    });
+    set('#bq-box textarea', 'enterkeyhint', 'send');
+    set('#bq-chat [role=log]', 'aria-live', 'off');
+    each('#bq-chat [data-testid][aria-label], #bq-chat .example', said => said.removeAttribute('aria-label'));
+    set('#bq-chat .message.bot, #bq-chat .example', 'lang', 'zh-CN');  // the models write Chinese, whoever reads
+    set('.bq-who, .bq-handed, .bq-status', 'lang', lang);
+    each('#bq-chat textarea:not([data-plain])', area => {
       area.dataset.plain = '1';
       if (area.value.includes('&')) { area.value = plain(area.value); area.dispatchEvent(new Event('input')); }
     });
+    tell(lang);
   };
+
+  const voice = document.body.appendChild(document.createElement('div'));
+  Object.assign(voice, { id: 'bq-voice', className: 'sr-only' });
+  voice.setAttribute('role', 'status');
+  let busy = false, told = '';
+  const speak = (text, lang) => { voice.lang = lang; voice.textContent = text; };
+  const tell = lang => {
+    const now = Boolean(document.querySelector('#bq-box .stop-button')), ended = busy && !now;
+    busy = now;
+    if (ended) { told = ''; setTimeout(() => busy || speak(reply(), 'zh-CN'), 200); }  // its last words are drawn by then
+    const status = now && document.querySelector('.bq-status')?.textContent;
+    if (!status || status.replace(/\\d/g, '') === told) return;  // not each percent
+    told = status.replace(/\\d/g, '');
+    speak(status, lang);
+  };
+  const reply = () => {
+    const rows = [...document.querySelectorAll('#bq-chat .message-row')];
+    const asked = rows.findLastIndex(row => row.classList.contains('user-row'));
+    const heard = row => !row.querySelector('[role=alert]');  // that was read out when it came
+    return rows.slice(asked + 1).filter(heard).map(row => row.innerText.trim()).join('\\n');
+  };
+
   let due = 0;
   const soon = () => { due ||= requestAnimationFrame(() => { due = 0; tidy(); }); };
   tidy();
-  new MutationObserver(soon).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(soon).observe(document.body, { childList: true, subtree: true, attributeFilter: ['class'] });
+
+  // A phone's keyboard takes its height from the page, and the message box stays above it.
+  document.querySelector('meta[name=viewport]').content += ', interactive-widget=resizes-content';
+  window.visualViewport?.addEventListener('resize', () => {
+    const box = document.activeElement?.closest('#bq-box');
+    if (box) box.scrollIntoView({ block: 'nearest' });
+  });
+
   const clipboard = navigator.clipboard;
   if (clipboard) {
     const write = clipboard.writeText.bind(clipboard);
@@ -57,6 +105,10 @@ SAVE = """(text, name) => {
 
 
 def load() -> str:
-    keys = ("send", "stop", "chat", *NAMES)
+    keys = dict.fromkeys((*LABELS.values(), *NAMES))
     words = {lang: {key: WORDS[key][i] for key in keys} for i, lang in enumerate(LANGS)}
-    return LOAD.replace("__WORDS__", json.dumps(words, ensure_ascii=False)).replace("__NAMES__", json.dumps(NAMES))
+    tables = {"__WORDS__": words, "__NAMES__": NAMES, "__LABELS__": LABELS}
+    written = LOAD
+    for mark, table in tables.items():
+        written = written.replace(mark, json.dumps(table, ensure_ascii=False))
+    return written

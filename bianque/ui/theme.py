@@ -13,7 +13,7 @@ JADE = gr.themes.Color(
     c700="#1c5541", c800="#174435", c900="#12372b", c950="#0a2019",
 )  # fmt: skip
 INK = gr.themes.Color(
-    c50="#faf8f3", c100="#f3f0e8", c200="#e5e0d4", c300="#cfc8b8", c400="#a59d8c", c500="#7c7566", c600="#5f594d",
+    c50="#faf8f3", c100="#f3f0e8", c200="#e5e0d4", c300="#cfc8b8", c400="#a59d8c", c500="#797263", c600="#5f594d",
     c700="#48433a", c800="#2b2823", c900="#1d1b18", c950="#141311",
 )  # fmt: skip
 
@@ -71,7 +71,8 @@ body {{ background: var(--body-background-fill) !important; }}
 .tabitem {{ padding: 6px 0 0 !important; }}
 .tab-container {{ height: 34px !important; }}
 .dark .tab-container button.selected {{ color: var(--primary-300); }}
-#bq-head {{ display: flex; flex-wrap: wrap; align-items: center; gap: 2px 12px; padding: 10px 0 0; }}
+.html-container:has(> * > #bq-head), #bq-why .html-container {{ padding: 0 !important; }}
+#bq-head {{ display: flex; flex-wrap: wrap; align-items: center; gap: 2px 12px; padding: 14px 0 4px; }}
 #bq-head .seal {{ width: 30px; height: 30px; flex: none; border-radius: 8px;
   background: var(--primary-600) {mark(GOURD, "#ffffff")} center/22px no-repeat; }}
 #bq-head .name {{ font-size: 22px; font-weight: 600; letter-spacing: .16em; line-height: 1.2; white-space: nowrap; margin: 0;
@@ -102,7 +103,7 @@ body {{ background: var(--body-background-fill) !important; }}
 #bq-chat .message.bot {{ background: transparent; border-color: transparent; box-shadow: none; }}
 #bq-chat .placeholder-content {{ padding: 16px 0 8px; }}
 #bq-chat .placeholder-content .prose p {{ text-align: center; padding: 0 16px; color: var(--body-text-color-subdued); font-size: 15px; }}
-#bq-chat .examples {{ gap: 8px; max-width: none; padding: 0 16px 8px; }}
+#bq-chat .examples {{ gap: 8px; max-width: none; width: 100%; grid-template-columns: repeat(3, 1fr); padding: 0 16px 8px; }}
 #bq-chat .example {{ background: transparent; padding: 10px 14px; min-height: 0; }}
 #bq-chat .example:hover {{ border-color: var(--primary-400); }}
 #bq-chat .prose p:has(> .bq-who) {{ margin: 0; }}
@@ -130,6 +131,7 @@ body {{ background: var(--body-background-fill) !important; }}
   #bq-chat .message-row:hover .message-buttons {{ opacity: 1; }}
 }}
 #bq-box textarea {{ font-size: 16px !important; line-height: 1.6; }}
+#bq-box {{ scroll-margin-bottom: 48px; }}
 #bq-box textarea:focus-visible {{ outline: none !important; }}
 #bq-box:focus-within {{ outline: 2px solid var(--primary-500); outline-offset: 1px; border-radius: 8px; }}
 #bq-actions, #bq-exports {{ gap: 6px; flex-wrap: wrap; flex: none; }}
@@ -140,29 +142,40 @@ body {{ background: var(--body-background-fill) !important; }}
 .dark #bq-actions button.bq-now:not(:disabled) {{ color: var(--primary-200); }}
 #bq-panel {{ flex: none; padding: 8px 12px; }}
 #bq-panel .label-wrap {{ font-size: 14px; color: var(--body-text-color-subdued); }}
-#bq-panel input, #bq-panel textarea {{ font-size: 16px; }}
-#bq-foot {{ position: sticky; bottom: 0; z-index: 20; text-align: center; padding: 5px 0 6px;
+#bq-panel .form {{ border: 0; background: none; gap: 4px 12px; }}
+#bq-panel .form > .block {{ padding: 4px 0; background: none; }}
+#bq-panel input {{ font-size: 16px; }}
+#bq-panel .wrap-inner {{ padding: 3px 6px; }}
+#bq-panel label input {{ padding: 6px 10px; }}
+#bq-panel label input, #bq-panel .wrap:has(> .wrap-inner) {{ border: 1px solid var(--border-color-primary); }}
+#bq-default p {{ font-size: 13px; color: var(--body-text-color-subdued); }}
+#bq-foot {{ position: sticky; bottom: 0; z-index: 50; text-align: center; padding: 5px 0 6px;
   border-radius: 0; background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary); }}
 #bq-foot .html-container {{ padding: 0 !important; }}
-#bq-foot p {{ margin: 0; font-size: 13px; line-height: 1.5; color: var(--body-text-color-subdued); }}
-#bq-about {{ line-height: 1.85; overflow-x: auto; font-size: 15px; }}
+#bq-foot p {{ margin: 0; font-size: 13px; line-height: 1.5; text-wrap: balance; color: var(--body-text-color-subdued); }}
+:is(#bq-head, #bq-why, #bq-about, #bq-foot):lang(ko) {{ word-break: keep-all; }}
+#bq-voice {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
+#bq-about {{ line-height: 1.85; font-size: 15px; overflow-wrap: anywhere; }}
 #bq-about .prose * {{ color: inherit; }}
 #bq-about a {{ color: var(--primary-600) !important; }}
 .dark #bq-about a {{ color: var(--primary-300) !important; }}
-#bq-about table, #bq-about tr {{ border: 0; }}
-#bq-about table {{ font-size: 14px; min-width: 800px; border-collapse: collapse; }}
-#bq-about th, #bq-about td {{ border: 0; border-bottom: 1px solid var(--border-color-primary); padding: 8px 12px 8px 0;
-  text-align: left; vertical-align: top; word-break: normal; }}
-#bq-about td:nth-child(-n+6) {{ white-space: nowrap; }}
-#bq-about tr, #bq-about thead {{ background: transparent; }}
+#bq-about h2 {{ font-size: 16px; margin: 20px 0 6px; }}
+#bq-about ul {{ list-style: none; padding: 0; margin: 0; }}
+#bq-about li {{ margin: 0; padding: 8px 0; border-top: 1px solid var(--border-color-primary); font-size: 14px; }}
+#bq-about li strong {{ font-size: 15px; }}
+#bq-about ul:has(code) {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); gap: 0 32px; }}
+#bq-about code {{ border: 0; background: none; padding: 0 0 0 4px; font-size: 13px; }}
 :focus-visible {{ outline: 2px solid var(--primary-500) !important; outline-offset: 2px; }}
+@media (prefers-reduced-motion: reduce) {{
+  *, ::before, ::after {{ animation-duration: 1ms !important; animation-iteration-count: 1 !important; transition: none !important; }}
+}}
 @media (max-width: 640px) {{
   .gradio-container {{ padding: 0 10px !important; }}
   #bq-head .name {{ font-size: 20px; }}
   #bq-head .running, #bq-head .note {{ font-size: 12px; }}
   #bq-head .note {{ flex: 1 0 100%; border: 0; padding: 0; }}
   #bq-mode-line > #bq-why {{ flex-basis: 100%; font-size: 13px; }}
-  #bq-chat .examples {{ grid-template-columns: 1fr 1fr; padding: 0 10px 6px; width: 100%; }}
+  #bq-chat .examples {{ grid-template-columns: 1fr 1fr; padding: 0 10px 6px; }}
   #bq-actions button {{ padding: 4px 10px; }}
   #bq-foot p {{ font-size: 12px; }}
 }}
