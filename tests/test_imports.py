@@ -17,13 +17,33 @@ FILES += [path for path in [ROOT / "app.py"] if path.exists()]
 
 # library → rooms that may import it anywhere, and rooms that may inside a function
 ROOMS = {
-    "gradio": ({"ui", "app"}, set()),
-    "torch": ({"models", "weights", "decode", "engine", "train", "evaluate"}, {"backend", "__main__"}),
+    "gradio": ({"ui", "app"}, {"zero"}),
+    "spaces": ({"app", "zero"}, set()),
+    "torch": (
+        {
+            "models",
+            "weights",
+            "lora",
+            "quant",
+            "kernels",
+            "decode",
+            "engine",
+            "convert",
+            "train",
+            "evaluate",
+            "bench",
+            "zero",
+        },
+        {"backend", "__main__"},
+    ),
     "transformers": (set(), {"evaluate", "bench"}),
     "ray": (set(), set()),
 }
 # Rooms of pure functions and values: the standard library and one another.
-PURE = {"types", "errors", "settings", "registry", "prompts", "handoff", "questions", "repeats", "safety", "session"}
+PURE = {
+    "types", "errors", "settings", "registry", "prompts", "handoff", "questions", "repeats", "safety", "session", "words",
+    "transcript", "catalogue", "cards", "terminal",
+}  # fmt: skip
 
 
 class Import(NamedTuple):
@@ -104,6 +124,7 @@ def test_the_package_opens_without_the_heavy_libraries():
     """The page must not wait for torch, nor the command line for gradio."""
     code = (
         "import sys, bianque, bianque.session, bianque.registry, bianque.backend, bianque.settings, bianque.__main__\n"
+        "import bianque.cards, bianque.catalogue, bianque.pair, bianque.terminal, bianque.transcript\n"
         "print(*sorted({'gradio', 'torch', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -10,12 +10,12 @@ import pytest
 
 from bianque.backend import Local
 from bianque.evaluate.metrics import repeats_4gram
+from bianque.hub import BUNDLED
 from bianque.questions import asks
 from bianque.registry import CARDS
 from bianque.session import Choices, Done, Handed, Session
 from bianque.settings import Settings
 from bianque.types import Message
-from bianque.weights import BUNDLED
 
 PREVIEWS = [card for card in CARDS if card.preview]
 COMPLAINTS = (
