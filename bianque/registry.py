@@ -161,7 +161,7 @@ CARDS = (
         role="asks",
         prompt=prompts.bianque_1,
         clean=prompts.t5_reply,
-        sampling=Sampling(temperature=0.5, top_p=0.8, repetition_penalty=1.2, no_repeat_ngram=3, max_new_tokens=160),
+        sampling=Sampling(temperature=0.7, top_p=0.6, repetition_penalty=1.5, no_repeat_ngram=3, max_new_tokens=160),
         window=448,
         bytes=23_288_360,
         parameters=11_638_528,

@@ -14,7 +14,7 @@ from bianque.evaluate.dialogues import Record, Turn
 from bianque.questions import asks
 from bianque.registry import by_name
 from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
-from bianque.train import mini, samples, vocabulary
+from bianque.train import blend, mini, samples, vocabulary
 
 PARTS = ("头", "肚子", "膝盖", "后背", "嗓子", "牙", "胃", "手腕")
 PLAN = mini.Plan(
@@ -143,3 +143,24 @@ def test_a_killed_run_resumes_to_the_same_weights(role, tmp_path):
     log = json.loads((tmp_path / "whole" / "out" / "training.json").read_text())["log"]
     assert log[-1]["train"] < log[0]["train"]
     assert all(f.stat().st_size < 9_000_000 for f in (tmp_path / "whole" / "out").iterdir())
+
+
+@pytest.mark.parametrize("role", ["ask", "advise"])
+def test_a_blend_is_the_average_with_a_calibrated_head(role, tmp_path):
+    data, work = write(tmp_path / "d.jsonl", records()), tmp_path / "work"
+    mini.train(role, [data], [data], [data], tmp_path / "out", PLAN, work, lambda line: None)
+    saved = torch.load(work / "checkpoint.pt", weights_only=True)["model"]
+    other = {name: weight * 3 for name, weight in saved.items()}
+    torch.save(other, work / "other.pt")
+    parts = [(0.75, work / "checkpoint.pt"), (0.25, work / "other.pt")]
+    blend.blend(role, parts, [data], tmp_path / "blend", work, lambda line: None)
+    report = json.loads((tmp_path / "blend" / "blend.json").read_text())
+    fitted = {float(t): loss for t, loss in report["valid"]["fitted_on"].items()}
+    assert report["temperature"] == min(fitted, key=fitted.get) in blend.TEMPERATURES
+    card = by_name()[f"{role}-mini"]
+    found = weights.load(card, tmp_path / "blend", "cpu", torch.float32, lambda p: None)[0]
+    for name, weight in found.named_parameters():
+        wanted = saved[name] * 1.5 / (report["temperature"] if name == "lm_head.weight" else 1)
+        torch.testing.assert_close(weight, wanted, atol=1e-3, rtol=2e-3)
+    with pytest.raises(ValueError, match=r"sum to 1\.25"):
+        blend.average([(1.0, work / "checkpoint.pt"), (0.25, work / "other.pt")])

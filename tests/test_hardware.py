@@ -1,0 +1,40 @@
+"""The table of hardware: computed from the cards, and what the README shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bianque import hardware, pair
+from bianque.backend import RESERVE
+from bianque.hardware import HARDWARE, Hardware
+from bianque.registry import CARDS, by_name
+
+README = Path(__file__).parent.parent / "README.md"
+CARD = replace(
+    by_name()["bianque-2"], parameters=11_000, kept=1_000, cache=1, window=100
+)  # 22,000, 12,000, 7,312 bytes
+
+
+@pytest.mark.parametrize("room, bits", [(22_100, 16), (22_099, 8), (12_100, 8), (12_099, 4), (7_412, 4), (7_411, None)])
+def test_the_most_bits_with_which_weights_and_a_conversation_fit(room, bits):
+    assert hardware.best([CARD], Hardware("X", (room + 0.5) / 1e9 / (1 - RESERVE))) == bits
+
+
+def test_a_pair_must_fit_at_once():
+    assert hardware.best([CARD, CARD], Hardware("X", (2 * 22_100 + 0.5) / 1e9 / (1 - RESERVE))) == 16
+    assert hardware.best([CARD, CARD], Hardware("X", (2 * 22_100 - 1) / 1e9 / (1 - RESERVE))) == 8
+
+
+def test_what_is_published_quantised_stays_so_and_some_hardware_quantises_nothing():
+    assert hardware.best([replace(CARD, stored=8)], HARDWARE[-2]) == 8
+    assert hardware.best([CARD], Hardware("X", 15_000 / 1e9, quantises=False)) is None
+
+
+def test_bianque_2_fits_a_t4_in_8_bits_and_the_readme_shows_the_table():
+    named = by_name()
+    table = hardware.table(CARDS, [named[name] for name in pair.HUB])
+    assert hardware.best([named["bianque-2"]], next(h for h in HARDWARE if h.name == "T4")) == 8
+    assert table in README.read_text(encoding="utf-8")
