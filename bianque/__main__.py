@@ -86,6 +86,7 @@ def add_train(commands) -> None:
     command.add_argument("--valid", type=Path, nargs="+", required=True, help="JSONL(.gz) held out for the choice")
     command.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     command.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
+    command.add_argument("--start", type=Path, help="a checkpoint to begin with, its vocabulary beside it")
     command.add_argument("--threads", type=int, default=0)
     command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the plan, e.g. role=4")
     command.set_defaults(run=train_mini)
@@ -100,7 +101,17 @@ def train_mini(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     plan = mini.Plan(**changes(options.set, mini.Plan))
     say = lambda line: print(line, flush=True)
-    mini.train(options.role, options.medical, options.general, options.valid, options.out, plan, options.work, say)
+    mini.train(
+        options.role,
+        options.medical,
+        options.general,
+        options.valid,
+        options.out,
+        plan,
+        options.work,
+        say,
+        options.start,
+    )
 
 
 def add_blend(commands) -> None:

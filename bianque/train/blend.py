@@ -46,6 +46,7 @@ def blend(
     with torch.no_grad():
         subject.model.lm_head.weight.div_(best)
     publish(subject, out, work)
+    torch.save(subject.model.state_dict(), work / "blend.pt")  # to train on from, or to blend again
     report: dict[str, Any] = {
         "role": role,
         "shares": {f"{path.parent.name}/{path.name}": share for share, path in parts},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -177,14 +178,18 @@ def train(
     plan: Plan,
     work: Path,
     say: Callable[[str], None] = print,
+    start: Path | None = None,
 ) -> None:
     """Train one model and write it to `out` as the real ones are stored (config, tokenizer, fp16 shards).
 
-    `work` holds the checkpoint; if there is one already, the run goes on from it.
+    `work` holds the checkpoint; if there is one already, the run goes on from it. A new run begins with the weights of
+    the checkpoint `start`, whose vocabulary is beside it, or with random ones.
     """
     work.mkdir(parents=True, exist_ok=True)
     records = {"medical": load(medical), "general": load(general), "valid": load(valid)}
     torch.manual_seed(plan.seed)
+    if start and not (work / SUBJECTS[role].pieces).exists():
+        shutil.copyfile(start.parent / SUBJECTS[role].pieces, work / SUBJECTS[role].pieces)
     if not (work / SUBJECTS[role].pieces).exists():
         texts = [prompts.bianque_2(samples.messages(r)) for r in [*records["medical"], *records["general"]]]
         escape = prompts.t5_escape if role == "ask" else (lambda text: text.replace("\n", "<n>"))
@@ -208,6 +213,9 @@ def train(
             optimizer.load_state_dict(restored)
         state = saved["state"]
         say(f"resumed behind epoch {state['epoch']}")
+    elif start:
+        saved = torch.load(start, weights_only=True)
+        model.load_state_dict(saved.get("model", saved))
 
     while state["epoch"] < plan.epochs:
         epoch, begun = state["epoch"], time.monotonic()
