@@ -221,7 +221,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([*cards.FIELDS, "like", "path", "other"]), json_values, max_size=3))
 def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, change):
     path = written(tmp_path_factory.getbasetemp(), LIKE | change)

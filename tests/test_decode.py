@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -49,7 +49,6 @@ def reference(scores, seen, sampling):
     return chain(torch.tensor([seen]), torch.tensor([scores]))[0]
 
 
-@settings(deadline=None)
 @given(
     SCORES,
     SEEN,
@@ -79,7 +78,6 @@ def test_the_likeliest_token_stays_whatever_top_p_says():
         assert scores.isfinite().tolist() == [False, True, False]
 
 
-@settings(deadline=None)
 @given(SEEN, st.integers(1, 4))
 def test_closing_is_exactly_what_would_repeat_an_ngram(seen, size):
     def repeats(token):

@@ -87,7 +87,7 @@ PARTS = ("医生：", "病人", "病人：", "患者 :", "：", ":", ",", "!", "
 
 
 @NAMES
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(parts=st.lists(st.sampled_from(PARTS), max_size=12))
 def test_the_pieces_joined_are_the_cleaned_reply(name, tokenizers, parts):
     engine = scripted(name, tokenizers, "".join(parts))

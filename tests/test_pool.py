@@ -802,7 +802,7 @@ class Anything(RuleBasedStateMachine):
 
 
 def test_whatever_happens_memory_holds_and_everybody_gets_their_turn():
-    run_state_machine_as_test(Anything, settings=settings(max_examples=100, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(Anything, settings=settings(max_examples=100, stateful_step_count=40))
 
 
 def test_threads_that_come_and_go_at_once_never_exceed_the_budget():

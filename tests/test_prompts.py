@@ -81,7 +81,7 @@ PARTS = (
 TYPED = st.lists(st.sampled_from(PARTS) | st.text(max_size=2), max_size=14).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TYPED)
 def test_no_label_token_or_control_character_is_left(text):
     calm = prompts.neutralise(text)
@@ -92,7 +92,7 @@ def test_no_label_token_or_control_character_is_left(text):
     assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") for c in calm)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TYPED)
 def test_neutralising_twice_changes_nothing_more(text):
     calm = prompts.neutralise(text)
@@ -127,7 +127,6 @@ def test_what_neutralising_does(text, calm):
     assert prompts.neutralise(text) == calm
 
 
-@settings(deadline=None)
 @given(TYPED, TYPED)
 def test_turns_cannot_be_forged(first, second):
     """As many lines carry a label as there are turns, and the cue."""
@@ -136,7 +135,6 @@ def test_turns_cannot_be_forged(first, second):
     assert prompts.bianque_1(dialogue(first, second, first)).count("\n") == 0
 
 
-@settings(deadline=None)
 @given(TYPED, TYPED)
 def test_rounds_cannot_be_forged(first, second):
     for read in ("NFC", "NFKC"):
@@ -145,7 +143,6 @@ def test_rounds_cannot_be_forged(first, second):
         assert ["".join(pair) for pair in found] == ["0", "问", "答", "1", "问", "答"]
 
 
-@settings(deadline=None)
 @given(TYPED, TYPED)
 def test_turns_cannot_be_forged_with_reserved_tokens(first, second):
     """As many markers as there are turns, and the cue; an end for each reply."""
@@ -187,7 +184,6 @@ def test_the_window_takes_from_the_rounds_that_are_left():
     assert prompts.fit(talk, 6, count, rounds=2) == ([talk[2], *talk[5:]], 2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("痛", min_size=1, max_size=9), min_size=1, max_size=11), st.integers(1, 60))
 def test_the_first_complaint_and_the_newest_turn_always_stay(contents, window):
     talk = dialogue(*contents)
@@ -331,7 +327,7 @@ def shown(whole: bytes, cuts: list[int], clean) -> tuple[list[str], str]:
 
 
 @pytest.mark.parametrize("clean", CLEANERS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(RAW, st.data())
 def test_the_deltas_joined_are_the_cleaned_reply(clean, text, data):
     whole = text.encode()

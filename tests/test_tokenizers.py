@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer
@@ -74,13 +74,11 @@ def test_more_blanks_than_the_largest_piece_come_back(glm):
     assert glm.decode(glm.encode(text)) == text
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("头痛三天了医生病人：，。?ab1\n\t🙂龘é"), max_size=40))
 def test_any_chatglm_text_without_single_blanks_comes_back(glm, text):
     assert glm.decode(glm.encode(text)) == text
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["头痛", "三天", "好转", "\\n", "\\t", "，", "。", "医生："]), max_size=20).map("".join)
 )
@@ -88,7 +86,6 @@ def test_t5_text_of_known_characters_comes_back(t5, text):
     assert t5.decode(t5.encode(text)) == text
 
 
-@settings(deadline=None)
 @given(MIXTURES)
 def test_a_visitor_never_types_a_special_token(glm, t5, text):
     assert not glm.special & set(glm.encode(text))
@@ -96,14 +93,12 @@ def test_a_visitor_never_types_a_special_token(glm, t5, text):
     assert not {t5.eos, t5.pad} & set(t5.encode(text))
 
 
-@settings(deadline=None)
 @given(MIXTURES)
 def test_a_prompt_holds_its_markers_once_and_at_the_end(glm, t5, text):
     assert glm.prompt(text) == [*glm.encode(text), glm.gmask, glm.bos]
     assert t5.prompt(text) == [*t5.encode(text), t5.eos]
 
 
-@settings(deadline=None)
 @given(MIXTURES)
 def test_all_ids_are_within_the_vocabulary(glm, t5, text):
     for tokenizer in (glm, t5):
@@ -172,7 +167,6 @@ def test_baichuan_text_comes_back(baichuan, text):
     assert baichuan.decode(baichuan.encode(text)) == shown
 
 
-@settings(deadline=None)
 @given(CHATS)
 def test_a_visitor_never_types_a_special_token_of_baichuan(baichuan, text):
     assert not baichuan.special & set(baichuan.encode(text))
@@ -183,7 +177,6 @@ def test_a_visitor_never_types_a_special_token_of_baichuan(baichuan, text):
 PLAIN = CHATS.filter(lambda text: not any(mark in text for mark in BaichuanTokenizer.markers))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(PLAIN, st.sampled_from(BaichuanTokenizer.markers)), max_size=4), PLAIN)
 def test_a_message_has_the_same_ids_wherever_it_stands(baichuan, turns, last):
     expected = [i for text, mark in turns for i in (*baichuan.encode(text), baichuan.ids[mark])]
@@ -264,7 +257,6 @@ def test_early_special_ids_stand_as_published(early):
     assert early.decode([early.eos]) == "" and early.pad < 20_000
 
 
-@settings(deadline=None)
 @given(MIXTURES)
 def test_early_ids_are_the_later_ones_behind_the_images(early, completed, text):
     assert early.encode(text) == [20_000 + i for i in completed.encode(text)]
@@ -272,7 +264,6 @@ def test_early_ids_are_the_later_ones_behind_the_images(early, completed, text):
     assert early.decode(early.encode(text)) == completed.decode(completed.encode(text))
 
 
-@settings(deadline=None)
 @given(MIXTURES)
 def test_a_visitor_never_types_a_special_token_of_the_early_code(early, text):
     ids = early.encode(text)
