@@ -34,7 +34,7 @@ def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
     found = {field.name: getattr(card, field.name) for field in fields(card)}
     named = {"prompt": format_of(card.prompt), "clean": format_of(card.clean, 1), "sampling": asdict(card.sampling)}
-    memory = {str(bits): card.memory(bits) for bits in get_args(Bits)}
+    memory = {str(bits): card.memory(bits) for bits in card.precisions}
     return found | named | {"memory": memory, "path": str(paths[card.name]) if card.name in paths else None}
 
 
@@ -64,9 +64,9 @@ def drawn(sampling: Sampling) -> str:
 
 
 def sizes(card: ModelCard) -> str:
-    """Memory of the weights at 16, 8 and 4 bits, in one unit."""
+    """Memory of the weights at each precision, in one unit."""
     unit, name, digits = (1e9, "GB", 1) if card.memory(16) >= 1e9 else (1e6, "MB", 0)
-    return "/".join(f"{card.memory(bits) / unit:.{digits}f}" for bits in get_args(Bits)) + f" {name}"
+    return "/".join(f"{card.memory(bits) / unit:.{digits}f}" for bits in card.precisions) + f" {name}"
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Phase = Literal["asking", "advising"]
 Mode = Literal["auto", "ask", "advise"]
@@ -104,6 +104,11 @@ class ModelCard:
         bits, others = (bits if self.stored == 16 else self.stored), self.parameters - self.kept
         scales = others // 128 * 4 if bits == 4 else 0  # a scale and a zero per 128 weights, as kernels take them
         return self.kept * 2 + others * bits // 8 + scales
+
+    @property
+    def precisions(self) -> tuple[Bits, ...]:
+        """The bits a weight that the model can be held with."""
+        return get_args(Bits) if self.stored == 16 else (self.stored,)
 
     @property
     def longest(self) -> int:

@@ -117,7 +117,7 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
     ),
     "models": ("模型", "模型", "Models", "모델"),
     "bundled": ("随包自带", "隨套件附帶", "bundled", "기본 포함"),
-    "memory": ("内存 {sizes}（16/8/4 位）", "記憶體 {sizes}（16/8/4 位元）", "{sizes} of memory at 16/8/4 bits", "메모리 {sizes} (16/8/4비트)"),
+    "memory": ("内存 {sizes}（{bits} 位）", "記憶體 {sizes}（{bits} 位元）", "{sizes} of memory at {bits} bits", "메모리 {sizes} ({bits}비트)"),
     "licence": ("许可：{licence}", "授權：{licence}", "Licence: {licence}", "라이선스: {licence}"),
     "asks": ("问诊", "問診", "asks", "질문"),
     "advises": ("建议", "建議", "advises", "조언"),

@@ -40,6 +40,7 @@ def test_the_table_tells_the_facts_of_every_card(monkeypatch, capsys):
 def test_sizes_are_the_memory_in_one_unit():
     assert catalogue.sizes(by_name()["bianque-2"]) == "13.4/7.8/5.1 GB"
     assert catalogue.sizes(by_name()["ask-mini"]) == "23/16/12 MB"
+    assert catalogue.sizes(by_name()["chatglm-6b-int4"]) == "5.1 GB"
 
 
 def test_sampling_is_told_without_what_is_off():
@@ -56,7 +57,7 @@ def test_a_program_gets_every_field_and_the_users_cards(monkeypatch, capsys, tmp
     assert list(told) == [*(card.name for card in CARDS), "mine"]
     for name, card in by_name().items():
         assert {field.name for field in fields(ModelCard)} | {"memory", "path"} == set(told[name])
-        assert told[name]["memory"] == {str(bits): card.memory(bits) for bits in (16, 8, 4)}
+        assert told[name]["memory"] == {str(bits): card.memory(bits) for bits in card.precisions}
         assert told[name]["sampling"]["top_p"] == card.sampling.top_p and told[name]["path"] is None
     assert told["mine"]["prompt"] == told["mine"]["clean"] == "bianque-2"
     assert told["mine"]["path"] == str(tmp_path)

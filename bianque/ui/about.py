@@ -31,5 +31,6 @@ def block(card: ModelCard, lang: str) -> str:
     source = f"[{card.repo}](https://huggingface.co/{card.repo})" if card.repo else say(lang, "bundled")
     kind = ARCHITECTURES.get(card.architecture, card.architecture)
     facts = (say(lang, card.role), kind, f"{source} + {card.adapter}" if card.adapter else source)
-    memory, licence = say(lang, "memory", sizes=sizes(card)), say(lang, "licence", licence=card.licence)
+    bits = "/".join(map(str, card.precisions))
+    memory, licence = say(lang, "memory", sizes=sizes(card), bits=bits), say(lang, "licence", licence=card.licence)
     return "- " + "  \n  ".join((f"**{card.title}** `{card.name}`", " · ".join(facts), memory, licence))
