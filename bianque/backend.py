@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from bianque import memory, registry
+from bianque import memory, processor, registry
 from bianque.errors import OutOfMemory
 from bianque.pool import Fit, Pool
 from bianque.settings import Settings
@@ -99,6 +99,7 @@ class Local:
         from bianque.engine import Engine
 
         memory.give_back()  # of a load that failed
+        processor.check()
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         card = self.cards[name]

@@ -91,13 +91,18 @@ FIELDS: dict[str, Rule] = {
     "rounds": optional(whole(1, 1000)),
     "preview": Rule(lambda value: isinstance(value, bool), "true 或 false"),
 }
+TEXT = Rule(lambda value: isinstance(value, str) and value != "", "")
 SAMPLING: dict[str, Rule] = {
     "temperature": number(0, 2),
     "top_p": number(0.01, 1),
     "top_k": whole(0, 100_000),
     "repetition_penalty": number(0.1, 10),
     "no_repeat_ngram": whole(0, 100),
+    "min_new_tokens": whole(0, 1 << 15),
     "max_new_tokens": whole(1, 1 << 15),
+    "stop": Rule(
+        lambda value: isinstance(value, list | tuple) and all(map(TEXT.fits, value)), "文字的列表 (a list of texts)"
+    ),
     "seed": optional(whole(0, 2**63 - 1)),
 }
 PLACES = {"path": "", "adapter_path": ".adapter"}  # field → what BIANQUE_PATHS has behind the card's name
@@ -215,7 +220,10 @@ class Entry:
         if "files" in values:
             found["files"] = tuple(values["files"])
         if "sampling" in values:
-            found["sampling"] = replace(like.sampling if like else Sampling(), **values["sampling"])
+            wishes: dict[str, Any] = {
+                name: tuple(wish) if name == "stop" else wish for name, wish in values["sampling"].items()
+            }
+            found["sampling"] = replace(like.sampling if like else Sampling(), **wishes)
         return found
 
     def folders(self, name: str) -> dict[str, Path]:

@@ -53,7 +53,7 @@ def drawn(sampling: Sampling) -> str:
     off = Sampling(max_new_tokens=0)
     short = {
         "temperature": "T", "top_p": "p", "top_k": "k", "repetition_penalty": "penalty", "no_repeat_ngram": "ngram",
-        "max_new_tokens": "max", "seed": "seed",
+        "min_new_tokens": "min", "max_new_tokens": "max", "seed": "seed",
     }  # fmt: skip
     told = {name: getattr(sampling, name) for name in short}
     return " ".join(

@@ -1,19 +1,29 @@
-"""Tokens in, tokens out: one thread a model in which the waiting replies take turns, a token each."""
+"""Tokens in, tokens out: one thread a model, in which all replies under way are written together, a token a turn.
+
+Who comes is read between two turns, a slice at a time, and joins; who is done, or has left, makes room before the next
+turn. The rows of a turn are the first slots of the cache, so that a model sees one dense batch.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from bianque.errors import Busy
+from bianque.sampling import Sampler
 from bianque.types import Sampling
+
+SLICE = 0.05  # seconds of a newcomer's prompt for which the others wait, or one layer if that takes longer
+IDLE = 60.0  # seconds without work after which thread and cache go
 
 
 class Model(Protocol):
@@ -21,79 +31,98 @@ class Model(Protocol):
 
     decoder_only: bool
 
-    def prefill(self, ids: Tensor, room: int) -> tuple[Tensor, Any]:
-        """Prompts [batch, length] → logits [batch, vocab] and a cache with room for so many reply tokens."""
+    def slots(self, count: int, prompt: int, reply: int) -> Any:
+        """A cache for so many conversations, each of so many tokens; it can `move` one and `wipe` a slot."""
 
-    def step(self, ids: Tensor, cache: Any) -> Tensor:
-        """The newest tokens [batch] → logits [batch, vocab]."""
+    def said(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The tokens that count as said when a reply begins: those it must not repeat."""
 
+    def prefill(self, ids: Tensor, cache: Any, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [length] into a slot, a slice a turn: logits [vocab] of the first reply token."""
 
-def adjust(logits: Tensor, seen: Sequence[int], sampling: Sampling) -> Tensor:
-    """Scores [vocab] float32 after transformers' processors, in its order: penalty, n-grams, temperature, k, p."""
-    scores = logits.float().clone()
-    if sampling.repetition_penalty != 1.0 and seen:
-        ids = torch.tensor(sorted(set(seen)), device=scores.device)
-        old = scores[ids]
-        scores[ids] = torch.where(old < 0, old * sampling.repetition_penalty, old / sampling.repetition_penalty)
-    for token in closing(seen, sampling.no_repeat_ngram):
-        scores[token] = -torch.inf
-    if sampling.temperature == 0:
-        return scores
-    scores = scores / sampling.temperature
-    if 0 < sampling.top_k < len(scores):
-        scores[scores < scores.topk(sampling.top_k).values[-1]] = -torch.inf
-    if sampling.top_p < 1:
-        ordered, order = scores.sort()
-        tail = ordered.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
-        tail[-1] = False  # the likeliest token always stays
-        scores[order[tail]] = -torch.inf
-    return scores
+    def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
+        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
 
 
-def closing(seen: Sequence[int], size: int) -> set[int]:
-    """Tokens that would complete an n-gram of this size which `seen` already holds."""
-    if size < 1 or len(seen) < size:
-        return set()
-    tail = tuple(seen[len(seen) - size + 1 :])
-    return {seen[i + size - 1] for i in range(len(seen) - size + 1) if tuple(seen[i : i + size - 1]) == tail}
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """So many are served before this reply begins."""
+
+    count: int
+
+
+Item = int | Ahead | BaseException | None  # None: the reply is over
 
 
 class Row:
-    """One reply in the making."""
+    """One reply in the making. What was made for it waits in `made`, which belongs to its event loop."""
 
     def __init__(self, prompt: list[int], sampling: Sampling, loop: asyncio.AbstractEventLoop) -> None:
         self.prompt, self.sampling, self.loop = prompt, sampling, loop
-        self.out: asyncio.Queue[int | BaseException | None] = asyncio.Queue()  # holds at most max_new_tokens
-        self.produced: list[int] = []
-        self.cache: Any = None
+        self.made: list[Item] = []
+        self.came = asyncio.Event()
         self.dropped = threading.Event()
-        self.generator = torch.Generator()
-        if sampling.seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(sampling.seed)
+        self.ahead = 0
+        self.last = self.count = 0  # the newest token, and how many there are
 
-    def put(self, item: int | BaseException | None) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self.out.put_nowait, item)
-        except RuntimeError:  # the visitor's event loop is gone, and the visitor with it
-            self.dropped.set()
+    async def next(self) -> list[Item]:
+        await self.came.wait()
+        self.came.clear()
+        made, self.made = self.made, []
+        return made
+
+
+class Post:
+    """Carries what a turn made to the visitors' event loops, each of which is woken once."""
+
+    def __init__(self) -> None:
+        self.bags: dict[asyncio.AbstractEventLoop, list[tuple[Row, Item]]] = {}
+
+    def put(self, row: Row, item: Item) -> None:
+        self.bags.setdefault(row.loop, []).append((row, item))
+
+    def send(self) -> None:
+        for loop, bag in self.bags.items():
+            try:
+                loop.call_soon_threadsafe(deliver, bag)
+            except RuntimeError:  # the event loop is gone, and its visitors with it
+                for row, _ in bag:
+                    row.dropped.set()
+        self.bags = {}
+
+
+def deliver(bag: Sequence[tuple[Row, Item]]) -> None:
+    for row, item in bag:
+        row.made.append(item)
+        row.came.set()
 
 
 class Decoder:
-    """Runs a model for many replies at once; `stream` is the whole interface."""
+    """Runs a model for many replies at once; `stream` is the whole interface.
+
+    `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time.
+    """
 
     def __init__(
-        self, model: Model, ends: Collection[int], device: str, max_active: int = 4, max_waiting: int = 32
+        self,
+        model: Model,
+        ends: Collection[int],
+        device: str,
+        room: tuple[int, int],
+        slots: int = 8,
+        max_waiting: int = 32,
     ) -> None:
-        self.model, self.ends, self.device = model, ends, device
-        self.max_active, self.max_waiting = max_active, max_waiting
+        self.model, self.ends, self.device, self.room = model, ends, device, room
+        self.slots, self.max_waiting = slots, max_waiting
         self.waiting: deque[Row] = deque()
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
 
-    async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[int, None]:
-        """Reply tokens without the end token. Closing the iterator drops the row before the next step."""
+    async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[int] | Ahead, None]:
+        """Reply tokens as they come, without the end token, and before them who is ahead.
+
+        Closing the iterator drops the row before the next turn. Busy if too many wait already.
+        """
         row = Row(prompt, sampling, asyncio.get_running_loop())
         with self.changed:
             if len(self.waiting) >= self.max_waiting:
@@ -106,10 +135,17 @@ class Decoder:
                 self.thread.start()
             self.changed.notify()
         try:
-            while (item := await row.out.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            over = False
+            while not over:
+                made = await row.next()
+                if tokens := [item for item in made if isinstance(item, int)]:
+                    yield tokens
+                for item in made:
+                    if isinstance(item, BaseException):
+                        raise item
+                    if isinstance(item, Ahead):
+                        yield item
+                    over = over or item is None
         finally:
             row.dropped.set()
             with self.changed, suppress(ValueError):  # who leaves the queue makes room in it
@@ -117,44 +153,159 @@ class Decoder:
 
     @torch.inference_mode()
     def run(self) -> None:
-        """Until nobody has waited for a minute: let newcomers in, then one token for each row."""
-        active: list[Row] = []
-        while True:
-            with self.changed:
-                if not active and not self.waiting and not self.changed.wait_for(lambda: self.waiting, timeout=60):
-                    self.thread = None
-                    return
-                while self.waiting and len(active) < self.max_active:
-                    active.append(self.waiting.popleft())
-            active = [row for row in active if self.advance(row)]
-
-    def advance(self, row: Row) -> bool:
-        """One token further; False when the row is over. An error ends this row alone."""
-        if row.dropped.is_set():
-            return False
+        """The thread: turns until nobody has come for a minute; then the cache goes with it."""
+        batch = None
         try:
-            if row.cache is None:
-                ids = torch.tensor([row.prompt], device=self.device)
-                logits, row.cache = self.model.prefill(ids, row.sampling.max_new_tokens)
-            else:
-                logits = self.model.step(torch.tensor([row.produced[-1]], device=self.device), row.cache)
-            token = self.choose(logits[0], row)
-        except Exception as error:  # reaches the visitor's side, which logs it and speaks calmly
-            row.put(error)
-            return False
-        if token in self.ends:
-            row.put(None)
-            return False
-        row.produced.append(token)
-        row.put(token)
-        if len(row.produced) >= row.sampling.max_new_tokens:
-            row.put(None)
-            return False
+            batch = Batch(self)
+            while self.work(batch):
+                for part in (batch.leave, batch.read, batch.write):
+                    part()
+                    batch.post.send()  # nobody's first word waits for the others' next
+        except BaseException as error:  # no memory for the cache, or a fault of ours: nobody is left waiting
+            self.give_up(batch, error)
+
+    def give_up(self, batch: Batch | None, error: BaseException) -> None:
+        post = batch.post if batch else Post()
+        with self.changed:
+            self.thread = None
+            for row in (*(batch.everybody if batch else ()), *self.waiting):
+                post.put(row, error)
+            self.waiting.clear()
+        post.send()
+
+    def work(self, batch: Batch) -> bool:
+        """Let the next one in if there is room, and tell the others how many are ahead; False if all is quiet."""
+        with self.changed:
+            if not batch.everybody and not self.changed.wait_for(lambda: self.waiting, timeout=IDLE):
+                self.thread = None
+                return False
+            if self.waiting and batch.free:
+                batch.begin(self.waiting.popleft())
+            for i, row in enumerate(self.waiting, 1):
+                if row.ahead != i:
+                    row.ahead = i
+                    batch.post.put(row, Ahead(i))
         return True
 
-    def choose(self, logits: Tensor, row: Row) -> int:
-        seen = row.prompt + row.produced if self.model.decoder_only else row.produced
-        scores = adjust(logits, seen, row.sampling).cpu()
-        if row.sampling.temperature == 0:
-            return int(scores.argmax())
-        return int(torch.multinomial(scores.softmax(-1), 1, generator=row.generator))
+
+class Batch:
+    """What the thread works on: the rows that write, in the first slots, and the one that is read behind them."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.model, self.ends, self.device = decoder.model, decoder.ends, decoder.device
+        self.slots = decoder.slots
+        self.cache = self.model.slots(self.slots, *decoder.room)
+        self.sampler: Sampler | None = None  # the first logits tell the size of the vocabulary
+        self.rows: list[Row] = []
+        self.newcomer: Row | None = None
+        self.pages: Generator[None, None, Tensor] | None = None
+        self.place = 0  # the newcomer's slot
+        self.post = Post()
+
+    @property
+    def everybody(self) -> list[Row]:
+        return [*self.rows, *([self.newcomer] if self.newcomer else [])]
+
+    @property
+    def free(self) -> bool:
+        return self.newcomer is None and len(self.rows) < self.slots
+
+    def begin(self, row: Row) -> None:
+        self.newcomer, self.place, self.pages = row, len(self.rows), None
+
+    def leave(self) -> None:
+        """Whoever has gone makes room."""
+        if self.newcomer and self.newcomer.dropped.is_set():
+            self.newcomer = self.pages = None
+        for slot in reversed(range(len(self.rows))):
+            if self.rows[slot].dropped.is_set():
+                self.remove(slot)
+
+    def remove(self, slot: int) -> None:
+        """The last row takes the slot of one that is over."""
+        last = self.rows.pop()
+        if slot < len(self.rows):
+            self.rows[slot] = last
+            self.cache.move(len(self.rows), slot)
+            assert self.sampler is not None, "a row that never wrote"
+            self.sampler.move(len(self.rows), slot)
+
+    def read(self) -> None:
+        """Go on with the newcomer's prompt: to its end, or for a slice if others want to write."""
+        row, until = self.newcomer, time.monotonic() + SLICE
+        if row is None:
+            return
+        try:
+            if self.pages is None:
+                ids = torch.tensor(row.prompt, device=self.device)
+                self.pages = self.model.prefill(ids, self.cache, self.place)
+            try:
+                while not row.dropped.is_set():
+                    next(self.pages)
+                    if self.rows and self.spent(until):
+                        return
+            except StopIteration as done:
+                self.join(row, done.value)
+        except Exception as error:  # reaches the visitor's side, which logs it and speaks calmly
+            self.post.put(row, error)
+        self.newcomer = self.pages = None
+
+    def spent(self, until: float) -> bool:
+        """Whether it is later than `until`, all that a GPU was given included."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        return time.monotonic() > until
+
+    def join(self, row: Row, logits: Tensor) -> None:
+        """A prompt is read: its row stands behind the others, and says its first token."""
+        slot = len(self.rows)
+        if self.place != slot:  # somebody left meanwhile
+            self.cache.move(self.place, slot)
+        if self.sampler is None:
+            self.sampler = Sampler(self.slots, len(logits), self.ends, self.device)
+        self.sampler.join(slot, row.sampling, self.model.said(row.prompt))
+        self.rows.append(row)
+        self.say(slot, self.sampler.draw(logits[None], slot))
+
+    def write(self) -> None:
+        """One turn: a token for every row."""
+        if not self.rows:
+            return
+        assert self.sampler is not None, "rows that were never read"
+        ids = torch.tensor([row.last for row in self.rows], device=self.device)
+        try:
+            logits = self.model.step(ids, self.cache)
+        except Exception:  # whose fault was it?
+            self.write_apart(ids)
+        else:
+            self.say(0, self.sampler.draw(logits))
+
+    def write_apart(self, ids: Tensor) -> None:
+        """A turn, one row after the other: an error ends its own row alone."""
+        assert self.sampler is not None, "rows that were never read"
+        for slot in reversed(range(len(self.rows))):  # what is over gives its slot to one that has had its turn
+            try:
+                logits = self.model.step(ids[slot : slot + 1], self.cache, slot)
+            except Exception as error:
+                self.fail(slot, error)
+            else:
+                self.say(slot, self.sampler.draw(logits, slot))
+
+    def fail(self, slot: int, error: Exception) -> None:
+        self.post.put(self.rows[slot], error)
+        self.cache.wipe(slot)
+        self.remove(slot)
+
+    def say(self, first: int, tokens: Sequence[int]) -> None:
+        """Hand the rows from slot `first` on their tokens; those that are over leave, the last one first."""
+        for slot, token in reversed(list(enumerate(tokens, first))):
+            row = self.rows[slot]
+            if token < 0:
+                self.fail(slot, ArithmeticError("the model's scores are not numbers"))
+                continue
+            if token not in self.ends:
+                row.last, row.count = token, row.count + 1
+                self.post.put(row, token)
+            if token in self.ends or row.count >= row.sampling.max_new_tokens:
+                self.post.put(row, None)
+                self.remove(slot)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
@@ -10,16 +11,23 @@ from typing import cast
 from torch import nn
 
 from bianque import prompts
-from bianque.decode import Decoder, Model
+from bianque.decode import Ahead, Decoder, Model
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
-from bianque.types import Dialogue, ModelCard, Piece, Sampling, Usage
+from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
+
+PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and cleaning the text takes time
 
 
 class Engine:
-    def __init__(self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, max_waiting: int = 32) -> None:
+    """`slots` conversations at a time; others wait, `max_waiting` at most."""
+
+    def __init__(
+        self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, slots: int = 8, max_waiting: int = 32
+    ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
-        self.decoder = Decoder(model, tokenizer.ends, device, max_waiting=max_waiting)
+        room = (card.window, 0 if model.decoder_only else card.longest - card.window)
+        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting)
 
     @property
     def kernel(self) -> str:
@@ -33,9 +41,9 @@ class Engine:
         return self.card.window - min(sampling.max_new_tokens, self.card.window // 2)
 
     async def stream(self, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        """First a piece with the prompt's usage, then new text, last a piece with `finish`.
+        """First a piece with the prompt's usage, then who is ahead, then new text, last a piece with `finish`.
 
-        The texts joined are exactly the card's clean-up of all that the model wrote.
+        The texts joined are exactly the card's clean-up of all that the model wrote before a stop string.
         """
         encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
         kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
@@ -45,20 +53,39 @@ class Engine:
         usage = Usage(len(ids), 0, dropped)
         yield Piece(usage=usage)
         produced: list[int] = []
-        shown = raw = ""
-        ended = False
-        async with aclosing(self.decoder.stream(ids, sampling)) as tokens:
-            async for token in tokens:
-                produced.append(token)
+        shown = ""
+        due = 0.0
+        async with aclosing(self.decoder.stream(ids, sampling)) as made:
+            async for tokens in made:
+                if isinstance(tokens, Ahead):
+                    yield Piece(progress=Progress(self.card.name, "queued", 0.0, tokens.count))
+                    continue
+                produced += tokens
+                if time.monotonic() < due:  # what comes meanwhile comes in one piece
+                    continue
                 raw = self.tokenizer.decode(produced)
-                if ended := prompts.over(raw):
+                text, stopped = before(self.card.clean(prompts.settled(raw)), sampling.stop)
+                if stopped or prompts.over(raw):
                     break
-                text = self.card.clean(prompts.settled(raw))
+                text = text[: len(text) - held(text, sampling.stop)]
                 if len(text) > len(shown):
                     yield Piece(text=text[len(shown) :])
-                    shown = text
-        final = self.card.clean(raw)
+                    shown, due = text, time.monotonic() + PACE
+        raw = self.tokenizer.decode(produced)
+        final, stopped = before(self.card.clean(raw), sampling.stop)
         if len(final) > len(shown):
             yield Piece(text=final[len(shown) :])
-        full = len(produced) >= sampling.max_new_tokens and not ended
+        full = len(produced) >= sampling.max_new_tokens and not stopped and not prompts.over(raw)
         yield Piece(finish="length" if full else "stop", usage=replace(usage, completion_tokens=len(produced)))
+
+
+def before(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """What stands before the first stop string, and whether there is one."""
+    place = min((place for stop in stops if (place := text.find(stop)) >= 0), default=-1)
+    return (text, False) if place < 0 else (text[:place], True)
+
+
+def held(text: str, stops: Sequence[str]) -> int:
+    """Characters at the end that may be the beginning of a stop string."""
+    sizes = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
+    return max(sizes, default=0)

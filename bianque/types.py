@@ -41,17 +41,20 @@ class Sampling:
     top_k: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    min_new_tokens: int = 0
     max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()  # a reply is over before the first of these
     seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a model has come on its way into memory; `fraction` is 0 to 1."""
+    """How far a model has come on its way into memory, 0 to 1, or how many are `ahead` of one who is `queued`."""
 
     model: str
     stage: Literal["queued", "downloading", "loading"]
     fraction: float
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bianque import processor
 from bianque.registry import CARDS
 from bianque.types import Message, Piece, Progress, Sampling, Usage
 
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("anywhere", deadline=None)
 settings.load_profile("anywhere")
+processor.check()
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = Path("/usr/bin/chromium")

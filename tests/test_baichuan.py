@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bianque import weights
-from bianque.models.baichuan import Baichuan, BaichuanConfig, Cache, biases, slopes
+from bianque.models.baichuan import Baichuan, BaichuanConfig, biases, slopes, sloping
 from bianque.tokenizers import BaichuanTokenizer
 from tests import tiny
 
@@ -28,15 +28,7 @@ def whole(ids: list[int]) -> torch.Tensor:
 
 
 def replies(prompts: list[list[int]], replies: list[list[int]]) -> torch.Tensor:
-    """Logits [batch, 1 + reply, vocab] through prefill and step, prompts padded on the left."""
-    width = max(map(len, prompts))
-    rows = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
-    logits, cache = MODEL.prefill(rows, len(replies[0]))
-    found = [logits]
-    for column in torch.tensor(replies).T:
-        found.append(MODEL.step(column, cache))
-    assert cache.filled == cache.length
-    return torch.stack(found, dim=1)
+    return tiny.replies(MODEL, prompts, replies)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -44,14 +36,6 @@ def test_cached_equals_uncached(prompt):
     reply = [12, 13, 14, 15, 16]
     expected = whole(prompt + reply)[len(prompt) - 1 :]
     torch.testing.assert_close(replies([prompt], [reply])[0], expected, atol=2e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_what_is_behind_the_new_tokens_may_be_of_any_length(size):
-    ids = torch.tensor([[*range(1, 9), PAD, *range(9, 40)], [*range(40, 0, -1)]])
-    cache = Cache(CONFIG, 2, ids.shape[1], MODEL.lm_head.weight)
-    parts = [MODEL.hidden(part, seen(cache.filled + part.shape[1]), cache) for part in ids.split(size, dim=1)]
-    torch.testing.assert_close(torch.cat(parts, 1), MODEL.hidden(ids, seen(40)), atol=2e-5, rtol=1e-4)
 
 
 def test_a_batch_equals_single_prompts():
@@ -70,9 +54,8 @@ def test_prompts_of_one_length_equal_single_prompts():
 
 @pytest.mark.parametrize("padding", [1, 2, 17])
 def test_left_padding_changes_nothing(padding):
-    prompt, reply = PROMPTS[2], [12, 13]
+    prompt = PROMPTS[2]
     padded = [PAD] * padding + prompt
-    torch.testing.assert_close(replies([padded], [reply]), replies([prompt], [reply]), atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(whole(padded)[padding:], whole(prompt), atol=2e-5, rtol=1e-4)
 
 
@@ -85,14 +68,14 @@ def test_a_pad_token_inside_a_text_is_a_token_like_any_other():
 
 def test_padding_looks_at_itself_alone_and_nobody_looks_at_it():
     visible = torch.tensor([[False, False, True, True], [True, True, True, True]])
-    padded, plain = biases(HEADS, visible, 4, torch.float32)[:, 0].isfinite().int().tolist()
+    padded, plain = biases(HEADS, visible, torch.float32)[:, 0].isfinite().int().tolist()
     assert padded == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
     assert plain == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
 def test_a_row_of_padding_alone_spoils_nothing():
     rows = torch.tensor([[PAD] * len(PROMPTS[0]), PROMPTS[0]])
-    logits, _ = MODEL.prefill(rows, 1)
+    logits = MODEL(rows)[:, -1]
     assert logits.isfinite().all()
     torch.testing.assert_close(logits[1], whole(PROMPTS[0])[-1], atol=2e-5, rtol=1e-4)
 
@@ -125,7 +108,7 @@ def test_slopes(heads, exponents):
 
 
 def test_a_score_falls_by_the_slope_for_each_token_between():
-    found = biases(5, seen(6), 2, torch.float32)
+    found = biases(5, seen(6), torch.float32)[:, :, 4:]
     assert found.shape == (1, 5, 2, 6)
     for head, slope in enumerate(slopes(5).tolist()):
         assert found[0, head, 0].tolist() == [-4 * slope, -3 * slope, -2 * slope, -slope, 0, -torch.inf]
@@ -136,23 +119,27 @@ def test_biases_from_the_start_of_the_text_would_be_the_same():
     """Upstream's slope·key: a constant in each row of scores away, and none away once soft-maxed."""
     place = torch.arange(9.0)
     theirs = (slopes(HEADS)[:, None, None] * place).masked_fill(place > place[:, None], -torch.inf)
-    torch.testing.assert_close(biases(HEADS, seen(9), 9, torch.float32)[0].softmax(-1), theirs.softmax(-1))
+    torch.testing.assert_close(biases(HEADS, seen(9), torch.float32)[0].softmax(-1), theirs.softmax(-1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_in_half_precision_the_last_words_stay_apart_however_long_the_text(dtype):
-    near, far = (biases(40, seen(length), 1, dtype)[0, :, 0, -64:] for length in (64, 20_000))
+    def newest(length: int, dtype: torch.dtype) -> torch.Tensor:
+        distance = torch.arange(length)[None] - (length - 1)
+        return sloping(40, distance, seen(1, 1)[None], dtype)[0, :, 0]
+
+    near, far = (newest(length, dtype)[:, -64:] for length in (64, 20_000))
     assert torch.equal(near, far)
     assert (far.diff(dim=-1) > 0).all()
-    exact = biases(40, seen(20_000), 1, torch.float32).softmax(-1)
-    rounded = biases(40, seen(20_000), 1, dtype).float().softmax(-1)
+    exact = newest(20_000, torch.float32).softmax(-1)
+    rounded = newest(20_000, dtype).float().softmax(-1)
     torch.testing.assert_close(rounded, exact, atol=2e-3, rtol=0)
 
 
 def test_half_precision_reads_a_long_text_as_well_as_a_short_one():
     long = torch.tensor([[45, *(i * 7 % 40 + 1 for i in range(3000)), 46]])
-    exact = MODEL.prefill(long, 1)[0]
-    rounded = tiny.baichuan().bfloat16().prefill(long, 1)[0]
+    exact = MODEL(long)[:, -1]
+    rounded = tiny.baichuan().bfloat16()(long)[:, -1]
     torch.testing.assert_close(rounded.float(), exact, atol=0.15, rtol=0.05)
 
 
@@ -162,9 +149,8 @@ def test_a_text_may_be_longer_than_model_max_length():
     model.load_state_dict(MODEL.state_dict())
     prompt, reply = [45, *range(1, 40), 46], [12, 13, 14]
     with torch.inference_mode():
-        logits, cache = model.prefill(torch.tensor([prompt]), 3)
-        found = [logits[0], *(model.step(torch.tensor([token]), cache)[0] for token in reply)]
-    torch.testing.assert_close(torch.stack(found), whole(prompt + reply)[len(prompt) - 1 :], atol=2e-5, rtol=1e-4)
+        found = tiny.replies(model, [prompt], [reply])[0]
+    torch.testing.assert_close(found, whole(prompt + reply)[len(prompt) - 1 :], atol=2e-5, rtol=1e-4)
 
 
 # Parts.
@@ -209,7 +195,7 @@ def test_golden_logits():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_run(dtype):
     model = tiny.baichuan().to(dtype)
-    logits, cache = model.prefill(torch.tensor([PROMPTS[0]]), 1)
+    logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == dtype and cache.keys.dtype == dtype
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [[12]])[:, 0], atol=0.1, rtol=0.05)
     assert model.step(torch.tensor([12]), cache).isfinite().all()

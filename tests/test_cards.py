@@ -23,7 +23,7 @@ WHOLE = {
     "architecture": "chatglm",
     "role": "both",
     "prompt": "bianque-2",
-    "sampling": {"temperature": 0.5, "top_k": 4, "seed": None},
+    "sampling": {"temperature": 0.5, "top_k": 4, "seed": None, "stop": ["\n病人"]},
     "window": 1024,
     "bytes": 100,
     "parameters": 50,
@@ -106,7 +106,10 @@ def test_a_card_may_be_like_an_earlier_one_of_the_file(tmp_path):
 
 def test_a_whole_card_needs_no_other(tmp_path):
     card = one(tmp_path, WHOLE)
-    assert card.sampling == Sampling(temperature=0.5, top_k=4) and card.files == ("config.json", "model*.safetensors")
+    assert card.sampling == Sampling(temperature=0.5, top_k=4, stop=("\n病人",)) and card.files == (
+        "config.json",
+        "model*.safetensors",
+    )
     assert (card.revision, card.adapter, card.rounds, card.preview) == ("main", None, None, False)
     assert card.prompt([Message("user", "头痛")]) == "病人：头痛\n医生："
 
@@ -145,6 +148,8 @@ WRONG = [
     ({"sampling": 1}, "sampling", "1", "an object"),
     ({"sampling": {"top_p": 0}}, "sampling.top_p", "0", "0.01 到 1"),
     ({"sampling": {"temperature": 3}}, "sampling.temperature", "3", "0 到 2"),
+    ({"sampling": {"stop": "病人"}}, "sampling.stop", '"病人"', "a list of texts"),
+    ({"sampling": {"stop": ["病人", ""]}}, "sampling.stop", '["病人", ""]', "a list of texts"),
     ({"sampling": {"temperature": True}}, "sampling.temperature", "true", "a number"),
     ({"sampling": {"max_new_tokens": 1.5}}, "sampling.max_new_tokens", "1.5", "a whole number"),
     ({"sampling": {"repetition_penalty": 0}}, "sampling.repetition_penalty", "0", "0.1 到 10"),

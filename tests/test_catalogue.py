@@ -45,7 +45,9 @@ def test_sizes_are_the_memory_in_one_unit():
 
 def test_sampling_is_told_without_what_is_off():
     assert catalogue.drawn(Sampling()) == "T=1 max=512"
-    assert catalogue.drawn(Sampling(0, 0.85, 5, 1.1, 3, 64, 7)) == "T=0 p=0.85 k=5 penalty=1.1 ngram=3 max=64 seed=7"
+    assert catalogue.drawn(Sampling(0, 0.85, 5, 1.1, 3, 2, 64, seed=7)) == (
+        "T=0 p=0.85 k=5 penalty=1.1 ngram=3 min=2 max=64 seed=7"
+    )
 
 
 def test_a_program_gets_every_field_and_the_users_cards(monkeypatch, capsys, tmp_path):

@@ -27,14 +27,7 @@ def states(ids: list[int]) -> torch.Tensor:
 
 
 def replies(prompts: list[list[int]], replies: list[list[int]], model=MODEL) -> torch.Tensor:
-    """Logits [batch, 1 + reply, vocab] through prefill and step, prompts padded on the left."""
-    width = max(map(len, prompts))
-    rows = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
-    logits, cache = model.prefill(rows, len(replies[0]))
-    found = [logits]
-    for column in torch.tensor(replies).T:
-        found.append(model.step(column, cache))
-    return torch.stack(found, dim=1)
+    return tiny.replies(model, prompts, replies)
 
 
 @BOTH
@@ -55,14 +48,12 @@ def test_a_batch_equals_single_prompts(model):
 
 @pytest.mark.parametrize("padding", [1, 2, 17])
 def test_left_padding_changes_nothing(padding):
-    prompt, reply = PROMPTS[0], [12, 13]
+    prompt = [*PROMPTS[0], 12, 13]
     rows = torch.tensor([[PAD] * padding + prompt])
     positions, mask = layout(rows, CONFIG)
     assert not mask[0, 0, padding:, :padding].any()
     assert not positions[0, :, :padding].any()
-    torch.testing.assert_close(
-        replies([[PAD] * padding + prompt], [reply]), replies([prompt], [reply]), atol=2e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(MODEL(rows, positions, mask)[0, padding:], whole(prompt), atol=2e-5, rtol=1e-4)
 
 
 def test_the_context_is_read_in_both_directions():
@@ -131,11 +122,12 @@ def test_positions_of_the_early_code(ids, place):
 @BOTH
 @pytest.mark.parametrize("prompt", [PROMPTS[0], PROMPTS[2], [PAD, PAD, 5, GMASK, SOP]])
 def test_reply_tokens_stand_where_the_whole_layout_puts_them(prompt, model):
-    _, cache = model.prefill(torch.tensor([prompt]), 3)
+    _, cache = tiny.begun(model, [prompt])
     for token in (12, 13, 14):
+        found = cache.positions(0, 1)[0, :, 0].tolist()
         model.step(torch.tensor([token]), cache)
         prompt = [*prompt, token]
-        assert cache.last[0].tolist() == layout(torch.tensor([prompt]), model.config)[0][0, :, -1].tolist()
+        assert found == layout(torch.tensor([prompt]), model.config)[0][0, :, -1].tolist()
 
 
 def test_mask_and_gmask_are_different_words_at_the_same_place():
@@ -146,7 +138,7 @@ def test_mask_and_gmask_are_different_words_at_the_same_place():
 @pytest.mark.parametrize("ids, lacking", [([5, 6, GMASK], "<sop>"), ([5, 6, SOP], "MASK")])
 def test_a_prompt_without_its_markers_is_refused(ids, lacking):
     with pytest.raises(ValueError, match=lacking):
-        MODEL.prefill(torch.tensor([PROMPTS[1], ids]), 1)
+        tiny.begun(MODEL, [ids])
 
 
 def test_the_residual_scale_does_not_follow_the_depth():
@@ -179,7 +171,7 @@ def test_golden_logits():
 
 def test_half_precision_weights_run():
     model = tiny.chatglm().bfloat16()
-    logits, cache = model.prefill(torch.tensor([PROMPTS[0]]), 1)
+    logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == torch.bfloat16 and cache.keys.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [[12]])[:, 0], atol=0.25, rtol=0.1)
     assert model.step(torch.tensor([12]), cache).isfinite().all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bianque.engine import Engine
 from bianque.errors import TooLong
-from bianque.types import Message, Piece, Sampling
+from bianque.types import LONGEST_REPLY, Message, Piece, Progress, Sampling
 from tests import tiny
 
 GREEDY = Sampling(temperature=0, max_new_tokens=200)
@@ -25,19 +25,28 @@ class Scripted:
 
     def __init__(self, tokens, decoder_only: bool) -> None:
         self.tokens, self.decoder_only, self.steps, self.seconds = tokens, decoder_only, 0, 0.0
+        self.place = 0
 
-    def say(self, place):
+    def say(self):
         self.steps += 1
+        self.place += 1
         time.sleep(self.seconds)
-        return torch.nn.functional.one_hot(torch.tensor([self.tokens[place]]), 2000).float()
+        return torch.nn.functional.one_hot(torch.tensor([self.tokens[self.place - 1]]), 2000).float()
 
-    def prefill(self, ids, room):
-        self.prompt, self.room = ids[0].tolist(), room
-        return self.say(0), [1]
+    def slots(self, count, prompt, reply):
+        self.room = (prompt, reply)
+        return self
 
-    def step(self, ids, cache):
-        cache[0] += 1
-        return self.say(cache[0] - 1)
+    def said(self, prompt):
+        return prompt
+
+    def prefill(self, ids, cache, slot):
+        yield
+        self.prompt, self.place = ids.tolist(), 0
+        return self.say()[0]
+
+    def step(self, ids, cache, slot=0):
+        return self.say()
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +113,8 @@ def test_so_are_those_of_a_model_that_writes_at_random(name, tokenizers):
 
     async def both(seed):
         wish = replace(sampling, seed=seed)
-        tokens = await tiny.collect(engine.decoder.stream(tokenizer.prompt(engine.card.prompt(TALK)), wish))
-        return tokens, await tiny.collect(engine.stream(TALK, wish))
+        parts = await tiny.collect(engine.decoder.stream(tokenizer.prompt(engine.card.prompt(TALK)), wish))
+        return [token for part in parts for token in part], await tiny.collect(engine.stream(TALK, wish))
 
     for seed in range(12):
         tokens, pieces = asyncio.run(both(seed))
@@ -122,6 +131,42 @@ def test_the_reply_stops_where_the_model_goes_on_as_the_patient(name, label, tok
     assert text_of(pieces) == "头痛多久了？"
     assert last.finish == "stop"
     assert last.usage.completion_tokens <= engine.model.steps < len(engine.model.tokens) - 10
+
+
+STOPS = st.lists(st.text("头痛三天了。\n", min_size=1, max_size=3), min_size=1, max_size=3)
+
+
+@NAMES
+@settings(max_examples=100)
+@given(parts=st.lists(st.sampled_from(("头痛", "三天了", "。", "头", "天", "a")), max_size=8), stops=STOPS)
+def test_nothing_of_a_stop_string_is_shown(name, tokenizers, parts, stops):
+    engine = scripted(name, tokenizers, "".join(parts))
+    engine.model.seconds = 0.0001
+    *_, last = pieces = spoken(engine, sampling=replace(GREEDY, stop=tuple(stops)))
+    whole = engine.card.clean(tokenizers[name].decode(engine.model.tokens))
+    cuts = [whole.index(stop) for stop in stops if stop in whole]
+    assert text_of(pieces) == whole[: min(cuts, default=len(whole))]
+    assert last.finish == "stop"
+
+
+def test_a_stop_string_ends_the_writing(tokenizers):
+    engine = scripted("bianque-2", tokenizers, "头痛。" + "三天" * 60)
+    engine.model.seconds = 0.002
+    *_, last = pieces = spoken(engine, sampling=replace(GREEDY, stop=("。",)))
+    assert text_of(pieces) == "头痛" and last.usage.completion_tokens <= engine.model.steps < 60
+
+
+def test_who_waits_for_a_slot_is_told_so(tokenizers):
+    engine = scripted("bianque-2", tokenizers, "头痛三天了" * 4)
+    engine.decoder.slots, engine.model.seconds = 1, 0.002
+
+    async def two():
+        return await asyncio.gather(*(tiny.collect(engine.stream(TALK, GREEDY)) for _ in range(2)))
+
+    first, second = asyncio.run(two())
+    assert [piece.progress for piece in first if piece.progress] == []
+    assert [piece.progress for piece in second if piece.progress] == [Progress("bianque-2", "queued", 0.0, 1)]
+    assert text_of(first) == text_of(second) == "头痛三天了" * 4
 
 
 @NAMES
@@ -167,11 +212,11 @@ def test_prompt_and_reply_keep_to_the_window(name, window, tokenizers):
     kept = tokenizers[name].decode(prompt)
     assert kept.replace("\\n", "\n").endswith("\n病人：睡不好\n医生：") and kept.startswith("病人：最近总是头痛")
     if engine.model.decoder_only:
-        assert len(prompt) + engine.model.room <= window
+        assert engine.model.room == (window, 0)
         assert len(prompt) + last.usage.completion_tokens == window and last.finish == "length"
         assert len(prompt) <= window - window // 2  # a long reply is never squeezed out by a long history
     else:
-        assert engine.model.room == GREEDY.max_new_tokens
+        assert engine.model.room == (window, LONGEST_REPLY)
 
 
 @NAMES

@@ -57,8 +57,8 @@ def test_a_published_checkpoint_answers(name, folders):
 def logits(name: str, folder: Path, bits=16, adapter: Path | None = None, dtype=torch.float32) -> torch.Tensor:
     card = by_name()[name]
     model, tokenizer = weights.load(card, folder, "cpu", dtype, lambda progress: None, bits, adapter)
-    ids = torch.tensor([tokenizer.prompt(card.prompt([Message("user", "头痛两天，晚上更厉害")]))])
-    return model.prefill(ids, 1)[0].float()
+    prompt = tokenizer.prompt(card.prompt([Message("user", "头痛两天，晚上更厉害")]))
+    return tiny.begun(model, [prompt])[0].float()
 
 
 @pytest.mark.parametrize("name, bits", [("bianque-1", 8), ("bianque-2", 8), ("bianque-2", 4), ("disc-medllm", 8)])

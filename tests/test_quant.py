@@ -49,11 +49,8 @@ def quantised(model: nn.Module, bits: int, dtype: torch.dtype = FLOAT) -> nn.Mod
 def reply(model: ChatGLM, steps: int = 6) -> torch.Tensor:
     """Logits [1 + steps, vocab] behind a prompt, the tokens given."""
     config = model.config
-    logits, cache = model.prefill(torch.tensor([[5, 6, 7, 8, config.gmask_token_id, config.bos_token_id]]), steps)
-    found = [logits[0]]
-    for token in range(12, 12 + steps):
-        found.append(model.step(torch.tensor([token]), cache)[0])
-    return torch.stack(found).float()
+    prompt = [5, 6, 7, 8, config.gmask_token_id, config.bos_token_id]
+    return tiny.replies(model, [prompt], [list(range(12, 12 + steps))])[0].float()
 
 
 def loss(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -262,7 +259,7 @@ def test_t5_loses_little(dtype, most):
 def test_baichuan_loses_little():
     model = tiny.baichuan()
     ids = torch.tensor([[5, 6, 7, 8]])
-    assert 0 < loss(quantised(model, 8).prefill(ids, 1)[0], model.prefill(ids, 1)[0]) < 0.02
+    assert 0 < loss(quantised(model, 8)(ids)[0], model(ids)[0]) < 0.02
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -30,18 +30,12 @@ def published(model):
 
 
 def replies(prompts, replies):
-    """Logits [batch, 1 + reply, vocab] through prefill and step, prompts padded on the right."""
-    width = max(map(len, prompts))
-    logits, cache = MODEL.prefill(torch.tensor([p + [0] * (width - len(p)) for p in prompts]), len(replies[0]))
-    found = [logits]
-    for column in torch.tensor(replies).T:
-        found.append(MODEL.step(column, cache))
-    return torch.stack(found, dim=1)
+    return tiny.replies(MODEL, prompts, replies)
 
 
 @torch.inference_mode()
 def greedy(model, prompt, length):
-    logits, cache = model.prefill(torch.tensor([prompt]), length)
+    logits, cache = tiny.begun(model, [prompt], length)
     produced = []
     while len(produced) < length:
         produced.append(int(logits.argmax()))
@@ -94,7 +88,9 @@ def test_a_batch_equals_single_prompts():
 @pytest.mark.parametrize("padding", [1, 9])
 def test_right_padding_changes_nothing(padding):
     padded = [*PROMPTS[0], *[0] * padding]
-    torch.testing.assert_close(replies([padded], [REPLY]), replies([PROMPTS[0]], [REPLY]), atol=2e-5, rtol=1e-4)
+    target = torch.tensor([[0, *REPLY]])
+    found, expected = (MODEL(torch.tensor([prompt]), target) for prompt in (padded, PROMPTS[0]))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_later_reply_tokens_never_reach_back():
@@ -117,7 +113,7 @@ def test_a_config_without_decoder_layers_has_as_many_as_the_encoder():
 
 def test_half_precision_weights_run():
     model = tiny.t5().bfloat16()
-    logits, cache = model.prefill(torch.tensor([PROMPTS[0]]), 1)
+    logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [REPLY])[:, 0], atol=0.3, rtol=0.1)
     assert model.step(torch.tensor([12]), cache).isfinite().all()

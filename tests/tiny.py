@@ -60,6 +60,31 @@ def fill(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def begun(model, prompts, reply: int = 16, cache=None) -> tuple[Tensor, Any]:
+    """Logits [rows, vocab] of prompts read into the first slots of a cache, and the cache."""
+    cache = cache or model.slots(len(prompts), max(map(len, prompts)), reply)
+    return torch.stack([read(model, prompt, cache, slot) for slot, prompt in enumerate(prompts)]), cache
+
+
+def read(model, prompt, cache, slot: int = 0) -> Tensor:
+    """Logits [vocab] of a prompt read to its end."""
+    pages = model.prefill(torch.tensor(prompt), cache, slot)
+    while True:
+        try:
+            next(pages)
+        except StopIteration as done:
+            return done.value
+
+
+def replies(model, prompts, replies) -> Tensor:
+    """Logits [rows, 1 + reply, vocab] of given replies, written together."""
+    logits, cache = begun(model, prompts, len(replies[0]))
+    found = [logits]
+    for column in torch.tensor(replies).T:
+        found.append(model.step(column, cache))
+    return torch.stack(found, dim=1)
+
+
 def chatglm(**changes: Any) -> ChatGLM:
     facts = dict(
         vocab_size=48, hidden_size=32, inner_hidden_size=48, num_layers=3, num_attention_heads=2,

@@ -11,13 +11,15 @@ Paper of ALiBi: Press et al., Train Short, Test Long, arXiv 2108.12409.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bianque.attention import Cache, Look, attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +47,6 @@ class BaichuanConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-class Cache:
-    """Keys and values of every layer for `batch` rows and at most `length` tokens, allocated once.
-
-    `keys[i]` and `values[i]` are [batch, heads, length, head_dim]; the first `filled` positions are in use.
-    `visible` [batch, length] is False at left padding.
-    """
-
-    def __init__(self, config: BaichuanConfig, batch: int, length: int, like: Tensor) -> None:
-        shape = (config.num_hidden_layers, batch, config.num_attention_heads, length, config.head_dim)
-        self.keys = like.new_zeros(shape)
-        self.values = like.new_zeros(shape)
-        self.visible = torch.ones(batch, length, dtype=torch.bool, device=like.device)
-        self.filled = 0
-        self.length = length
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store [batch, heads, new, head_dim] behind what is there and return everything so far."""
-        end = self.filled + key.shape[2]
-        self.keys[layer, :, :, self.filled : end] = key
-        self.values[layer, :, :, self.filled : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-
 def slopes(heads: int, device: torch.device | None = None) -> Tensor:
     """ALiBi's slope of each head, [heads] float32: 2^(-8·1/n), 2^(-8·2/n) … 2^-8 for a power of two n.
 
@@ -80,20 +59,25 @@ def slopes(heads: int, device: torch.device | None = None) -> Tensor:
     return torch.exp2(torch.cat((whole, between)) * (-8 / power))
 
 
-def biases(heads: int, visible: Tensor, new: int, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of the newest `new` tokens, [rows, heads, new, seen]; -inf hides a key.
+def biases(heads: int, visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of a text, [rows, heads, length, length]; -inf hides a key.
 
-    `visible` bool [rows, seen] is False at left padding; one row serves a batch that has none.
+    `visible` bool [rows, length] is False at left padding; one row serves a batch that has none.
     """
     place = torch.arange(visible.shape[1], device=visible.device)
     # Upstream adds slope·key, which differs from slope·(key - query) by a constant in each row and so not at all once
     # soft-maxed. Counted from the query the numbers that matter are near zero, where half precision is fine; counted
     # from the start of the text they grow with it, and at 4096 neighbours would round to the same float16.
-    distance = place - place[-new:, None]
+    distance = place - place[:, None]
     # A padding row that may look at nothing would be 0/0: let it look at itself; nobody looks at it.
     hidden = (distance > 0) | (~visible[:, None] & (distance != 0))
-    distance = distance.float().masked_fill(hidden, -torch.inf)
-    return (slopes(heads, visible.device)[:, None, None] * distance[:, None]).to(dtype)
+    return sloping(heads, distance, ~hidden, dtype)
+
+
+def sloping(heads: int, distance: Tensor, visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each head's slope times distances [queries, keys], [rows, heads, queries, keys]; `visible` [rows, queries, keys]."""
+    masked = distance.float().masked_fill(~visible, -torch.inf)
+    return (slopes(heads, distance.device)[:, None, None] * masked[:, None]).to(dtype)
 
 
 class RMSNorm(nn.Module):
@@ -114,13 +98,10 @@ class Attention(nn.Module):
         self.W_pack = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, look: Look) -> Tensor:
         # Fused in blocks: [query | key | value][head][head_dim].
         packed = self.W_pack(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = packed.permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            key, value = cache.append(self.layer, key, value)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        out = look(self.layer, *packed.permute(2, 0, 3, 1, 4))
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -143,8 +124,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, bias: Tensor, cache: Cache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), bias, cache)
+    def forward(self, x: Tensor, look: Look) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), look)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -170,41 +151,62 @@ class Baichuan(nn.Module):
         self.model = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def hidden(self, ids: Tensor, visible: Tensor, cache: Cache | None = None) -> Tensor:
-        """Final-normed hidden states [batch, new, hidden] of ids [batch, new], behind what `cache` holds.
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Final-normed hidden states [batch, length, hidden] of left-padded ids [batch, length].
 
-        `visible` bool [batch or 1, seen] tells padding from text among all that is seen, `ids` included.
+        Padding is what stands before a row's first other token: no text begins with it, since a prompt begins with a
+        marker.
         """
         x = self.model.embed_tokens(ids)
         # One tensor for all layers: at 13 B and 2048 tokens it is 0.3 GB in half precision.
-        bias = biases(self.config.num_attention_heads, visible, ids.shape[1], x.dtype)
+        bias = biases(self.config.num_attention_heads, real_tokens(ids, self.config), x.dtype)
         for layer in self.model.layers:
-            x = layer(x, bias, cache)
-        if cache is not None:
-            cache.filled += ids.shape[1]
+            x = layer(x, lambda i, query, key, value: attend(query, key, value, bias))
         return self.model.norm(x)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits [batch, length, vocab] of left-padded ids [batch, length]."""
-        return self.lm_head(self.hidden(ids, real_tokens(ids, self.config)))
+        return self.lm_head(self.hidden(ids))
 
-    def prefill(self, ids: Tensor, room: int) -> tuple[Tensor, Cache]:
-        """Read left-padded prompts [batch, length]: logits [batch, vocab] of the first reply token, and the cache.
+    def slots(self, count: int, prompt: int, reply: int) -> Cache:
+        """A cache for so many conversations, each of so many tokens of prompt and reply."""
+        facts = self.config
+        shape = (facts.num_hidden_layers, count, facts.num_attention_heads, prompt + reply, facts.head_dim)
+        return Cache(*shape, self.lm_head.weight)
 
-        The cache leaves room for `room` reply tokens. Padding is what stands before a row's first other token: no text
-        begins with it, since a prompt begins with a marker.
-        """
-        real = real_tokens(ids, self.config)
-        cache = Cache(self.config, len(ids), ids.shape[1] + room, self.lm_head.weight)
-        cache.visible[:, : ids.shape[1]] = real
-        # Without padding all rows have the same biases, and [heads, length, length] is too large to be there twice.
-        visible = real[:1] if bool(real.all()) else real
-        return self.lm_head(self.hidden(ids, visible, cache)[:, -1]), cache
+    def said(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What counts as said before a reply: the reply continues its prompt."""
+        return prompt
 
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """One token [batch] further: logits [batch, vocab]."""
-        visible = cache.visible[:, : cache.filled + 1]
-        return self.lm_head(self.hidden(ids[:, None], visible, cache)[:, 0])
+    def prefill(self, ids: Tensor, cache: Cache, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [length] into a slot, a layer a turn: logits [vocab] of the first reply token."""
+        x = self.model.embed_tokens(ids[None])
+        bias = biases(self.config.num_attention_heads, torch.ones_like(ids[None], dtype=torch.bool), x.dtype)
+
+        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            cache.write(layer, slot, key[0], value[0])
+            return attend(query, key, value, bias)
+
+        for layer in self.model.layers:
+            x = layer(x, look)
+            yield
+        cache.filled[slot] = len(ids)
+        return self.lm_head(self.model.norm(x[0, -1]))
+
+    def step(self, ids: Tensor, cache: Cache, slot: int = 0) -> Tensor:
+        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
+        places = cache.places(slot, len(ids))
+        x = self.model.embed_tokens(ids[:, None])
+        distance = torch.arange(places.span, device=ids.device) - places.place[:, None, None]
+        bias = sloping(self.config.num_attention_heads, distance, distance <= 0, x.dtype)
+
+        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attend(query, *cache.append(layer, places, key, value), bias)
+
+        for layer in self.model.layers:
+            x = layer(x, look)
+        cache.advance(places)
+        return self.lm_head(self.model.norm(x[:, 0]))
 
 
 def real_tokens(ids: Tensor, config: BaichuanConfig) -> Tensor:

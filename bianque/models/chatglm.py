@@ -16,13 +16,15 @@ Paper: GLM, arXiv 2103.10360.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bianque.attention import Cache, Look, attend
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
@@ -69,30 +71,21 @@ class EarlyChatGLMConfig(ChatGLMConfig):
     early = True
 
 
-class Cache:
-    """Keys and values of every layer for `batch` rows and at most `length` tokens, allocated once.
+class Conversations(Cache):
+    """A cache that knows where each slot's replies stand: `frozen[i]` in the prompt, and `sop[i]`, where they begin."""
 
-    `keys[i]` and `values[i]` are [batch, heads, length, head_dim]; the first `filled` positions are in use.
-    `visible` [batch, length] is False at left padding; `last` [batch, 2] are the positions behind which the next token
-    stands: the same place, one further within the block.
-    """
+    def __init__(self, config: ChatGLMConfig, slots: int, length: int, like: Tensor) -> None:
+        super().__init__(config.num_layers, slots, config.num_attention_heads, length, config.head_dim, like)
+        self.frozen, self.sop = [0] * slots, [0] * slots
 
-    last: Tensor
+    def move(self, source: int, target: int) -> None:
+        super().move(source, target)
+        self.frozen[target], self.sop[target] = self.frozen[source], self.sop[source]
 
-    def __init__(self, config: ChatGLMConfig, batch: int, length: int, like: Tensor) -> None:
-        shape = (config.num_layers, batch, config.num_attention_heads, length, config.head_dim)
-        self.keys = like.new_zeros(shape)
-        self.values = like.new_zeros(shape)
-        self.visible = torch.ones(batch, length, dtype=torch.bool, device=like.device)
-        self.filled = 0
-        self.length = length
-
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store [batch, heads, new, head_dim] behind what is there and return everything so far."""
-        end = self.filled + key.shape[2]
-        self.keys[layer, :, :, self.filled : end] = key
-        self.values[layer, :, :, self.filled : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+    def positions(self, first: int, count: int) -> Tensor:
+        """[count, 2, 1] of the next token of each slot: in the prompt, and in the reply."""
+        found = [(self.frozen[i], self.filled[i] - self.sop[i] + 1) for i in range(first, first + count)]
+        return torch.tensor(found, device=self.keys.device)[:, :, None]
 
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
@@ -118,17 +111,14 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], look: Look) -> Tensor:
         batch, length, hidden = x.shape
         # Fused per head: [head][query | key | value][head_dim].
         fused = self.query_key_value(x).view(batch, length, self.heads, -1).transpose(1, 2)
         query, key, value = fused.chunk(3, dim=-1)
-        query, key = self.turn(query, rotary), self.turn(key, rotary)
-        if cache is not None:
-            key, value = cache.append(self.layer, key, value)
         # Upstream divides the query by sqrt(d)·(layer + 1), then multiplies the float32 scores by (layer + 1): a guard
-        # for half precision which cancels here, since SDPA accumulates in float32 anyway.
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        # for half precision which cancels here, since scores are float32 anyway.
+        out = look(self.layer, self.turn(query, rotary), self.turn(key, rotary), value)
         return self.dense(out.transpose(1, 2).reshape(batch, length, hidden))
 
     @staticmethod
@@ -155,9 +145,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], mask: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], look: Look) -> Tensor:
         x = self.input_layernorm(x)
-        x = self.post_attention_layernorm(x * ALPHA + self.attention(x, rotary, mask, cache))
+        x = self.post_attention_layernorm(x * ALPHA + self.attention(x, rotary, look))
         return x * ALPHA + self.mlp(x)
 
 
@@ -183,43 +173,68 @@ class ChatGLM(nn.Module):
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        """Final-normed hidden states [batch, new, hidden].
-
-        ids [batch, new]; positions [batch, 2, new]; mask bool, broadcastable to [batch, 1, new, seen], True where a
-        query may look at a key (None: everywhere).
-        """
+    def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Embeddings of ids [batch, new] and the rotations of positions [batch, 2, new]."""
         x = self.transformer.word_embeddings(ids)
-        rotary = tuple(
-            t.to(x.dtype) for axis in (0, 1) for t in rotary_angles(positions[:, axis], self.config.head_dim)
-        )
+        angles = (rotary_angles(positions[:, axis], self.config.head_dim) for axis in (0, 1))
+        return x, tuple(t.to(x.dtype) for pair in angles for t in pair)
+
+    def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Final-normed hidden states [batch, length, hidden].
+
+        ids [batch, length]; positions [batch, 2, length]; mask bool, broadcastable to [batch, 1, length, length], True
+        where a query may look at a key (None: everywhere).
+        """
+        x, rotary = self.enter(ids, positions)
         for layer in self.transformer.layers:
-            x = layer(x, rotary, mask, cache)
-        if cache is not None:
-            cache.filled += ids.shape[1]
+            x = layer(x, rotary, lambda i, query, key, value: attend(query, key, value, mask))
         return self.transformer.final_layernorm(x)
 
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        """Logits [batch, new, vocab]; arguments as `hidden`."""
-        return self.lm_head(self.hidden(ids, positions, mask, cache))
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits [batch, length, vocab]; arguments as `hidden`."""
+        return self.lm_head(self.hidden(ids, positions, mask))
 
-    def prefill(self, ids: Tensor, room: int) -> tuple[Tensor, Cache]:
-        """Read left-padded prompts [batch, length]: logits [batch, vocab] of the first reply token, and the cache.
+    def slots(self, count: int, prompt: int, reply: int) -> Conversations:
+        """A cache for so many conversations, each of so many tokens of prompt and reply."""
+        return Conversations(self.config, count, prompt + reply, self.lm_head.weight)
 
-        The cache leaves room for `room` reply tokens.
+    def said(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What counts as said before a reply: the reply continues its prompt."""
+        return prompt
+
+    def prefill(self, ids: Tensor, cache: Conversations, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [length] into a slot, a layer a turn: logits [vocab] of the first reply token.
+
+        ValueError if the prompt lacks <sop> or a mask.
         """
-        positions, mask = layout(ids, self.config)
-        cache = Cache(self.config, len(ids), ids.shape[1] + room, self.lm_head.weight)
-        cache.visible[:, : ids.shape[1]] = real_tokens(ids, self.config)
-        cache.last = torch.cat((frozen(ids, self.config), positions[:, 1, -1:]), dim=1)
-        return self.lm_head(self.hidden(ids, positions, mask, cache)[:, -1]), cache
+        positions, mask = layout(ids[None], self.config)
+        x, rotary = self.enter(ids[None], positions)
 
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """One token [batch] further: logits [batch, vocab]."""
-        # A reply token stays at the mask's place and moves one on within the block.
-        cache.last = cache.last + cache.last.new_tensor([0, 1])
-        mask = cache.visible[:, None, None, : cache.filled + 1]
-        return self.forward(ids[:, None], cache.last[:, :, None], mask, cache)[:, 0]
+        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            cache.write(layer, slot, key[0], value[0])
+            return attend(query, key, value, mask)
+
+        for layer in self.transformer.layers:
+            x = layer(x, rotary, look)
+            yield
+        cache.filled[slot] = len(ids)
+        cache.frozen[slot] = int(frozen(ids[None], self.config))
+        cache.sop[slot] = int(first(ids[None] == self.config.bos_token_id, "<sop>"))
+        return self.lm_head(self.transformer.final_layernorm(x[0, -1]))
+
+    def step(self, ids: Tensor, cache: Conversations, slot: int = 0) -> Tensor:
+        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
+        places = cache.places(slot, len(ids))
+        mask = places.seen[:, None, None]
+        x, rotary = self.enter(ids[:, None], cache.positions(slot, len(ids)))
+
+        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attend(query, *cache.append(layer, places, key, value), mask)
+
+        for layer in self.transformer.layers:
+            x = layer(x, rotary, look)
+        cache.advance(places)
+        return self.lm_head(self.transformer.final_layernorm(x[:, 0]))
 
 
 def real_tokens(ids: Tensor, config: ChatGLMConfig) -> Tensor:

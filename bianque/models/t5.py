@@ -10,13 +10,17 @@ Facts from the T5 paper (arXiv 1910.10683) and transformers' ``modeling_t5.py``;
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bianque.attention import Cache, attend
+
+Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +53,21 @@ class T5Config:
         return config
 
 
-class Cache:
-    """The decoder's memory: own keys and values, and those of the encoder's output, per layer.
+class Conversations:
+    """What the decoder looks back at: its own keys and values, and those of the encoder's output, a slot each."""
 
-    Self-attention tensors are [batch, heads, length, d_kv], of which `filled` positions are in use; `cross` holds
-    (key, value) pairs [batch, heads, source, d_kv]; `visible` bool [batch, 1, 1, source] is False at padding.
-    """
+    def __init__(self, config: T5Config, slots: int, prompt: int, reply: int, like: Tensor) -> None:
+        layers, heads, size = config.num_decoder_layers, config.num_heads, config.d_kv
+        self.own = Cache(layers, slots, heads, reply, size, like)
+        self.cross = Cache(layers, slots, heads, prompt, size, like)
 
-    def __init__(self, config: T5Config, cross: list[tuple[Tensor, Tensor]], visible: Tensor, length: int) -> None:
-        shape = (config.num_decoder_layers, len(visible), config.num_heads, length, config.d_kv)
-        self.keys = cross[0][0].new_zeros(shape)
-        self.values = cross[0][0].new_zeros(shape)
-        self.cross, self.visible = cross, visible
-        self.filled, self.length = 0, length
+    def move(self, source: int, target: int) -> None:
+        self.own.move(source, target)
+        self.cross.move(source, target)
 
-    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        end = self.filled + key.shape[2]
-        self.keys[layer, :, :, self.filled : end] = key
-        self.values[layer, :, :, self.filled : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+    def wipe(self, slot: int) -> None:
+        self.own.wipe(slot)
+        self.cross.wipe(slot)
 
 
 def buckets(distance: Tensor, config: T5Config, two_sided: bool) -> Tensor:
@@ -116,13 +116,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
-        out = F.scaled_dot_product_attention(self.split(self.q(x)), key, value, attn_mask=bias, scale=1.0)
+        out = attend(self.split(self.q(x)), key, value, bias, scale=1.0)
         return self.o(out.transpose(1, 2).flatten(2))
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
-        """Relative biases [1, heads, queries, keys] of query and key positions (1-D)."""
-        found = buckets(key[None, :] - query[:, None], self.config, two_sided)
-        return self.relative_attention_bias(found).permute(2, 0, 1)[None]
+        """Relative biases [rows, heads, queries, keys] of query positions [rows, queries] and key positions [keys]."""
+        found = buckets(key - query[..., None], self.config, two_sided)
+        return self.relative_attention_bias(found).permute(0, 3, 1, 2)
 
 
 class GatedGelu(nn.Module):
@@ -152,13 +152,28 @@ class Block(nn.Module):
         if decoder:
             layers.append(Sublayer(config, "EncDecAttention", Attention(config, False)))
         layers.append(Sublayer(config, "DenseReluDense", GatedGelu(config)))
-        self.layer = nn.ModuleList(layers)
+        self.layer: Any = nn.ModuleList(layers)
+
+    def read(self, x: Tensor, bias: Tensor) -> Tensor:
+        """An encoder's block over x [batch, source, d_model]."""
+        attention, feed = self.layer
+        h = attention.layer_norm(x)
+        x = x + attention.SelfAttention(h, *attention.SelfAttention.key_value(h), bias)
+        return x + feed.DenseReluDense(feed.layer_norm(x))
+
+    def write(self, x: Tensor, bias: Tensor, keep: Keep, cross: tuple[Tensor, Tensor], visible: Tensor) -> Tensor:
+        """A decoder's block over x [batch, new, d_model]; `keep` makes of new keys and values all that there are."""
+        own, other, feed = self.layer
+        h = own.layer_norm(x)
+        x = x + own.SelfAttention(h, *keep(*own.SelfAttention.key_value(h)), bias)
+        x = x + other.EncDecAttention(other.layer_norm(x), *cross, visible)
+        return x + feed.DenseReluDense(feed.layer_norm(x))
 
 
 class Stack(nn.Module):
     def __init__(self, config: T5Config, layers: int, decoder: bool) -> None:
         super().__init__()
-        self.block = nn.ModuleList(Block(config, decoder, biased=i == 0) for i in range(layers))
+        self.block: Any = nn.ModuleList(Block(config, decoder, biased=i == 0) for i in range(layers))
         self.final_layer_norm = RMSNorm(config)
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
@@ -183,44 +198,33 @@ class T5(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
-    def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder output [batch, source, d_model] and visibility bool [batch, 1, 1, source] of right-padded ids."""
+    def enter(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the encoder begins with: embeddings, biases, and visibility bool [batch, 1, 1, source]."""
         visible = (ids != self.config.pad_token_id)[:, None, None]
         place = torch.arange(ids.shape[1], device=ids.device)
         x = self.shared(ids)
-        bias = self.encoder.bias(place, place, two_sided=True).to(x.dtype)
-        bias = bias.masked_fill(~visible, torch.finfo(bias.dtype).min)
+        bias = self.encoder.bias(place[None], place, two_sided=True).to(x.dtype)
+        return x, bias.masked_fill(~visible, torch.finfo(bias.dtype).min), visible
+
+    def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder output [batch, source, d_model] and visibility bool [batch, 1, 1, source] of right-padded ids."""
+        x, bias, visible = self.enter(ids)
         for block in self.encoder.block:
-            attention, feed = block.layer
-            h = attention.layer_norm(x)
-            x = x + attention.SelfAttention(h, *attention.SelfAttention.key_value(h), bias)
-            x = x + feed.DenseReluDense(feed.layer_norm(x))
+            x = block.read(x, bias)
         return self.encoder.final_layer_norm(x), visible
 
     def cross(self, source: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of the encoder's output for each decoder layer."""
         return [block.layer[1].EncDecAttention.key_value(source) for block in self.decoder.block]
 
-    def decode(
-        self, ids: Tensor, cross: list[tuple[Tensor, Tensor]], visible: Tensor, cache: Cache | None = None
-    ) -> Tensor:
-        """Final-normed states [batch, new, d_model] of decoder tokens [batch, new], behind what `cache` holds."""
-        past = 0 if cache is None else cache.filled
-        place = torch.arange(past + ids.shape[1], device=ids.device)
+    def decode(self, ids: Tensor, cross: list[tuple[Tensor, Tensor]], visible: Tensor) -> Tensor:
+        """Final-normed states [batch, length, d_model] of decoder tokens [batch, length]."""
+        place = torch.arange(ids.shape[1], device=ids.device)
         x = self.shared(ids)
-        bias = self.decoder.bias(place[past:], place, two_sided=False).to(x.dtype)
-        bias = bias.masked_fill(place > place[past:, None], torch.finfo(bias.dtype).min)
-        for i, block in enumerate(self.decoder.block):
-            own, other, feed = block.layer
-            h = own.layer_norm(x)
-            key, value = own.SelfAttention.key_value(h)
-            if cache is not None:
-                key, value = cache.append(i, key, value)
-            x = x + own.SelfAttention(h, key, value, bias)
-            x = x + other.EncDecAttention(other.layer_norm(x), *cross[i], visible)
-            x = x + feed.DenseReluDense(feed.layer_norm(x))
-        if cache is not None:
-            cache.filled += ids.shape[1]
+        bias = self.decoder.bias(place[None], place, two_sided=False).to(x.dtype)
+        bias = bias.masked_fill(place > place[:, None], torch.finfo(bias.dtype).min)
+        for block, looked_at in zip(self.decoder.block, cross, strict=True):
+            x = block.write(x, bias, lambda key, value: (key, value), looked_at, visible)
         return self.decoder.final_layer_norm(x)
 
     def head(self, x: Tensor) -> Tensor:
@@ -235,13 +239,39 @@ class T5(nn.Module):
         source, visible = self.encode(ids)
         return self.head(self.decode(target, self.cross(source), visible))
 
-    def prefill(self, ids: Tensor, room: int) -> tuple[Tensor, Cache]:
-        """Read right-padded prompts [batch, source]: logits [batch, vocab] of the first reply token, and the cache."""
-        source, visible = self.encode(ids)
-        cache = Cache(self.config, self.cross(source), visible, room + 1)
-        start = ids.new_full((len(ids),), self.config.decoder_start_token_id)
-        return self.step(start, cache), cache
+    def slots(self, count: int, prompt: int, reply: int) -> Conversations:
+        """A cache for so many conversations, each of so many tokens of prompt and reply."""
+        # The reply stands behind the token that starts it.
+        return Conversations(self.config, count, prompt, reply + 1, self.shared.weight)
 
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        """One token [batch] further: logits [batch, vocab]."""
-        return self.head(self.decode(ids[:, None], cache.cross, cache.visible, cache)[:, 0])
+    def said(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What counts as said before a reply: the decoder's own beginning."""
+        return [self.config.decoder_start_token_id]
+
+    def prefill(self, ids: Tensor, cache: Conversations, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [source] into a slot, a layer a turn: logits [vocab] of the first reply token."""
+        x, bias, _ = self.enter(ids[None])
+        for block in self.encoder.block:
+            x = block.read(x, bias)
+            yield
+        x = self.encoder.final_layer_norm(x)
+        for i, block in enumerate(self.decoder.block):
+            key, value = block.layer[1].EncDecAttention.key_value(x)
+            cache.cross.write(i, slot, key[0], value[0])
+            yield
+        cache.cross.filled[slot], cache.own.filled[slot] = len(ids), 0
+        return self.step(ids.new_tensor([self.config.decoder_start_token_id]), cache, slot)[0]
+
+    def step(self, ids: Tensor, cache: Conversations, slot: int = 0) -> Tensor:
+        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
+        places, source = cache.own.places(slot, len(ids)), cache.cross.places(slot, len(ids), new=False)
+        x = self.shared(ids[:, None])
+        span = torch.arange(places.span, device=ids.device)
+        bias = self.decoder.bias(places.place[:, None], span, two_sided=False)
+        bias = bias.masked_fill(~places.seen[:, None, None], -torch.inf).to(x.dtype)
+        visible = source.seen[:, None, None]
+        for i, block in enumerate(self.decoder.block):
+            keep = lambda key, value, layer=i: cache.own.append(layer, places, key, value)
+            x = block.write(x, bias, keep, cache.cross.read(i, source), visible)
+        cache.own.advance(places)
+        return self.head(self.decoder.final_layer_norm(x[:, 0]))

@@ -1,0 +1,103 @@
+"""How a query looks at what was said, and where that is kept: a slot a conversation, in tensors allocated once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# A layer's number, its queries, and the new tokens' keys and values, [rows, heads, new, size] each, to what they gather.
+Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], all below `span`."""
+
+    rows: slice
+    place: Tensor
+    span: int
+
+    @property
+    def seen(self) -> Tensor:
+        """bool [rows, span]: the positions that a row has filled, the newest included."""
+        return torch.arange(self.span, device=self.place.device) <= self.place[:, None]
+
+
+class Cache:
+    """Every layer's keys and values, [layers, slots, heads, length, size] each; slot i has filled `filled[i]` of them.
+
+    What a slot has not filled is finite, so that a weight of zero hides it.
+    """
+
+    def __init__(self, layers: int, slots: int, heads: int, length: int, size: int, like: Tensor) -> None:
+        shape = (layers, slots, heads, length, size)
+        self.keys, self.values = zeros(shape, like), zeros(shape, like)
+        self.filled = [0] * slots
+
+    def write(self, layer: int, slot: int, key: Tensor, value: Tensor) -> None:
+        """What a prompt leaves in one layer, [heads, new, size], from the slot's beginning."""
+        self.keys[layer, slot, :, : key.shape[1]] = key
+        self.values[layer, slot, :, : key.shape[1]] = value
+
+    def places(self, first: int, count: int, *, new: bool = True) -> Places:
+        """Of the next token of each slot from `first` on, or of the last one there is."""
+        filled = self.filled[first : first + count]
+        device = self.keys.device
+        place = torch.tensor(filled, device=device) if new else torch.tensor(filled, device=device) - 1
+        return Places(slice(first, first + count), place, max(filled) + new)
+
+    def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
+        keys, values = self.keys[layer, places.rows], self.values[layer, places.rows]
+        at = places.place[:, None, None, None].expand_as(key)
+        keys.scatter_(2, at, key)
+        values.scatter_(2, at, value)
+        return keys[:, :, : places.span], values[:, :, : places.span]
+
+    def advance(self, places: Places) -> None:
+        """The tokens at `places` are in every layer."""
+        for slot in range(places.rows.start, places.rows.stop):
+            self.filled[slot] += 1
+
+    def read(self, layer: int, places: Places) -> tuple[Tensor, Tensor]:
+        return self.keys[layer, places.rows, :, : places.span], self.values[layer, places.rows, :, : places.span]
+
+    def move(self, source: int, target: int) -> None:
+        """Put a conversation into another slot; its own is free afterwards."""
+        for table in (self.keys, self.values):
+            table[:, target, :, : self.filled[source]] = table[:, source, :, : self.filled[source]]
+        self.filled[target], self.filled[source] = self.filled[source], 0
+
+    def wipe(self, slot: int) -> None:
+        """Clear what a failed row may have left: nothing but zeros hides an infinity."""
+        for table in (self.keys, self.values):
+            table[:, slot] = 0
+        self.filled[slot] = 0
+
+
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of `like`'s type and device; in main memory, pages that nobody writes to take none."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    count = like.element_size()
+    return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * count), np.uint8)).view(like.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
+    """What queries [rows, heads, new, size] gather from keys and values [rows, heads, span, size].
+
+    `bias` broadcasts to [rows, heads, new, span]: added to the scores, or bool, False where a query may not look.
+    `scale` multiplies the scores, by default size^-0.5.
+    """
+    if query.shape[2] > 1 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    # torch's fused attention on a CPU is slow with a single query.
+    scores = torch.matmul(query, key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+    return torch.matmul(scores.softmax(-1).to(value.dtype), value)

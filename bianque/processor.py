@@ -1,0 +1,31 @@
+"""What this machine's processor claims and cannot do. To be asked before torch multiplies for the first time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+# The widest instructions that oneDNN may use, read when it is first called (its `ONEDNN_MAX_CPU_ISA`).
+SETTING, WITHOUT_TILES = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16"
+TRIAL = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
+
+
+@cache
+def check(flags: Path = Path("/proc/cpuinfo"), trial: str = TRIAL) -> None:
+    """Keep oneDNN off AMX where a bfloat16 product ends a process.
+
+    Some virtual machines show AMX's flags and hide the CPUID leaf that describes its tiles: oneDNN then lays out none,
+    and its first tile instruction is illegal. Only a trial in a process of its own can tell; it takes a second or two,
+    on machines with AMX alone, and is skipped where the setting is made already.
+    """
+    try:
+        tiles = "amx_bf16" in flags.read_text().split()
+    except OSError:  # not Linux
+        return
+    if tiles and SETTING not in os.environ:
+        ended = subprocess.run([sys.executable, "-c", trial], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if ended.returncode < 0:
+            os.environ[SETTING] = WITHOUT_TILES
