@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 def page(settings: Settings) -> Page:
     settings, known = cards.known(settings)
     ask, advise = pair.choose(settings, known)
-    local = Local(settings, known)
+    local = Local(settings, known, (ask, advise))
     backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
     return Page(Session(backend, ask, advise, settings.question_budget), HERE / "examples.json")
 

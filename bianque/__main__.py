@@ -73,7 +73,7 @@ def chat(options: argparse.Namespace) -> int:
     named = {"ask": options.ask or options.model, "advise": options.advise or options.model}
     ask, advise = pair.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
     wishes = {name: getattr(options, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
-    session = Session(Local(settings, known), ask, advise, settings.question_budget)
+    session = Session(Local(settings, known, (ask, advise)), ask, advise, settings.question_budget)
     choices = Choices(mode=options.mode or modes[0], **wishes)
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()
 

@@ -16,11 +16,15 @@ Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], all below `span`."""
+    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], all below `span`.
+
+    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines.
+    """
 
     rows: slice
     place: Tensor
     span: int
+    lines: Tensor
 
     @property
     def seen(self) -> Tensor:
@@ -47,17 +51,18 @@ class Cache:
     def places(self, first: int, count: int, *, new: bool = True) -> Places:
         """Of the next token of each slot from `first` on, or of the last one there is."""
         filled = self.filled[first : first + count]
-        device = self.keys.device
-        place = torch.tensor(filled, device=device) if new else torch.tensor(filled, device=device) - 1
-        return Places(slice(first, first + count), place, max(filled) + new)
+        last = filled if new else [most - 1 for most in filled]
+        place = torch.tensor(last, device=self.keys.device)
+        heads, length = self.keys.shape[2:4]
+        table = torch.arange(first * heads, (first + count) * heads, device=place.device).view(count, heads)
+        lines = (table * length + place[:, None]).flatten()
+        return Places(slice(first, first + count), place, max(last) + 1, lines)
 
     def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
-        keys, values = self.keys[layer, places.rows], self.values[layer, places.rows]
-        at = places.place[:, None, None, None].expand_as(key)
-        keys.scatter_(2, at, key)
-        values.scatter_(2, at, value)
-        return keys[:, :, : places.span], values[:, :, : places.span]
+        for table, new in ((self.keys, key), (self.values, value)):
+            table[layer].view(-1, new.shape[-1]).index_copy_(0, places.lines, new.reshape(-1, new.shape[-1]))
+        return self.read(layer, places)
 
     def advance(self, places: Places) -> None:
         """The tokens at `places` are in every layer."""

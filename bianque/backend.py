@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bianque.engine import Engine
     from bianque.tokenizers import Tokenizer
 
+# Conversations that a model writes at a time, at most: more of them make each slower than one reads.
+SLOTS = {"cpu": 8, "cuda": 32}
 RESERVE = 0.1  # of the free memory: for what computing needs beside weights and caches
 
 
@@ -44,9 +46,13 @@ class Backend(Protocol):
 class Local:
     """This machine's models. torch is imported when the first of them is needed, not before."""
 
-    def __init__(self, settings: Settings, cards: Sequence[ModelCard] = registry.CARDS) -> None:
+    def __init__(
+        self, settings: Settings, cards: Sequence[ModelCard] = registry.CARDS, together: Sequence[str] = ()
+    ) -> None:
+        """`together` names the models that shall be in memory at the same time, and share it fairly."""
         self.settings = settings
         self.cards = registry.by_name(cards)
+        self.together = [registry.find(self.cards, name) for name in together]
         self.folders: Mapping[str, Path] = settings.paths
         self.pool = Pool(self.load, drop, self.fits, self.budget, settings.max_waiting)
 
@@ -85,11 +91,22 @@ class Local:
         """The ways to hold a model: the allowed ones in the order of the settings, then the others."""
         card, allowed = self.cards[name], self.settings.bits
         if card.stored != 16:  # stays as it is published
-            return (fit(card, card.stored),)
+            return self.ways(card, card.stored)
         others = (bits for bits in get_args(Bits) if bits not in allowed)
-        return tuple(
-            fit(card, bits, place(card, bits)[1].itemsize == 4, bits in allowed) for bits in (*allowed, *others)
-        )
+        return tuple(way for bits in (*allowed, *others) for way in self.ways(card, bits, bits in allowed))
+
+    def ways(self, card: ModelCard, bits: Bits, allowed: bool = True) -> tuple[Fit, ...]:
+        """With as many slots as there shall be, and with one."""
+        most = self.slots(card, bits)
+        return tuple(fit(card, bits, slots, double(card, bits), allowed) for slots in dict.fromkeys((most, 1)))
+
+    def slots(self, card: ModelCard, bits: Bits) -> int:
+        """Conversations at a time: as many for each model as the budget leaves room for beside all their weights."""
+        group = {other.name: other for other in (*self.together, card)}.values()
+        alone = [fit(other, bits, 0, double(other, bits)).weights for other in group]
+        each = [fit(other, bits, 1, double(other, bits)).weights for other in group]
+        room = ((self.pool.total or self.budget()) - sum(alone)) // (sum(each) - sum(alone))
+        return max(1, min(self.settings.slots or SLOTS[place(card, bits)[0]], room))
 
     def load(self, name: str, fit: Fit, report: Callable[[Progress], None]) -> Engine:
         """Runs in the pool's own thread."""
@@ -110,12 +127,12 @@ class Local:
             if not exhausted(error):
                 raise
             raise OutOfMemory(
-                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，计划为 {fit.weights / 1e9:.1f} GB；请关闭其他程序，"
+                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，连同对话缓存计划为 {fit.weights / 1e9:.1f} GB；请关闭其他程序，"
                 f"或调低 BIANQUE_MEMORY_GB，或在 BIANQUE_BITS 中只留更少的位数 (out of memory while loading "
-                f"{fit.weights / 1e9:.1f} GB at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
+                f"{fit.weights / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
-        return Engine(card, model, tokenizer, device, self.settings.max_waiting)
+        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting)
 
     def read(
         self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16
@@ -127,10 +144,14 @@ class Local:
         return weights.load(card, folder, device, dtype, report, bits, hub.adapter_of(card, self.folders, report))
 
 
-def fit(card: ModelCard, bits: Bits, double: bool = False, allowed: bool = True) -> Fit:
-    """What a card needs; `double`: 32 bits where others have 16."""
-    weights = card.memory(bits) * (2 if double else 1)
-    return Fit(bits, weights, card.cache * card.longest * (2 if double else 1), allowed)
+def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:
+    """What a card needs with so many conversations at a time; `double`: 32 bits where others have 16."""
+    size = card.memory(bits) + slots * card.cache * card.longest
+    return Fit(bits, size * (2 if double else 1), 0, allowed, slots)
+
+
+def double(card: ModelCard, bits: Bits) -> bool:
+    return place(card, bits)[1].itemsize == 4
 
 
 def place(card: ModelCard, bits: Bits) -> tuple[str, torch.dtype]:
@@ -151,9 +172,10 @@ def exhausted(error: Exception) -> bool:
 
 
 def drop(engine: Engine) -> None:
-    """Give an engine's memory back at once, even if a thread of its decoder still holds on to it."""
+    """Give an engine's memory back at once, even if somebody still holds on to its model."""
     import torch
 
+    engine.close()
     model: Any = engine.model
     model.to("meta")
     gc.collect()

@@ -117,6 +117,15 @@ class Decoder:
         self.waiting: deque[Row] = deque()
         self.changed = threading.Condition()
         self.thread: threading.Thread | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        """End the thread, and with it the cache, once nobody's reply is under way."""
+        with self.changed:
+            self.closed, thread = True, self.thread
+            self.changed.notify()
+        if thread:
+            thread.join()
 
     async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[int] | Ahead, None]:
         """Reply tokens as they come, without the end token, and before them who is ahead.
@@ -176,9 +185,11 @@ class Decoder:
     def work(self, batch: Batch) -> bool:
         """Let the next one in if there is room, and tell the others how many are ahead; False if all is quiet."""
         with self.changed:
-            if not batch.everybody and not self.changed.wait_for(lambda: self.waiting, timeout=IDLE):
-                self.thread = None
-                return False
+            if not batch.everybody:
+                self.changed.wait_for(lambda: self.waiting or self.closed, timeout=IDLE)
+                if not self.waiting:
+                    self.thread = None
+                    return False
             if self.waiting and batch.free:
                 batch.begin(self.waiting.popleft())
             for i, row in enumerate(self.waiting, 1):

@@ -34,6 +34,10 @@ class Engine:
         """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type."""
         return kernel_of(cast(nn.Module, self.model))
 
+    def close(self) -> None:
+        """Give the cache back; whoever still waits for a reply gets none."""
+        self.decoder.close()
+
     def room(self, sampling: Sampling) -> int:
         """Tokens the prompt may fill: all of an encoder's window, what a shared window leaves beside the reply."""
         if not self.model.decoder_only:

@@ -26,15 +26,17 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One way to hold a model: bytes of its weights at so many bits each, and of one conversation's cache.
+    """One way to hold a model: bytes that it takes at so many bits a weight, and what each lease takes beside them.
 
-    One that is not `allowed` is never loaded; it is there for the advice an error gives.
+    An engine writes for `slots` conversations at a time. A way that is not `allowed` is never taken; it is there for
+    the advice an error gives.
     """
 
     bits: Bits
     weights: int
     cache: int
     allowed: bool = True
+    slots: int = 1
 
     @property
     def whole(self) -> int:

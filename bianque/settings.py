@@ -33,6 +33,7 @@ class Settings:
     bits: tuple[Bits, ...] = (16, 8)
     cards: Path | None = None  # a file of further cards: see cards.py
     preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
+    slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -48,6 +49,7 @@ class Settings:
             paths=folders(env.get("BIANQUE_PATHS", "")),
             threads=whole(env, "BIANQUE_THREADS", defaults.threads, 0),
             question_budget=whole(env, "BIANQUE_QUESTIONS", defaults.question_budget, 1),
+            slots=whole(env, "BIANQUE_SLOTS", defaults.slots, 0),
             max_waiting=whole(env, "BIANQUE_MAX_WAITING", defaults.max_waiting, 1),
             memory_gb=gigabytes(env.get("BIANQUE_MEMORY_GB", "")),
             bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,

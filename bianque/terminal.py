@@ -24,7 +24,7 @@ from bianque.errors import BadInput, BianQueError
 from bianque.session import Choices, Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Thinking
 from bianque.transcript import Turn
 from bianque.types import Dialogue, Mode, ModelRole
-from bianque.words import Lang, known, say
+from bianque.words import Lang, known, say, waiting
 
 # What one model alone can do, by its role; the first is what it does when nobody says.
 MODES: dict[ModelRole, tuple[Mode, ...]] = {
@@ -150,9 +150,7 @@ class Terminal:
     def show(self, event: Event) -> None:
         match event:
             case Loading():
-                progress = event.progress
-                percent = round(progress.fraction * 100)
-                self.status(say(self.lang, progress.stage, model=progress.model, percent=percent))
+                self.status(waiting(self.lang, event.progress))
             case Thinking():
                 self.status(say(self.lang, f"thinking_{event.phase}"))
             case Notice():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, cast
 
+from bianque.types import Progress
+
 Lang = Literal["zh-CN", "zh-TW", "en", "ko"]
 
 WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
@@ -70,6 +72,10 @@ WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
     "loading": ("正在加载 {model}… {percent}%", "正在載入 {model}… {percent}%", "Loading {model} … {percent}%", "{model} 불러오는 중… {percent}%"),
     "downloading": ("正在下载 {model}… {percent}%", "正在下載 {model}… {percent}%", "Downloading {model} … {percent}%", "{model} 내려받는 중… {percent}%"),
     "queued": ("{model} 排队中…", "{model} 排隊中…", "{model} is queued …", "{model} 대기 중…"),
+    "ahead": (
+        "{model} 排队中，前面还有 {count} 位…", "{model} 排隊中，前面還有 {count} 位…",
+        "{model} is queued, {count} ahead …", "{model} 대기 중, 앞에 {count}명…",
+    ),
     "thinking_asking": ("正在想要问什么…", "正在想要問什麼…", "Thinking of a question …", "질문을 생각하는 중…"),
     "thinking_advising": ("正在写建议…", "正在寫建議…", "Writing advice …", "조언을 쓰는 중…"),
     "asking": ("问诊", "問診", "Asking", "질문"),
@@ -132,6 +138,13 @@ LANGS: tuple[Lang, ...] = ("zh-CN", "zh-TW", "en", "ko")
 def say(lang: str, key: str, **values: object) -> str:
     words = WORDS[key]
     return words[LANGS.index(cast(Lang, lang))].format(**values)
+
+
+def waiting(lang: str, progress: Progress) -> str:
+    """How far a model has come, or how many are served before."""
+    if progress.ahead:
+        return say(lang, "ahead", model=progress.model, count=progress.ahead)
+    return say(lang, progress.stage, model=progress.model, percent=round(progress.fraction * 100))
 
 
 def known(names: Iterable[str]) -> Lang:

@@ -56,7 +56,7 @@ def test_a_reply_loads_its_model_first_and_leaves_it_there(folder):
     assert not found.loaded("one")
     first = asyncio.run(reply(found, "one"))
     assert first[0] == "queued" and first[-1] in ("stop", "length")
-    assert found.loaded("one") and found.pool.resident() == {"one": Fit(16, 2000, 100)}
+    assert found.loaded("one") and found.pool.resident() == {"one": Fit(16, 2800, 0, slots=8)}
     assert not {"queued", "loading"} & set(asyncio.run(reply(found, "one")))
     with pytest.raises(UnknownModel):
         asyncio.run(reply(found, "three"))
@@ -83,7 +83,7 @@ def test_an_evicted_model_leaves_the_process_as_small_as_it_was():
     def come_and_go() -> None:
         model = nn.Sequential(*(nn.Linear(1000, 1000) for _ in range(50)))
         held.append(megabytes())
-        drop(SimpleNamespace(model=model))
+        drop(SimpleNamespace(model=model, close=lambda: None))
 
     before, held = megabytes(), []
     for _ in range(2):
@@ -111,7 +111,7 @@ def test_who_leaves_gives_the_lease_back(folder):
 def test_bits_drop_to_what_fits(folder):
     found = local(folder, 1100)
     asyncio.run(reply(found, "one"))
-    assert found.pool.resident() == {"one": Fit(8, 1000, 100)}
+    assert found.pool.resident() == {"one": Fit(8, 1100, 0)}
     assert found.pool.residents["one"].engine.model.transformer.layers[0].mlp.dense_h_to_4h.weight.dtype == torch.int8
     with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8,4"):
         asyncio.run(reply(local(folder, 1000), "one"))
@@ -130,14 +130,31 @@ def test_bits_drop_to_what_fits(folder):
 )
 def test_what_a_card_needs(name, weights, cache, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    card, found = tiny.card(name), Local(Settings()).fits(name)
+    card, found = tiny.card(name), Local(Settings(memory_gb=64)).fits(name)
     digits = 3 if card.preview else 2
-    assert (round(found[0].weights / 1e9, digits), round(found[0].cache / 1e9, digits)) == (weights, cache)
-    assert [fit.weights for fit in found[1:]] == [card.memory(8), card.memory(4)]
-    narrow = found[0].cache // (2 if card.preview else 1)  # a preview has 32 bits until it is quantised
-    assert [(fit.bits, fit.cache, fit.allowed) for fit in found] == [
-        (16, found[0].cache, True), (8, narrow, True), (4, narrow, False),
+    each = card.cache * card.longest
+    assert (round(card.memory(16) * (2 if card.preview else 1) / 1e9, digits)) == weights
+    assert (round(each * (2 if card.preview else 1) / 1e9, digits)) == cache
+    assert [(fit.bits, fit.slots, fit.allowed) for fit in found] == [
+        (16, 8, True), (16, 1, True), (8, 8, True), (8, 1, True), (4, 8, False), (4, 1, False),
     ]  # fmt: skip
+    for fit in found:
+        wide = 2 if card.preview and fit.bits == 16 else 1  # a preview has 32 bits until it is quantised
+        assert fit.whole == wide * (card.memory(fit.bits) + fit.slots * each)
+
+
+def test_slots_are_shared_fairly_by_the_models_that_work_together(monkeypatch):
+    """A T4: beside 8-bit weights of both, each gets as many slots as the other."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pair, first, second = ("bianque-1", "bianque-2"), tiny.card("bianque-1"), tiny.card("bianque-2")
+    both = first.cache * first.longest + second.cache * second.longest
+    for room, slots in ((both * 5 // 2, 2), (both * 100, 32), (both // 2, 1)):
+        total = first.memory(8) + second.memory(8) + room
+        local = Local(Settings(bits=(8,), memory_gb=total / 1e9), together=pair)
+        assert [local.fits(name)[0].slots for name in pair] == [slots, slots]
+        alone = Local(Settings(bits=(8,), memory_gb=total / 1e9)).fits("bianque-1")[0].slots
+        assert alone >= slots
+    assert Local(Settings(slots=3, memory_gb=64)).fits("bianque-1")[0].slots == 3
 
 
 @pytest.mark.parametrize(
@@ -145,14 +162,15 @@ def test_what_a_card_needs(name, weights, cache, monkeypatch):
 )
 def test_precisions_come_in_the_order_of_the_settings_and_the_others_are_not_allowed(bits, order):
     found = Local(Settings(bits=bits)).fits("bianque-2")
-    assert [fit.bits for fit in found] == list(order)
-    assert [fit.bits for fit in found if fit.allowed] == list(bits)
+    assert list(dict.fromkeys(fit.bits for fit in found)) == list(order)
+    assert list(dict.fromkeys(fit.bits for fit in found if fit.allowed)) == list(bits)
 
 
 def test_a_model_that_is_published_quantised_stays_so():
     card = replace(tiny.card("bianque-2"), stored=8)
-    (fit,) = Local(Settings(bits=(16,)), [card]).fits(card.name)
-    assert (fit.bits, fit.weights, fit.allowed) == (8, card.memory(8), True)
+    found = Local(Settings(bits=(16,), memory_gb=64), [card]).fits(card.name)
+    assert [(fit.bits, fit.allowed) for fit in found] == [(8, True)] * 2
+    assert found[1].whole == card.memory(8) + card.cache * card.longest
 
 
 def test_the_budget_is_what_the_settings_say_or_what_is_free(monkeypatch):

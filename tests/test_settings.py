@@ -11,7 +11,7 @@ from bianque.settings import Settings, folders
 
 
 def test_an_empty_environment_gives_the_defaults():
-    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING", "MEMORY_GB", "BITS")
+    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING", "MEMORY_GB", "BITS", "SLOTS")
     assert Settings.read({}) == Settings() == Settings.read({f"BIANQUE_{name}": "" for name in names})
 
 
@@ -26,10 +26,11 @@ def test_every_variable_is_read(tmp_path):
         "BIANQUE_MAX_WAITING": "7",
         "BIANQUE_MEMORY_GB": "7.5",
         "BIANQUE_BITS": "8, 4",
+        "BIANQUE_SLOTS": "6",
         "OTHER": "x",
     }
     paths = {"bianque-1": tmp_path, "bianque-2": tmp_path}
-    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7, 7.5, (8, 4))
+    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7, 7.5, (8, 4), slots=6)
 
 
 @pytest.mark.parametrize(

@@ -413,10 +413,11 @@ class Seen:
         self.terminal, self.waiting = terminal, b""
 
     def until(self, text: str, key: bytes = b"", seconds: float = 120) -> str:
-        """Everything up to the text; `key` is pressed until it comes, for Python may miss one between two lines."""
-        mark, end = text.encode(), time.monotonic() + seconds
+        """Everything up to the text; `key` is pressed again after silence, for Python may miss one between two lines."""
+        mark, end, ready = text.encode(), time.monotonic() + seconds, False
         while mark not in self.waiting:
-            os.write(self.terminal, key)
+            if not ready:
+                os.write(self.terminal, key)
             ready, _, _ = select.select([self.terminal], [], [], 3 if key else seconds)
             if ready:
                 self.waiting += os.read(self.terminal, 4096)

@@ -20,7 +20,7 @@ from bianque.transcript import Turn
 from bianque.ui import about, draw, endpoints, panel, script
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.pace import Pace, beating
-from bianque.words import WORDS, say
+from bianque.words import WORDS, say, waiting
 
 Views = AsyncGenerator[tuple, None]
 NOW = WORDS["now_please"][0]
@@ -102,7 +102,7 @@ class Page:
         view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear]
         given = [self.turns, self.mode, *self.wishes]
         private: dict[str, Any] = {"api_visibility": "private"}
-        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 16, "show_progress": "hidden"}
+        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
         runs: Any = [
             self.box.submit(self.send, [self.box, *given], view, **turn),
@@ -246,8 +246,7 @@ def fold(event: Event | None, turns: list[Turn], lang: str, status: str) -> str:
     transcript.write(event, turns)
     match event:
         case Loading():
-            progress = event.progress
-            return say(lang, progress.stage, model=progress.model, percent=round(progress.fraction * 100))
+            return waiting(lang, event.progress)
         case Thinking():
             return say(lang, f"thinking_{event.phase}")
         case Speaking():

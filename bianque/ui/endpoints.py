@@ -224,8 +224,8 @@ def add(session: Session) -> None:
             for card in held.models()
         ]  # fmt: skip
 
-    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=16)
-    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=16)
+    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=64)
+    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=64)
     gr.api(models, api_name="models", queue=False)
 
 
