@@ -6,7 +6,7 @@ import gc
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 from bianque import memory, processor, registry
 from bianque.errors import OutOfMemory
@@ -16,6 +16,7 @@ from bianque.types import Bits, Dialogue, ModelCard, Piece, Progress, Sampling
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from bianque.decode import Model
     from bianque.engine import Engine
@@ -113,6 +114,7 @@ class Local:
         report(Progress(name, "loading", 0.0))
         import torch
 
+        from bianque import packed
         from bianque.engine import Engine
 
         memory.give_back()  # of a load that failed
@@ -123,6 +125,7 @@ class Local:
         device, dtype = place(card, fit.bits)
         try:
             model, tokenizer = self.read(card, device, dtype, report, fit.bits)
+            packed.settle(cast("nn.Module", model))
         except (MemoryError, RuntimeError) as error:
             if not exhausted(error):
                 raise
@@ -175,8 +178,11 @@ def drop(engine: Engine) -> None:
     """Give an engine's memory back at once, even if somebody still holds on to its model."""
     import torch
 
+    from bianque import packed
+
     engine.close()
     model: Any = engine.model
+    packed.release(model)
     model.to("meta")
     gc.collect()
     memory.give_back()

@@ -27,6 +27,7 @@ ROOMS = {
             "weights",
             "lora",
             "quant",
+            "packed",
             "kernels",
             "decode",
             "engine",

@@ -1,0 +1,44 @@
+"""16- and 32-bit linear layers on a CPU, their weights laid out once as oneDNN reads them fastest.
+
+Otherwise oneDNN reads a matrix row by row for every token, or lays it out anew: for one to eight rows at a time that
+takes up to twice as long (`python -m bianque bench decode`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedLinear(nn.Module):
+    """An `nn.Linear` for inference. `weight` is oneDNN's own: it can be multiplied by, and moves to no other device."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight: Tensor | None = torch.ops.mkldnn._reorder_linear_weight(linear.weight.data)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+def fits(linear: nn.Linear) -> bool:
+    weight = linear.weight
+    there = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    narrow = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return there and hasattr(torch.ops.mkldnn, "_linear_pointwise") and (narrow or weight.dtype == torch.float32)
+
+
+def settle(model: nn.Module) -> None:
+    """Pack the linear layers of a loaded model, each in its place."""
+    for name, linear in list(model.named_modules()):
+        if type(linear) is nn.Linear and fits(linear):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, PackedLinear(linear))
+
+
+def release(model: nn.Module) -> None:
+    """Let go of packed weights, which `to("meta")` does not reach."""
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.weight = None

@@ -1,0 +1,60 @@
+"""Packed layers multiply as the plain ones do, and let their memory go."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from bianque import packed
+from bianque.packed import PackedLinear
+from tests import tiny
+
+TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+MODELS = {"t5": tiny.t5, "chatglm": tiny.chatglm, "baichuan": tiny.baichuan}
+
+
+@TYPES
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (300, 48), (2, 1, 48), (3, 5, 48)])
+def test_a_packed_layer_is_the_plain_one(dtype, bias, shape):
+    linear = tiny.fill(nn.Linear(48, 80, bias=bias)).to(dtype)
+    x = tiny.numbers(torch.Size(shape), 3).to(dtype)
+    close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
+    torch.testing.assert_close(PackedLinear(linear)(x), linear(x), **close)
+
+
+def test_rows_need_not_lie_side_by_side():
+    linear = tiny.fill(nn.Linear(48, 80))
+    x = tiny.numbers(torch.Size((4, 3, 48)), 3).transpose(0, 1)[:, 1:]
+    torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_says_the_same(name):
+    model = MODELS[name]()
+    fast = copy.deepcopy(model)
+    packed.settle(fast)
+    assert not any(type(module) is nn.Linear for module in fast.modules())
+    prompt = {"t5": [5, 6, 7, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 6, 46]}[name]
+    given = [prompt], [[12, 13, 14]]
+    torch.testing.assert_close(tiny.replies(fast, *given), tiny.replies(model, *given), atol=2e-5, rtol=1e-4)
+
+
+def test_what_onednn_does_not_multiply_stays():
+    model = nn.Sequential(nn.Linear(8, 8).half(), nn.Linear(8, 8, device="meta"), nn.Linear(8, 8))
+    packed.settle(model)
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Linear, PackedLinear]
+
+
+def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
+    model = nn.Sequential(nn.Linear(8, 8))
+    plain = weakref.ref(model[0].weight)
+    packed.settle(model)
+    assert plain() is None
+    held = weakref.ref(model[0].weight)
+    packed.release(model)
+    assert held() is None
