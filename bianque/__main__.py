@@ -219,16 +219,45 @@ def convert(options: argparse.Namespace) -> None:
 
 def add_bench(commands) -> None:
     command = commands.add_parser("bench", help="measure, beside a named peer in the same run")
-    command.add_argument("what", choices=("startup", "load"))
-    command.add_argument("--rounds", type=int, default=7)
-    command.add_argument("--json", type=Path)
-    command.set_defaults(run=bench)
+    kinds = command.add_subparsers(required=True, metavar="what")
+    told = {
+        "startup": "from starting the process to a page that takes text",
+        "load": "seconds and memory of loading a checkpoint",
+        "decode": "milliseconds to the first token and for each further one",
+        "concurrency": "tokens a second of several visitors at once",
+    }
+    for what, help in told.items():
+        kind = kinds.add_parser(what, help=help)
+        kind.add_argument("--rounds", type=int, default=7)
+        kind.add_argument("--json", type=Path, help="also write every figure here")
+        kind.set_defaults(run=bench, what=what)
+        if what in ("decode", "concurrency"):
+            add_decoding(kind)
+
+
+def add_decoding(kind: argparse.ArgumentParser) -> None:
+    pair = lambda value: tuple(value.split("=", 1))
+    kind.add_argument("--arch", choices=("t5", "chatglm"), default="t5")
+    kind.add_argument("--size", choices=("true", "mini", "tiny"), default="true", help="mini: as the bundled model")
+    kind.add_argument("--layers", type=int, help="fewer than the shape has")
+    kind.add_argument("--precision", nargs="+", default=["bf16"], choices=("fp32", "bf16", "fp16", "int8", "int4"))
+    kind.add_argument("--prompt", type=int, nargs="+", default=[64], help="tokens")
+    kind.add_argument("--tokens", type=int, default=64, help="of a reply")
+    kind.add_argument("--visitors", type=int, nargs="+", default=[1, 8])
+    kind.add_argument("--sample", action="store_true", help="draw tokens, as BianQue-1.0 does; else greedy")
+    kind.add_argument("--peer", nargs="*", default=[], choices=("hf", "ctranslate2"))
+    kind.add_argument("--beside", nargs="*", default=[], type=pair, metavar="NAME=COMMAND", help="any other peer")
+    kind.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
+    kind.add_argument("--device", default="cpu")
 
 
 def bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
-    getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options.rounds, options.json)
+    from bianque import processor
+
+    processor.check()
+    getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options)
 
 
 if __name__ == "__main__":

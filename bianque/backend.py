@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -119,8 +120,7 @@ class Local:
 
         memory.give_back()  # of a load that failed
         processor.check()
-        if self.settings.threads:
-            torch.set_num_threads(self.settings.threads)
+        torch.set_num_threads(self.settings.threads or threads())
         card = self.cards[name]
         device, dtype = place(card, fit.bits)
         try:
@@ -145,6 +145,12 @@ class Local:
 
         folder = hub.folder_of(card, self.folders, report)
         return weights.load(card, folder, device, dtype, report, bits, hub.adapter_of(card, self.folders, report))
+
+
+def threads() -> int:
+    """All cores but one, which serves the page: one that is busy makes the others wait at the end of each layer."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores - 1 if cores > 2 else cores
 
 
 def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:

@@ -23,20 +23,10 @@ from typing import Any
 import torch
 
 from bianque import weights
+from bianque.bench.shapes import CHATGLM, T5_LARGE
 from bianque.hub import BUNDLED
 from bianque.registry import CARDS, by_name
 
-# The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
-T5_LARGE = {
-    "model_type": "t5", "vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24,
-    "num_decoder_layers": 24, "num_heads": 16, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
-    "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
-CHATGLM = {
-    "model_type": "chatglm", "vocab_size": 130528, "hidden_size": 4096, "inner_hidden_size": 16384, "num_layers": 28,
-    "num_attention_heads": 32, "max_sequence_length": 2048, "layernorm_epsilon": 1e-5, "bos_token_id": 130004,
-    "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
-}  # fmt: skip
 TOKENIZERS = {"bianque-1": BUNDLED / "ask-mini/spiece.model", "bianque-2": BUNDLED / "advise-mini/ice_text.model"}
 
 ONCE = """
@@ -50,6 +40,7 @@ if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
     from bianque import weights
+from bianque.bench.shapes import CHATGLM, T5_LARGE
     from bianque.registry import CARDS, by_name
 before, begun = status('VmRSS'), time.monotonic()
 if how == 'from_pretrained':
@@ -61,7 +52,7 @@ print(json.dumps({'seconds': took, 'peak': status('VmHWM') - before, 'after': st
 """
 
 
-def load(rounds: int, out: Path | None) -> None:
+def load(options: Any) -> None:
     """Interleaved rounds; prints medians and spread. Needs 7 GB of disk and 6 GB of memory."""
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -71,7 +62,7 @@ def load(rounds: int, out: Path | None) -> None:
         }
         cases = [(name, how) for name in folders for how in ("16", "8", "4")]
         cases.insert(0, ("bianque-1", "from_pretrained"))
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for name, how in cases:
                 found.setdefault(f"{name} {how}", []).append(once(name, folders[name], how))
     for case, runs in found.items():
@@ -81,10 +72,12 @@ def load(rounds: int, out: Path | None) -> None:
             f"{case:28} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f})   "
             f"peak {statistics.median(peaks):5.2f} GB ({min(peaks):.2f}–{max(peaks):.2f})   after {after:5.2f} GB"
         )
-    if out:
+    if options.json:
         versions = {name: metadata.version(name) for name in ("torch", "transformers", "safetensors")}
         versions["python"] = platform.python_version()
-        out.write_text(json.dumps({"runs": found, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"runs": found, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n"
+        )
 
 
 def once(name: str, folder: Path, how: str) -> dict[str, float]:

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 BARE = """
@@ -27,7 +28,7 @@ CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
-def startup(rounds: int, out: Path | None) -> None:
+def startup(options: Any) -> None:
     """Interleaved rounds; prints medians, spread and ratio. Needs playwright and Debian's chromium."""
     from playwright.sync_api import sync_playwright
 
@@ -36,7 +37,7 @@ def startup(rounds: int, out: Path | None) -> None:
         bare = Path(folder, "bare.py")
         bare.write_text(BARE)
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(CHROMIUM))
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for name, script in (("bianque", ROOT / "app.py"), ("bare", bare)):
                 times[name].append(once(browser, script))
         browser.close()
@@ -44,11 +45,13 @@ def startup(rounds: int, out: Path | None) -> None:
     for name, found in times.items():
         print(f"{name:8} median {medians[name]:.2f} s   min {min(found):.2f}   max {max(found):.2f}   n {len(found)}")
     print(f"ratio    {medians['bianque'] / medians['bare']:.2f}")
-    if out:
+    if options.json:
         versions = {name: metadata.version(name) for name in ("gradio", "playwright")} | {
             "python": platform.python_version()
         }
-        out.write_text(json.dumps({"seconds": times, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"seconds": times, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n"
+        )
 
 
 def once(browser, script: Path) -> float:

@@ -1,0 +1,105 @@
+"""Models of the true shapes with random weights, made in memory: what a benchmark runs when no checkpoint is there."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bianque import packed, quant, weights
+from bianque.decode import Model
+from bianque.hub import BUNDLED
+from bianque.registry import by_name
+from bianque.tokenizers import Tokenizer
+from bianque.types import Bits
+
+# The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
+T5_LARGE = {
+    "model_type": "t5", "vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24,
+    "num_decoder_layers": 24, "num_heads": 16, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
+    "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+}  # fmt: skip
+CHATGLM = {
+    "model_type": "chatglm", "vocab_size": 130528, "hidden_size": 4096, "inner_hidden_size": 16384, "num_layers": 28,
+    "num_attention_heads": 32, "max_sequence_length": 2048, "layernorm_epsilon": 1e-5, "bos_token_id": 130004,
+    "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
+}  # fmt: skip
+SHAPES = {"t5": ("ask-mini", T5_LARGE), "chatglm": ("advise-mini", CHATGLM)}
+TINY = {
+    "t5": {"vocab_size": 8192, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
+    "chatglm": {
+        "vocab_size": 8448, "hidden_size": 64, "inner_hidden_size": 128, "num_layers": 2, "num_attention_heads": 4,
+        "bos_token_id": 8004, "eos_token_id": 8005, "mask_token_id": 8000, "gmask_token_id": 8001,
+    },
+}  # fmt: skip
+PRECISIONS: Mapping[str, tuple[Bits, torch.dtype]] = {
+    "fp32": (16, torch.float32), "bf16": (16, torch.bfloat16), "fp16": (16, torch.float16),
+    "int8": (8, torch.bfloat16), "int4": (4, torch.bfloat16),
+}  # fmt: skip
+UNREAD = {
+    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.[kv]",
+    "chatglm": r".*\.word_embeddings",
+}  # by a further token
+GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a matrix begin alike
+
+
+def config_of(arch: str, size: str = "true", layers: int | None = None) -> dict[str, Any]:
+    """`config.json` of a size, with fewer layers where a machine holds no more of them."""
+    name, config = SHAPES[arch]
+    if size == "mini":
+        config = json.loads((BUNDLED / name / "config.json").read_text())
+    config = config | (TINY[arch] if size == "tiny" else {})
+    if layers:
+        config |= {name: layers for name in config if name in ("num_layers", "num_decoder_layers")}
+    return config
+
+
+def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
+    """Float32 weights: fan-in scaled matrices, norms of one, biases of zero."""
+    grain = torch.randn(GRAIN, generator=torch.Generator().manual_seed(0))
+    for name, shape in shapes.items():
+        if len(shape) == 1:
+            yield name, torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+        else:
+            size = math.prod(shape)
+            yield name, (grain.repeat(-(-size // GRAIN))[:size] * shape[1] ** -0.5).view(shape)
+
+
+def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[Model, Tokenizer]:
+    """The model as it is served at this precision, and the tokenizer of a bundled one."""
+    bits, dtype = PRECISIONS[precision]
+    card = by_name()[SHAPES[arch][0]]
+    kind = weights.ARCHITECTURES[arch]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / kind.vocabulary).write_bytes((BUNDLED / card.name / kind.vocabulary).read_bytes())
+        whole, _ = weights.skeleton(card, folder)
+        model, tokenizer = weights.skeleton(card, folder, bits)
+    layers = quant.linears(model)
+    found: dict[str, Tensor] = {}
+    for name, tensor in noise({name: parameter.shape for name, parameter in whole.named_parameters()}):
+        found |= quant.arrive(layers, name, tensor, device, dtype)
+    model.load_state_dict(found, assign=True)
+    quant.settle(model, dtype)
+    packed.settle(model)
+    return cast(Model, model.eval().requires_grad_(False)), tokenizer
+
+
+def bytes_read(model: nn.Module, arch: str) -> int:
+    """Bytes of weights that one more token reads."""
+    parts = [
+        getattr(module, part)
+        for name, module in model.named_modules()
+        if not re.fullmatch(UNREAD[arch], name)
+        for part in ("weight", "weight_scale")
+        if hasattr(module, part)
+    ]
+    return sum(part.numel() * part.element_size() for part in parts)
