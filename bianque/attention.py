@@ -27,9 +27,11 @@ class Places:
     lines: Tensor
 
     @property
-    def seen(self) -> Tensor:
-        """bool [rows, span]: the positions that a row has filled, the newest included."""
-        return torch.arange(self.span, device=self.place.device) <= self.place[:, None]
+    def seen(self) -> Tensor | None:
+        """bool [rows, 1, 1, span]: the positions that a row has filled, the newest included; None if that is all."""
+        if len(self.place) == 1:
+            return None
+        return (torch.arange(self.span, device=self.place.device) <= self.place[:, None])[:, None, None]
 
 
 class Cache:
@@ -102,7 +104,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale
     if query.shape[2] > 1 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     # torch's fused attention on a CPU is slow with a single query.
-    scores = torch.matmul(query, key.transpose(-1, -2)).float() * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if scale != 1:
+        query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = torch.matmul(query, key.transpose(-1, -2))
     if bias is not None:
         scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
-    return torch.matmul(scores.softmax(-1).to(value.dtype), value)
+    return torch.matmul(scores.softmax(-1, dtype=torch.float32).to(value.dtype), value)

@@ -225,7 +225,7 @@ class ChatGLM(nn.Module):
     def step(self, ids: Tensor, cache: Conversations, slot: int = 0) -> Tensor:
         """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
         places = cache.places(slot, len(ids))
-        mask = places.seen[:, None, None]
+        mask = places.seen
         x, rotary = self.enter(ids[:, None], cache.positions(slot, len(ids)))
 
         def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class Attention(nn.Module):
     def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.split(self.k(x)), self.split(self.v(x))
 
-    def forward(self, x: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         """x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
         out = attend(self.split(self.q(x)), key, value, bias, scale=1.0)
         return self.o(out.transpose(1, 2).flatten(2))
@@ -161,7 +161,9 @@ class Block(nn.Module):
         x = x + attention.SelfAttention(h, *attention.SelfAttention.key_value(h), bias)
         return x + feed.DenseReluDense(feed.layer_norm(x))
 
-    def write(self, x: Tensor, bias: Tensor, keep: Keep, cross: tuple[Tensor, Tensor], visible: Tensor) -> Tensor:
+    def write(
+        self, x: Tensor, bias: Tensor, keep: Keep, cross: tuple[Tensor, Tensor], visible: Tensor | None
+    ) -> Tensor:
         """A decoder's block over x [batch, new, d_model]; `keep` makes of new keys and values all that there are."""
         own, other, feed = self.layer
         h = own.layer_norm(x)
@@ -268,8 +270,9 @@ class T5(nn.Module):
         x = self.shared(ids[:, None])
         span = torch.arange(places.span, device=ids.device)
         bias = self.decoder.bias(places.place[:, None], span, two_sided=False)
-        bias = bias.masked_fill(~places.seen[:, None, None], -torch.inf).to(x.dtype)
-        visible = source.seen[:, None, None]
+        if (seen := places.seen) is not None:
+            bias = bias.masked_fill(~seen, -torch.inf)
+        bias, visible = bias.to(x.dtype), source.seen
         for i, block in enumerate(self.decoder.block):
             keep = lambda key, value, layer=i: cache.own.append(layer, places, key, value)
             x = block.write(x, bias, keep, cache.cross.read(i, source), visible)
