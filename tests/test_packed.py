@@ -24,13 +24,13 @@ def test_a_packed_layer_is_the_plain_one(dtype, bias, shape):
     linear = tiny.fill(nn.Linear(48, 80, bias=bias)).to(dtype)
     x = tiny.numbers(torch.Size(shape), 3).to(dtype)
     close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
-    torch.testing.assert_close(PackedLinear(linear)(x), linear(x), **close)
+    torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x), **close)
 
 
 def test_rows_need_not_lie_side_by_side():
     linear = tiny.fill(nn.Linear(48, 80))
     x = tiny.numbers(torch.Size((4, 3, 48)), 3).transpose(0, 1)[:, 1:]
-    torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)

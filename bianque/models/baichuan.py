@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, attend
+from bianque.attention import Cache, Look, Parallel, attend, rms_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Normalised in float32, rounded, then weighted, as upstream does.
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
+        return self.weight * rms_norm(x, self.eps).to(self.weight.dtype)
 
 
 class Attention(nn.Module):
@@ -105,7 +105,9 @@ class Attention(nn.Module):
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
+class MLP(Parallel):
+    readers = ("gate_proj", "up_proj")
+
     def __init__(self, config: BaichuanConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
@@ -113,7 +115,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.project(x)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Block(nn.Module):

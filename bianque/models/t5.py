@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, attend
+from bianque.attention import Cache, Parallel, attend, rms_norm
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -93,12 +93,15 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The mean square is taken in float32 whatever the weights are (T5LayerNorm).
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
+        return self.weight * rms_norm(x, self.eps).to(self.weight.dtype)
 
 
-class Attention(nn.Module):
-    def __init__(self, config: T5Config, biased: bool) -> None:
+class Attention(Parallel):
+    """Over the text itself, or a decoder's over the encoder's output, where the queries come from elsewhere."""
+
+    def __init__(self, config: T5Config, biased: bool, cross: bool = False) -> None:
         super().__init__()
+        self.readers = ("k", "v") if cross else ("q", "k", "v")
         inner = config.num_heads * config.d_kv
         self.config = config
         self.q = nn.Linear(config.d_model, inner, bias=False)
@@ -111,12 +114,13 @@ class Attention(nn.Module):
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.config.num_heads, self.config.d_kv)).transpose(1, 2)
 
-    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.split(self.k(x)), self.split(self.v(x))
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What the readers make of x, [batch, heads, new, d_kv] each."""
+        return tuple(map(self.split, self.project(x)))
 
-    def forward(self, x: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
-        out = attend(self.split(self.q(x)), key, value, bias, scale=1.0)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """[batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
+        out = attend(query, key, value, bias, scale=1.0)
         return self.o(out.transpose(1, 2).flatten(2))
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
@@ -125,7 +129,9 @@ class Attention(nn.Module):
         return self.relative_attention_bias(found).permute(0, 3, 1, 2)
 
 
-class GatedGelu(nn.Module):
+class GatedGelu(Parallel):
+    readers = ("wi_0", "wi_1")
+
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.wi_0 = nn.Linear(config.d_model, config.d_ff, bias=False)
@@ -133,7 +139,8 @@ class GatedGelu(nn.Module):
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.wo(F.gelu(self.wi_0(x), approximate="tanh") * self.wi_1(x))
+        gate, up = self.project(x)
+        return self.wo(F.gelu(gate, approximate="tanh") * up)
 
 
 class Sublayer(nn.Module):
@@ -150,15 +157,15 @@ class Block(nn.Module):
         super().__init__()
         layers = [Sublayer(config, "SelfAttention", Attention(config, biased))]
         if decoder:
-            layers.append(Sublayer(config, "EncDecAttention", Attention(config, False)))
+            layers.append(Sublayer(config, "EncDecAttention", Attention(config, biased=False, cross=True)))
         layers.append(Sublayer(config, "DenseReluDense", GatedGelu(config)))
         self.layer: Any = nn.ModuleList(layers)
 
     def read(self, x: Tensor, bias: Tensor) -> Tensor:
         """An encoder's block over x [batch, source, d_model]."""
         attention, feed = self.layer
-        h = attention.layer_norm(x)
-        x = x + attention.SelfAttention(h, *attention.SelfAttention.key_value(h), bias)
+        query, key, value = attention.SelfAttention.parts(attention.layer_norm(x))
+        x = x + attention.SelfAttention(query, key, value, bias)
         return x + feed.DenseReluDense(feed.layer_norm(x))
 
     def write(
@@ -166,9 +173,10 @@ class Block(nn.Module):
     ) -> Tensor:
         """A decoder's block over x [batch, new, d_model]; `keep` makes of new keys and values all that there are."""
         own, other, feed = self.layer
-        h = own.layer_norm(x)
-        x = x + own.SelfAttention(h, *keep(*own.SelfAttention.key_value(h)), bias)
-        x = x + other.EncDecAttention(other.layer_norm(x), *cross, visible)
+        query, key, value = own.SelfAttention.parts(own.layer_norm(x))
+        x = x + own.SelfAttention(query, *keep(key, value), bias)
+        looking = other.EncDecAttention
+        x = x + looking(looking.split(looking.q(other.layer_norm(x))), *cross, visible)
         return x + feed.DenseReluDense(feed.layer_norm(x))
 
 
@@ -217,7 +225,7 @@ class T5(nn.Module):
 
     def cross(self, source: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of the encoder's output for each decoder layer."""
-        return [block.layer[1].EncDecAttention.key_value(source) for block in self.decoder.block]
+        return [block.layer[1].EncDecAttention.parts(source) for block in self.decoder.block]
 
     def decode(self, ids: Tensor, cross: list[tuple[Tensor, Tensor]], visible: Tensor) -> Tensor:
         """Final-normed states [batch, length, d_model] of decoder tokens [batch, length]."""
@@ -258,7 +266,7 @@ class T5(nn.Module):
             yield
         x = self.encoder.final_layer_norm(x)
         for i, block in enumerate(self.decoder.block):
-            key, value = block.layer[1].EncDecAttention.key_value(x)
+            key, value = block.layer[1].EncDecAttention.parts(x)
             cache.cross.write(i, slot, key[0], value[0])
             yield
         cache.cross.filled[slot], cache.own.filled[slot] = len(ids), 0
