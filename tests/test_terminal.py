@@ -22,6 +22,8 @@ from bianque.errors import LoadFailed
 from bianque.registry import CARDS, by_name
 from bianque.session import Choices, Session
 from bianque.terminal import Terminal, plain
+from bianque.types import Progress
+from bianque.words import say, waiting
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted
 
 LABEL = f"{safety.LABEL}；{safety.DISCLAIMER}"
@@ -424,3 +426,12 @@ class Seen:
             assert time.monotonic() < end, f"{text!r} did not come: {self.waiting.decode(errors='replace')!r}"
         found, _, self.waiting = self.waiting.partition(mark)
         return (found + mark).decode()
+
+
+@pytest.mark.parametrize(
+    "lang, told", [("zh-CN", "前面还有 3 位"), ("zh-TW", "前面還有 3 位"), ("en", "3 ahead"), ("ko", "3명")]
+)
+def test_who_waits_reads_how_many_are_ahead(lang, told):
+    assert told in waiting(lang, Progress("bianque-2", "queued", 0.0, 3))
+    assert "42%" in waiting(lang, Progress("bianque-2", "loading", 0.42))
+    assert waiting(lang, Progress("bianque-2", "queued", 0.0)) == say(lang, "queued", model="bianque-2")
