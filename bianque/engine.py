@@ -12,6 +12,7 @@ from torch import nn
 
 from bianque import prompts
 from bianque.decode import Ahead, Decoder, Model
+from bianque.processor import Turns
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
 from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
@@ -23,11 +24,18 @@ class Engine:
     """`slots` conversations at a time; others wait, `max_waiting` at most."""
 
     def __init__(
-        self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, slots: int = 8, max_waiting: int = 32
+        self,
+        card: ModelCard,
+        model: Model,
+        tokenizer: Tokenizer,
+        device: str,
+        slots: int = 8,
+        max_waiting: int = 32,
+        turns: Turns | None = None,
     ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
         room = (card.window, 0 if model.decoder_only else card.longest - card.window)
-        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting)
+        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, turns)
 
     @property
     def kernel(self) -> str:
