@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from bianque.attention import Parallel
 
+LEAST = 1 << 18  # weights; below, calling oneDNN by hand takes longer than it saves
+
 
 class PackedLinear(nn.Module):
     """An `nn.Linear` for inference. `weight` is oneDNN's own: it can be multiplied by, and moves to no other device."""
@@ -26,28 +28,29 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
-def fits(linear: nn.Linear) -> bool:
+def fits(linear: nn.Linear, least: int) -> bool:
     weight = linear.weight
     there = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
     narrow = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    there = there and weight.numel() >= least
     return there and hasattr(torch.ops.mkldnn, "_linear_pointwise") and (narrow or weight.dtype == torch.float32)
 
 
-def settle(model: nn.Module) -> None:
-    """Pack the linear layers of a loaded model, each in its place, and as one those that read the same."""
+def settle(model: nn.Module, least: int = LEAST) -> None:
+    """Pack the linear layers of at least so many weights, each in its place, and as one those that read the same."""
     for module in list(model.modules()):
         if isinstance(module, Parallel):
-            join(module)
+            join(module, least)
     for name, linear in list(model.named_modules()):
-        if type(linear) is nn.Linear and fits(linear):
+        if type(linear) is nn.Linear and fits(linear, least):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
 
 
-def join(module: Parallel) -> None:
+def join(module: Parallel, least: int) -> None:
     """One product instead of two or three: the call itself takes as long as reading a small matrix."""
     readers = [module.get_submodule(name) for name in module.readers]
-    if all(type(linear) is nn.Linear and fits(linear) and linear.bias is None for linear in readers):
+    if all(type(linear) is nn.Linear and fits(linear, least) and linear.bias is None for linear in readers):
         weights = [cast(Tensor, linear.weight) for linear in readers]
         module.together = PackedLinear(torch.cat([weight.data for weight in weights]), None)
         for name in module.readers:

@@ -37,7 +37,7 @@ def test_rows_need_not_lie_side_by_side():
 def test_a_model_says_the_same(name):
     model = MODELS[name]()
     fast = copy.deepcopy(model)
-    packed.settle(fast)
+    packed.settle(fast, 0)
     assert not any(type(module) is nn.Linear for module in fast.modules())
     prompt = {"t5": [5, 6, 7, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 6, 46]}[name]
     given = [prompt], [[12, 13, 14]]
@@ -46,15 +46,21 @@ def test_a_model_says_the_same(name):
 
 def test_what_onednn_does_not_multiply_stays():
     model = nn.Sequential(nn.Linear(8, 8).half(), nn.Linear(8, 8, device="meta"), nn.Linear(8, 8))
-    packed.settle(model)
+    packed.settle(model, 0)
     assert [type(layer) for layer in model] == [nn.Linear, nn.Linear, PackedLinear]
 
 
 def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
     model = nn.Sequential(nn.Linear(8, 8))
     plain = weakref.ref(model[0].weight)
-    packed.settle(model)
+    packed.settle(model, 0)
     assert plain() is None
     held = weakref.ref(model[0].weight)
     packed.release(model)
     assert held() is None
+
+
+def test_small_matrices_stay_plain():
+    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 511))
+    packed.settle(model)
+    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]

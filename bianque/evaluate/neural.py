@@ -59,7 +59,13 @@ class Neural:
         return asyncio.run(self.all(histories))
 
     async def all(self, histories: Sequence[Dialogue]) -> list[str]:
-        return [await self.reply(history, seed) for seed, history in enumerate(histories)]
+        free = asyncio.Semaphore(self.engine.decoder.slots)
+
+        async def one(seed: int, history: Dialogue) -> str:
+            async with free:
+                return await self.reply(history, seed)
+
+        return await asyncio.gather(*(one(seed, history) for seed, history in enumerate(histories)))
 
     async def reply(self, history: Dialogue, seed: int) -> str:
         sampling = replace(self.engine.card.sampling, seed=seed)
