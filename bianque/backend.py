@@ -55,7 +55,6 @@ class Local:
         self.settings = settings
         self.cards = registry.by_name(cards)
         self.together = [registry.find(self.cards, name) for name in together]
-        self.turns = processor.Turns()  # of the models that this machine's cores compute
         self.folders: Mapping[str, Path] = settings.paths
         self.pool = Pool(self.load, drop, self.fits, self.budget, settings.max_waiting)
 
@@ -136,8 +135,7 @@ class Local:
                 f"{fit.weights / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
-        turns = self.turns if device == "cpu" else None
-        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting, turns)
+        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting)
 
     def read(
         self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16

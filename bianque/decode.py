@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from bianque.errors import Busy
-from bianque.processor import Turns
 from bianque.sampling import Sampler
 from bianque.types import Sampling
 
@@ -101,8 +100,7 @@ def deliver(bag: Sequence[tuple[Row, Item]]) -> None:
 class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface.
 
-    `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time. Decoders
-    on the same processor share `turns`.
+    `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time.
     """
 
     def __init__(
@@ -113,10 +111,8 @@ class Decoder:
         room: tuple[int, int],
         slots: int = 8,
         max_waiting: int = 32,
-        turns: Turns | None = None,
     ) -> None:
         self.model, self.ends, self.device, self.room = model, ends, device, room
-        self.turns = turns or Turns()
         self.slots, self.max_waiting = slots, max_waiting
         self.waiting: deque[Row] = deque()
         self.changed = threading.Condition()
@@ -172,8 +168,7 @@ class Decoder:
             batch = Batch(self)
             while self.work(batch):
                 for part in (batch.leave, batch.read, batch.write):
-                    with self.turns:
-                        part()
+                    part()
                     batch.post.send()  # nobody's first word waits for the others' next
         except BaseException as error:  # no memory for the cache, or a fault of ours: nobody is left waiting
             self.give_up(batch, error)
@@ -209,7 +204,7 @@ class Batch:
 
     def __init__(self, decoder: Decoder) -> None:
         self.model, self.ends, self.device = decoder.model, decoder.ends, decoder.device
-        self.slots, self.turns = decoder.slots, decoder.turns
+        self.slots = decoder.slots
         self.cache = self.model.slots(self.slots, *decoder.room)
         self.sampler: Sampler | None = None  # the first logits tell the size of the vocabulary
         self.rows: list[Row] = []
@@ -258,7 +253,7 @@ class Batch:
             try:
                 while not row.dropped.is_set():
                     next(self.pages)
-                    if (self.rows or self.turns.wanted) and self.spent(until):
+                    if self.rows and self.spent(until):
                         return
             except StopIteration as done:
                 self.join(row, done.value)

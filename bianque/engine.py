@@ -12,7 +12,6 @@ from torch import nn
 
 from bianque import prompts
 from bianque.decode import Ahead, Decoder, Model
-from bianque.processor import Turns
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
 from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
@@ -24,18 +23,11 @@ class Engine:
     """`slots` conversations at a time; others wait, `max_waiting` at most."""
 
     def __init__(
-        self,
-        card: ModelCard,
-        model: Model,
-        tokenizer: Tokenizer,
-        device: str,
-        slots: int = 8,
-        max_waiting: int = 32,
-        turns: Turns | None = None,
+        self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, slots: int = 8, max_waiting: int = 32
     ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
         room = (card.window, 0 if model.decoder_only else card.longest - card.window)
-        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, turns)
+        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting)
 
     @property
     def kernel(self) -> str:

@@ -1,12 +1,10 @@
-"""The processor: what it claims and cannot do, and whose turn it is."""
+"""What this machine's processor claims and cannot do. To be asked before torch multiplies for the first time."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import threading
-from collections import deque
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +15,7 @@ TRIAL = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
 
 @cache
 def check(flags: Path = Path("/proc/cpuinfo"), trial: str = TRIAL) -> None:
-    """Keep oneDNN off AMX where a bfloat16 product ends a process; to be asked before torch multiplies at all.
+    """Keep oneDNN off AMX where a bfloat16 product ends a process.
 
     Some virtual machines show AMX's flags and hide the CPUID leaf that describes its tiles: oneDNN then lays out none,
     and its first tile instruction is illegal. Only a trial in a process of its own can tell; it takes a second or two,
@@ -31,30 +29,3 @@ def check(flags: Path = Path("/proc/cpuinfo"), trial: str = TRIAL) -> None:
         ended = subprocess.run([sys.executable, "-c", trial], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if ended.returncode < 0:
             os.environ[SETTING] = WITHOUT_TILES
-
-
-class Turns:
-    """Lets threads in one at a time, in the order in which they come: torch's own threads share no core well."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.line: deque[threading.Event] = deque()
-
-    def __enter__(self) -> None:
-        mine = threading.Event()
-        with self.lock:
-            self.line.append(mine)
-            if self.line[0] is mine:
-                mine.set()
-        mine.wait()
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.line.popleft()
-            if self.line:
-                self.line[0].set()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody waits for whoever is in to come out."""
-        return len(self.line) > 1

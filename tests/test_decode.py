@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from bianque import decode
 from bianque.decode import Ahead, Decoder
 from bianque.errors import Busy
-from bianque.processor import Turns
 from bianque.types import Sampling
 from tests import tiny
 
@@ -249,29 +248,6 @@ def test_a_long_prompt_holds_the_others_up_a_slice_at_a_time(monkeypatch):
     pages = [i for i, step in enumerate(steps[: joined + 1]) if step == "page"][1:]
     assert len(pages) == 10 and begun == pages[-1]
     assert all(step - page == 2 for page, step in pairwise(pages))
-
-
-def test_models_on_one_processor_take_turns_and_a_long_prompt_holds_up_nobody(monkeypatch):
-    """One model reads on and on; the other's reply is written between its slices."""
-    monkeypatch.setattr(decode, "SLICE", 0.0)
-    finished = threading.Event()
-
-    class Reading(Counting):
-        def prefill(self, ids, cache, slot):
-            while not finished.wait(0.001):
-                yield
-            return self.logits(ids[-1:])[0]
-
-    async def both():
-        turns = Turns()
-        reader, writer = of(Reading(), turns=turns), of(Counting(), turns=turns)
-        read = asyncio.create_task(spoken(reader, [10], GREEDY))
-        await asyncio.sleep(0.02)
-        written = await spoken(writer, [30], GREEDY)
-        finished.set()
-        return await read, written
-
-    assert asyncio.run(both()) == ([*range(11, 19)], [*range(31, 39)])
 
 
 def test_closing_the_stream_drops_the_row_within_one_further_step():

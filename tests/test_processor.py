@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 
 import pytest
 
 from bianque import processor
-from bianque.processor import Turns
 
 ILLEGAL = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
 FAILING = "raise SystemExit(1)"
@@ -51,39 +48,6 @@ def test_what_the_owner_set_stays(flags, monkeypatch):
     monkeypatch.setenv(processor.SETTING, "AVX2")
     processor.check(flags, ILLEGAL)
     assert os.environ[processor.SETTING] == "AVX2"
-
-
-def test_turns_come_in_the_order_of_asking_and_one_at_a_time():
-    turns, begun, inside, order = Turns(), [], [], []
-
-    def work(name):
-        begun.append(name)
-        with turns:
-            inside.append(name)
-            order.append(name)
-            assert inside == [name]
-            inside.remove(name)
-
-    with turns:
-        assert not turns.wanted
-        threads = []
-        for name in range(5):
-            threads.append(threading.Thread(target=work, args=(name,)))
-            threads[-1].start()
-            while len(turns.line) < name + 2:
-                time.sleep(0.001)
-        assert turns.wanted and order == []
-    for thread in threads:
-        thread.join(10)
-    assert order == [0, 1, 2, 3, 4] and not turns.wanted
-
-
-def test_whoever_fails_gives_the_turn_back():
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns:
-        1 / 0  # noqa: B018
-    with turns:
-        assert not turns.wanted
 
 
 def test_this_machine_multiplies_bfloat16():
