@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +16,37 @@ Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], all below `span`.
+class Standing:
+    """All that a step must be told of the slots from `first` on: int64 `numbers` [kinds, rows], as their cache has them.
 
-    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines.
+    `spans` say how far a look at each of its tables reaches. Where `exact` is False that may be further than needed,
+    which lets a step be recorded once for many lengths (`graphs.py`).
+    """
+
+    first: int
+    numbers: Tensor
+    spans: tuple[int, ...]
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], those in use below `span`.
+
+    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines; `whole` if
+    all that the rows see is filled.
     """
 
     rows: slice
     place: Tensor
     span: int
     lines: Tensor
+    whole: bool
 
     @property
     def seen(self) -> Tensor | None:
         """bool [rows, 1, 1, span]: the positions that a row has filled, the newest included; None if that is all."""
-        if len(self.place) == 1:
+        if self.whole:
             return None
         return (torch.arange(self.span, device=self.place.device) <= self.place[:, None])[:, None, None]
 
@@ -74,15 +91,27 @@ class Cache:
         self.keys[layer, slot, :, : key.shape[1]] = key
         self.values[layer, slot, :, : key.shape[1]] = value
 
-    def places(self, first: int, count: int, *, new: bool = True) -> Places:
-        """Of the next token of each slot from `first` on, or of the last one there is."""
+    @property
+    def length(self) -> int:
+        return self.keys.shape[3]
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """The most that a standing's spans can be; the first is of the table that a step writes to."""
+        return (self.length,)
+
+    def standing(self, first: int, count: int) -> Standing:
+        """Of the next token of each slot from `first` on: its place."""
         filled = self.filled[first : first + count]
-        last = filled if new else [most - 1 for most in filled]
-        place = torch.tensor(last, device=self.keys.device)
-        heads, length = self.keys.shape[2:4]
+        return Standing(first, torch.tensor([filled], device=self.keys.device), (max(filled) + 1,))
+
+    def places(self, standing: Standing, kind: int = 0) -> Places:
+        """Those that a kind of its numbers names."""
+        first, place, span = standing.first, standing.numbers[kind], standing.spans[kind]
+        count, heads = len(place), self.keys.shape[2]
         table = torch.arange(first * heads, (first + count) * heads, device=place.device).view(count, heads)
-        lines = (table * length + place[:, None]).flatten()
-        return Places(slice(first, first + count), place, max(last) + 1, lines)
+        lines = (table * self.length + place[:, None]).flatten()
+        return Places(slice(first, first + count), place, span, lines, count == 1 and standing.exact)
 
     def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
@@ -90,25 +119,42 @@ class Cache:
             table[layer].view(-1, new.shape[-1]).index_copy_(0, places.lines, new.reshape(-1, new.shape[-1]))
         return self.read(layer, places)
 
-    def advance(self, places: Places) -> None:
-        """The tokens at `places` are in every layer."""
-        for slot in range(places.rows.start, places.rows.stop):
+    def advance(self, first: int, count: int) -> None:
+        """A further token of each slot from `first` on is in every layer."""
+        for slot in range(first, first + count):
             self.filled[slot] += 1
 
     def read(self, layer: int, places: Places) -> tuple[Tensor, Tensor]:
         return self.keys[layer, places.rows, :, : places.span], self.values[layer, places.rows, :, : places.span]
 
-    def move(self, source: int, target: int) -> None:
-        """Put a conversation into another slot; its own is free afterwards."""
-        for table in (self.keys, self.values):
-            table[:, target, :, : self.filled[source]] = table[:, source, :, : self.filled[source]]
-        self.filled[target], self.filled[source] = self.filled[source], 0
+    def mark(self, slot: int) -> Any:
+        """How far a slot has come: what `copy` takes to go back there."""
+        return self.filled[slot]
+
+    def copy(self, source: int, target: int, mark: Any) -> None:
+        """Bring a slot to where another one (or itself) was at its mark; what a slot has left behind it stays there."""
+        if source != target:
+            for table in (self.keys, self.values):
+                table[:, target, :, :mark] = table[:, source, :, :mark]
+        self.filled[target] = mark
 
     def wipe(self, slot: int) -> None:
         """Clear what a failed row may have left: nothing but zeros hides an infinity."""
         for table in (self.keys, self.values):
             table[:, slot] = 0
         self.filled[slot] = 0
+
+
+class Steps:
+    """What all the models have in common once they have a `turn`."""
+
+    turn: Callable[[Tensor, Any, Standing], Tensor]
+
+    def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
+        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
+        logits = self.turn(ids, cache, cache.standing(slot, len(ids)))
+        cache.advance(slot, len(ids))
+        return logits
 
 
 def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from bianque.attention import Standing
 from bianque.errors import Busy
+from bianque.graphs import Graphs, Recorder
 from bianque.sampling import Sampler
 from bianque.types import Sampling
 
@@ -32,7 +34,7 @@ class Model(Protocol):
     decoder_only: bool
 
     def slots(self, count: int, prompt: int, reply: int) -> Any:
-        """A cache for so many conversations, each of so many tokens; it can `move` one and `wipe` a slot."""
+        """A cache for so many conversations, each of so many tokens: `mark`, `copy` and `wipe` are for its slots."""
 
     def said(self, prompt: Sequence[int]) -> Sequence[int]:
         """The tokens that count as said when a reply begins: those it must not repeat."""
@@ -42,6 +44,9 @@ class Model(Protocol):
 
     def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
         """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
+
+    def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
+        """A step, but for the cache's own count of what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,8 @@ def deliver(bag: Sequence[tuple[Row, Item]]) -> None:
 class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface.
 
-    `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time.
+    `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time. With a
+    recorder, steps are recorded and played back (`graphs.py`).
     """
 
     def __init__(
@@ -111,7 +117,9 @@ class Decoder:
         room: tuple[int, int],
         slots: int = 8,
         max_waiting: int = 32,
+        recorder: Recorder | None = None,
     ) -> None:
+        self.recorder = recorder
         self.model, self.ends, self.device, self.room = model, ends, device, room
         self.slots, self.max_waiting = slots, max_waiting
         self.waiting: deque[Row] = deque()
@@ -199,15 +207,29 @@ class Decoder:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A prompt that a slot holds: how far the slot had come when it was read, and the logits [vocab] that followed."""
+
+    prompt: list[int]
+    mark: Any
+    logits: Tensor
+
+
 class Batch:
-    """What the thread works on: the rows that write, in the first slots, and the one that is read behind them."""
+    """What the thread works on: the rows that write, in the first slots, and the one that is read behind them.
+
+    A slot keeps its prompt when its reply is over, until another needs the place: the same prompt is not read again.
+    """
 
     def __init__(self, decoder: Decoder) -> None:
         self.model, self.ends, self.device = decoder.model, decoder.ends, decoder.device
         self.slots = decoder.slots
         self.cache = self.model.slots(self.slots, *decoder.room)
+        self.graphs = Graphs(self.model, self.cache, self.slots, decoder.recorder) if decoder.recorder else None
         self.sampler: Sampler | None = None  # the first logits tell the size of the vocabulary
         self.rows: list[Row] = []
+        self.held: list[Page | None] = [None] * self.slots
         self.newcomer: Row | None = None
         self.pages: Generator[None, None, Tensor] | None = None
         self.place = 0  # the newcomer's slot
@@ -237,9 +259,13 @@ class Batch:
         last = self.rows.pop()
         if slot < len(self.rows):
             self.rows[slot] = last
-            self.cache.move(len(self.rows), slot)
+            self.move(len(self.rows), slot)
             assert self.sampler is not None, "a row that never wrote"
             self.sampler.move(len(self.rows), slot)
+
+    def move(self, source: int, target: int) -> None:
+        self.cache.copy(source, target, self.cache.mark(source))
+        self.held[target] = self.held[source]
 
     def read(self) -> None:
         """Go on with the newcomer's prompt: to its end, or for a slice if others want to write."""
@@ -248,8 +274,7 @@ class Batch:
             return
         try:
             if self.pages is None:
-                ids = torch.tensor(row.prompt, device=self.device)
-                self.pages = self.model.prefill(ids, self.cache, self.place)
+                self.pages = self.open(row.prompt)
             try:
                 while not row.dropped.is_set():
                     next(self.pages)
@@ -261,6 +286,16 @@ class Batch:
             self.post.put(row, error)
         self.newcomer = self.pages = None
 
+    def open(self, prompt: list[int]) -> Generator[None, None, Tensor]:
+        """Read a prompt into the newcomer's slot, unless a slot holds it: a reply is often tried again, or compared."""
+        for slot, page in enumerate(self.held):
+            if page and page.prompt == prompt:
+                self.cache.copy(slot, self.place, page.mark)
+                self.held[self.place] = page
+                return page.logits
+        self.held[self.place] = None
+        return (yield from self.model.prefill(torch.tensor(prompt, device=self.device), self.cache, self.place))
+
     def spent(self, until: float) -> bool:
         """Whether it is later than `until`, all that a GPU was given included."""
         if self.device != "cpu":
@@ -271,7 +306,8 @@ class Batch:
         """A prompt is read: its row stands behind the others, and says its first token."""
         slot = len(self.rows)
         if self.place != slot:  # somebody left meanwhile
-            self.cache.move(self.place, slot)
+            self.move(self.place, slot)
+        self.held[slot] = Page(row.prompt, self.cache.mark(slot), logits)
         if self.sampler is None:
             self.sampler = Sampler(self.slots, len(logits), self.ends, self.device)
         self.sampler.join(slot, row.sampling, self.model.said(row.prompt))
@@ -285,7 +321,7 @@ class Batch:
         assert self.sampler is not None, "rows that were never read"
         ids = torch.tensor([row.last for row in self.rows], device=self.device)
         try:
-            logits = self.model.step(ids, self.cache)
+            logits = self.graphs.step(ids) if self.graphs else self.model.step(ids, self.cache)
         except Exception:  # whose fault was it?
             self.write_apart(ids)
         else:
@@ -305,6 +341,7 @@ class Batch:
     def fail(self, slot: int, error: Exception) -> None:
         self.post.put(self.rows[slot], error)
         self.cache.wipe(slot)
+        self.held = [page if page and page.prompt != self.rows[slot].prompt else None for page in self.held]
         self.remove(slot)
 
     def say(self, first: int, tokens: Sequence[int]) -> None:

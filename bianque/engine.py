@@ -12,6 +12,7 @@ from torch import nn
 
 from bianque import prompts
 from bianque.decode import Ahead, Decoder, Model
+from bianque.graphs import Recorder
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
 from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
@@ -20,19 +21,27 @@ PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and
 
 
 class Engine:
-    """`slots` conversations at a time; others wait, `max_waiting` at most."""
+    """`slots` conversations at a time; others wait, `max_waiting` at most. `recorder`: as the decoder's."""
 
     def __init__(
-        self, card: ModelCard, model: Model, tokenizer: Tokenizer, device: str, slots: int = 8, max_waiting: int = 32
+        self,
+        card: ModelCard,
+        model: Model,
+        tokenizer: Tokenizer,
+        device: str,
+        slots: int = 8,
+        max_waiting: int = 32,
+        recorder: Recorder | None = None,
     ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
         room = (card.window, 0 if model.decoder_only else card.longest - card.window)
-        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting)
+        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, recorder)
 
     @property
     def kernel(self) -> str:
-        """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type."""
-        return kernel_of(cast(nn.Module, self.model))
+        """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type; and whether in CUDA graphs."""
+        recorder = self.decoder.recorder
+        return kernel_of(cast(nn.Module, self.model)) + (" + graphs" if recorder and not recorder.failed else "")
 
     def close(self) -> None:
         """Give the cache back; whoever still waits for a reply gets none."""

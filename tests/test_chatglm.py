@@ -124,7 +124,7 @@ def test_positions_of_the_early_code(ids, place):
 def test_reply_tokens_stand_where_the_whole_layout_puts_them(prompt, model):
     _, cache = tiny.begun(model, [prompt])
     for token in (12, 13, 14):
-        found = cache.positions(0, 1)[0, :, 0].tolist()
+        found = cache.standing(0, 1).numbers[1:, 0].tolist()
         model.step(torch.tensor([token]), cache)
         prompt = [*prompt, token]
         assert found == layout(torch.tensor([prompt]), model.config)[0][0, :, -1].tolist()

@@ -87,7 +87,8 @@ WISH = st.builds(
     max_new_tokens=st.integers(1, 14),
     seed=st.integers(0, 99),
 )
-VISIT = st.tuples(st.lists(st.integers(4, 39), min_size=1, max_size=30), WISH, st.integers(0, 3), st.integers(0, 9))
+WORDS = st.sampled_from([[5, 6, 7], [9] * 20]) | st.lists(st.integers(4, 39), min_size=1, max_size=30)
+VISIT = st.tuples(WORDS, WISH, st.integers(0, 3), st.integers(0, 9))
 
 
 @settings(max_examples=25)
@@ -130,7 +131,7 @@ class Counting:
     decoder_only = True
 
     def __init__(self, gate: threading.Semaphore | None = None) -> None:
-        self.gate, self.steps, self.moves = gate, [], []
+        self.gate, self.steps, self.copies = gate, [], []
 
     def logits(self, ids):
         if self.gate:
@@ -141,8 +142,11 @@ class Counting:
     def slots(self, count, prompt, reply):
         return self
 
-    def move(self, source, target):
-        self.moves.append((source, target))
+    def mark(self, slot):
+        return slot
+
+    def copy(self, source, target, mark):
+        self.copies.append((source, target))
 
     def wipe(self, slot):
         pass
@@ -219,6 +223,51 @@ def test_all_who_write_share_a_step():
     steps = asyncio.run(three())
     assert sum(map(len, steps)) == 24
     assert max(map(len, steps)) == 3 and len(steps) <= 8 + 5
+
+
+class Reading:
+    """A real model that notes what it reads."""
+
+    def __init__(self, model) -> None:
+        self.model, self.decoder_only, self.read = model, model.decoder_only, []
+        self.slots, self.said, self.step = model.slots, model.said, model.step
+
+    def prefill(self, ids, cache, slot):
+        self.read.append(ids.tolist())
+        return self.model.prefill(ids, cache, slot)
+
+
+def test_the_same_prompt_is_read_once(model):
+    """Tried again with another seed, beside a reply under way, and after it; the words are those of a fresh reading."""
+    one, other = prompt_of(model, 5, 6, 7), prompt_of(model, 8, 9)
+    wishes = [replace(DRAWN, seed=seed) for seed in range(3)]
+    reading = Reading(model)
+
+    async def many():
+        decoder = of(reading, slots=4)
+        first = await spoken(decoder, one, wishes[0])
+        both = await asyncio.gather(*(spoken(decoder, one, wish) for wish in wishes), spoken(decoder, other, GREEDY))
+        return [first, *both, await spoken(decoder, one, wishes[1])]
+
+    async def apart():
+        return [await spoken(of(model), one, wish) for wish in wishes], await spoken(of(model), other, GREEDY)
+
+    found = asyncio.run(many())
+    alone, beside = asyncio.run(apart())
+    assert found == [alone[0], *alone, beside, alone[1]]
+    assert reading.read == [one, other]
+
+
+def test_a_prompt_is_read_again_once_its_place_was_needed(model):
+    one, other = prompt_of(model, 5, 6, 7), prompt_of(model, 8, 9)
+    reading = Reading(model)
+
+    async def three():
+        decoder = of(reading, slots=1)
+        return [await spoken(decoder, prompt, GREEDY) for prompt in (one, other, one)]
+
+    first, _, again = asyncio.run(three())
+    assert first == again and reading.read == [one, other, one]
 
 
 def test_a_long_prompt_holds_the_others_up_a_slice_at_a_time(monkeypatch):

@@ -37,6 +37,12 @@ class Scripted:
         self.room = (prompt, reply)
         return self
 
+    def mark(self, slot):
+        return self.place
+
+    def copy(self, source, target, mark):
+        self.place = mark
+
     def said(self, prompt):
         return prompt
 

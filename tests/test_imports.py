@@ -30,6 +30,7 @@ ROOMS = {
             "packed",
             "kernels",
             "decode",
+            "graphs",
             "engine",
             "convert",
             "train",
@@ -40,6 +41,7 @@ ROOMS = {
         {"backend", "__main__"},
     ),
     "transformers": (set(), {"evaluate", "bench"}),
+    "matplotlib": (set(), {"bench"}),
     "ray": (set(), set()),
 }
 # Rooms of pure functions and values: the standard library and one another.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, Parallel, attend, rms_norm
+from bianque.attention import Cache, Look, Parallel, Standing, Steps, attend, rms_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Transformer(nn.Module):
         self.norm = RMSNorm(config)
 
 
-class Baichuan(nn.Module):
+class Baichuan(nn.Module, Steps):
     """`Baichuan(config)(ids)` gives logits; `prefill` and `step` are how one decodes."""
 
     decoder_only = True
@@ -196,9 +196,9 @@ class Baichuan(nn.Module):
         cache.filled[slot] = len(ids)
         return self.lm_head(self.model.norm(x[0, -1]))
 
-    def step(self, ids: Tensor, cache: Cache, slot: int = 0) -> Tensor:
-        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
-        places = cache.places(slot, len(ids))
+    def turn(self, ids: Tensor, cache: Cache, standing: Standing) -> Tensor:
+        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
+        places = cache.places(standing)
         x = self.model.embed_tokens(ids[:, None])
         distance = torch.arange(places.span, device=ids.device) - places.place[:, None, None]
         bias = sloping(self.config.num_attention_heads, distance, distance <= 0, x.dtype)
@@ -208,7 +208,6 @@ class Baichuan(nn.Module):
 
         for layer in self.model.layers:
             x = layer(x, look)
-        cache.advance(places)
         return self.lm_head(self.model.norm(x[:, 0]))
 
 

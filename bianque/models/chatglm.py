@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, attend
+from bianque.attention import Cache, Look, Standing, Steps, attend
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
@@ -78,14 +78,19 @@ class Conversations(Cache):
         super().__init__(config.num_layers, slots, config.num_attention_heads, length, config.head_dim, like)
         self.frozen, self.sop = [0] * slots, [0] * slots
 
-    def move(self, source: int, target: int) -> None:
-        super().move(source, target)
-        self.frozen[target], self.sop[target] = self.frozen[source], self.sop[source]
+    def mark(self, slot: int) -> Any:
+        return super().mark(slot), self.frozen[slot], self.sop[slot]
 
-    def positions(self, first: int, count: int) -> Tensor:
-        """[count, 2, 1] of the next token of each slot: in the prompt, and in the reply."""
-        found = [(self.frozen[i], self.filled[i] - self.sop[i] + 1) for i in range(first, first + count)]
-        return torch.tensor(found, device=self.keys.device)[:, :, None]
+    def copy(self, source: int, target: int, mark: Any) -> None:
+        filled, self.frozen[target], self.sop[target] = mark
+        super().copy(source, target, filled)
+
+    def standing(self, first: int, count: int) -> Standing:
+        """Of the next token of each slot: its place, and its two positions, in the prompt and in the reply."""
+        rows = range(first, first + count)
+        block = [self.filled[i] - self.sop[i] + 1 for i in rows]
+        numbers = [[self.filled[i] for i in rows], [self.frozen[i] for i in rows], block]
+        return Standing(first, torch.tensor(numbers, device=self.keys.device), (max(numbers[0]) + 1,))
 
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
@@ -159,7 +164,7 @@ class Transformer(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
 
 
-class ChatGLM(nn.Module):
+class ChatGLM(nn.Module, Steps):
     """`ChatGLM(config)(ids, positions, mask, cache)` gives logits; `prefill` and `step` are how one decodes."""
 
     decoder_only = True
@@ -222,18 +227,17 @@ class ChatGLM(nn.Module):
         cache.sop[slot] = int(first(ids[None] == self.config.bos_token_id, "<sop>"))
         return self.lm_head(self.transformer.final_layernorm(x[0, -1]))
 
-    def step(self, ids: Tensor, cache: Conversations, slot: int = 0) -> Tensor:
-        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
-        places = cache.places(slot, len(ids))
+    def turn(self, ids: Tensor, cache: Conversations, standing: Standing) -> Tensor:
+        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
+        places = cache.places(standing)
         mask = places.seen
-        x, rotary = self.enter(ids[:, None], cache.positions(slot, len(ids)))
+        x, rotary = self.enter(ids[:, None], standing.numbers[1:].T[:, :, None])
 
         def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return attend(query, *cache.append(layer, places, key, value), mask)
 
         for layer in self.transformer.layers:
             x = layer(x, rotary, look)
-        cache.advance(places)
         return self.lm_head(self.transformer.final_layernorm(x[:, 0]))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Parallel, attend, rms_norm
+from bianque.attention import Cache, Parallel, Standing, Steps, attend, rms_norm
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -61,9 +61,25 @@ class Conversations:
         self.own = Cache(layers, slots, heads, reply, size, like)
         self.cross = Cache(layers, slots, heads, prompt, size, like)
 
-    def move(self, source: int, target: int) -> None:
-        self.own.move(source, target)
-        self.cross.move(source, target)
+    def mark(self, slot: int) -> Any:
+        return self.own.mark(slot), self.cross.mark(slot)
+
+    def copy(self, source: int, target: int, mark: Any) -> None:
+        self.own.copy(source, target, mark[0])
+        self.cross.copy(source, target, mark[1])
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        return self.own.length, self.cross.length
+
+    def standing(self, first: int, count: int) -> Standing:
+        """Of the next token of each slot: its place in the reply, and the prompt's last one."""
+        rows = slice(first, first + count)
+        own, last = self.own.filled[rows], [filled - 1 for filled in self.cross.filled[rows]]
+        return Standing(first, torch.tensor([own, last], device=self.own.keys.device), (max(own) + 1, max(last) + 1))
+
+    def advance(self, first: int, count: int) -> None:
+        self.own.advance(first, count)
 
     def wipe(self, slot: int) -> None:
         self.own.wipe(slot)
@@ -190,7 +206,7 @@ class Stack(nn.Module):
         return self.block[0].layer[0].SelfAttention.bias(query, key, two_sided)
 
 
-class T5(nn.Module):
+class T5(nn.Module, Steps):
     """`T5(config)(ids, target)` gives logits; `prefill` and `step` are how one decodes."""
 
     decoder_only = False
@@ -272,9 +288,9 @@ class T5(nn.Module):
         cache.cross.filled[slot], cache.own.filled[slot] = len(ids), 0
         return self.step(ids.new_tensor([self.config.decoder_start_token_id]), cache, slot)[0]
 
-    def step(self, ids: Tensor, cache: Conversations, slot: int = 0) -> Tensor:
-        """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
-        places, source = cache.own.places(slot, len(ids)), cache.cross.places(slot, len(ids), new=False)
+    def turn(self, ids: Tensor, cache: Conversations, standing: Standing) -> Tensor:
+        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
+        places, source = cache.own.places(standing), cache.cross.places(standing, 1)
         x = self.shared(ids[:, None])
         span = torch.arange(places.span, device=ids.device)
         bias = self.decoder.bias(places.place[:, None], span, two_sided=False)
@@ -284,5 +300,4 @@ class T5(nn.Module):
         for i, block in enumerate(self.decoder.block):
             keep = lambda key, value, layer=i: cache.own.append(layer, places, key, value)
             x = block.write(x, bias, keep, cache.cross.read(i, source), visible)
-        cache.own.advance(places)
         return self.head(self.decoder.final_layer_norm(x[:, 0]))
