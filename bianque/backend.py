@@ -105,8 +105,8 @@ class Local:
     def slots(self, card: ModelCard, bits: Bits) -> int:
         """Conversations at a time: as many for each model as the budget leaves room for beside all their weights."""
         group = {other.name: other for other in (*self.together, card)}.values()
-        alone = [fit(other, bits, 0, double(other, bits)).weights for other in group]
-        each = [fit(other, bits, 1, double(other, bits)).weights for other in group]
+        alone = [fit(other, bits, 0, double(other, bits)).size for other in group]
+        each = [fit(other, bits, 1, double(other, bits)).size for other in group]
         room = ((self.pool.total or self.budget()) - sum(alone)) // (sum(each) - sum(alone))
         return max(1, min(self.settings.slots or SLOTS[place(card, bits)[0]], room))
 
@@ -117,6 +117,7 @@ class Local:
 
         from bianque import packed
         from bianque.engine import Engine
+        from bianque.graphs import Cuda
 
         memory.give_back()  # of a load that failed
         processor.check()
@@ -130,12 +131,13 @@ class Local:
             if not exhausted(error):
                 raise
             raise OutOfMemory(
-                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，连同对话缓存计划为 {fit.weights / 1e9:.1f} GB；请关闭其他程序，"
+                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，连同对话缓存计划为 {fit.size / 1e9:.1f} GB；请关闭其他程序，"
                 f"或调低 BIANQUE_MEMORY_GB，或在 BIANQUE_BITS 中只留更少的位数 (out of memory while loading "
-                f"{fit.weights / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
+                f"{fit.size / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
-        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting)
+        recorder = Cuda(device) if device != "cpu" else None
+        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting, recorder)
 
     def read(
         self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16
@@ -156,7 +158,7 @@ def threads() -> int:
 def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:
     """What a card needs with so many conversations at a time; `double`: 32 bits where others have 16."""
     size = card.memory(bits) + slots * card.cache * card.longest
-    return Fit(bits, size * (2 if double else 1), 0, allowed, slots)
+    return Fit(bits, size * (2 if double else 1), allowed, slots)
 
 
 def double(card: ModelCard, bits: Bits) -> bool:

@@ -32,7 +32,7 @@ HARDWARE = (
 def best(cards: Sequence[ModelCard], hardware: Hardware) -> Bits | None:
     """The most bits a weight with which all these models and a longest conversation of each fit; None if none does."""
     for bits in get_args(Bits)[: None if hardware.quantises else 1]:
-        if sum(fit(card, bits).whole for card in cards) <= hardware.memory * 1e9 * (1 - RESERVE):
+        if sum(fit(card, bits).size for card in cards) <= hardware.memory * 1e9 * (1 - RESERVE):
             return min(bits, *(card.stored for card in cards))
     return None
 

@@ -26,21 +26,16 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One way to hold a model: bytes that it takes at so many bits a weight, and what each lease takes beside them.
+    """One way to hold a model: in `size` bytes of weights and caches, at so many bits a weight.
 
     An engine writes for `slots` conversations at a time. A way that is not `allowed` is never taken; it is there for
     the advice an error gives.
     """
 
     bits: Bits
-    weights: int
-    cache: int
+    size: int
     allowed: bool = True
     slots: int = 1
-
-    @property
-    def whole(self) -> int:
-        return self.weights + self.cache
 
 
 Report = Callable[[Progress], None]
@@ -59,11 +54,6 @@ class Resident:
     engine: Engine | None = None
     leases: set[Lease] = field(default_factory=set)
 
-    @property
-    def held(self) -> int:
-        """Bytes of the weights and of each lease's cache; a load holds one cache, so that someone can begin."""
-        return self.fit.weights + self.fit.cache * (len(self.leases) + (self.engine is None))
-
     def report(self, progress: Progress) -> None:
         if self.state == "going":
             raise Cancelled
@@ -71,7 +61,7 @@ class Resident:
 
 
 class Lease:
-    """One visitor's hold on a model: nothing while it waits; the weights and one cache from then until it closes."""
+    """One visitor's hold on a model, which stays in memory from when it is given until the lease closes."""
 
     def __init__(self, pool: Pool, name: str) -> None:
         self.pool, self.name = pool, name
@@ -179,7 +169,7 @@ class Pool:
                 return
             room = self.settle()
             for fit in self.possible(name):
-                if fit.whole <= room:
+                if fit.size <= room:
                     return self.start(name, fit, kept=True)
 
     def surveyed(self, name: str) -> bool:
@@ -194,7 +184,7 @@ class Pool:
                 self.known[name] = tuple(self.fits(name))
 
     def possible(self, name: str) -> list[Fit]:
-        return [fit for fit in self.known[name] if fit.allowed and fit.whole <= self.total]
+        return [fit for fit in self.known[name] if fit.allowed and fit.size <= self.total]
 
     def arrive(self, lease: Lease) -> None:
         with self.lock:
@@ -214,7 +204,7 @@ class Pool:
         with self.lock:
             if lease.resident:
                 lease.resident.leases.remove(lease)
-                self.touch(lease.resident)
+                self.residents[lease.name] = self.residents.pop(lease.name)  # the last to be evicted
                 lease.resident = None
             elif lease in self.queue:
                 self.queue.remove(lease)
@@ -230,91 +220,78 @@ class Pool:
         """Give those who wait what there is, in order of arrival; returns the bytes that nobody wants."""
         promised = 0  # of what is on its way out, the bytes that those ahead will take
         blocked = False
-        ahead: list[Lease] = []
+        ahead: dict[str, Lease] = {}  # who has waited longest for each model
         for lease in tuple(self.queue):
-            if not self.coming(lease.name):
-                fit = self.choose(lease, promised, ahead)
+            if lease.name in ahead:
+                continue
+            found = self.residents.get(lease.name)
+            if found is None or found.state == "going":
+                fit = self.choose(lease.name, promised, ahead)
                 if fit is None:
                     blocked = True
-                elif not self.give(lease, fit, promised, ahead):
-                    promised += self.need(lease.name, fit)
-            if lease.resident is None:
-                ahead.append(lease)
+                elif not self.admit(lease.name, fit, promised, ahead):
+                    promised += fit.size
+            elif found.state == "here" and self.spares(ahead, found.name, found.fit):
+                self.give(lease, found)
+                continue
+            ahead[lease.name] = lease
         return 0 if blocked else min(self.free(), self.spare(promised))
 
-    def choose(self, lease: Lease, promised: int, ahead: Sequence[Lease]) -> Fit | None:
-        """The first way to hold the model that fits once the idle have gone; None if others' leases hinder all."""
-        room = self.spare(promised) + sum(resident.held for resident in self.idle(lease, ahead))
-        for fit in self.ways(lease.name):
-            if self.need(lease.name, fit) <= room and all(self.spares(other, lease.name, fit) for other in ahead):
-                return fit
-        return None
+    def choose(self, name: str, promised: int, ahead: Mapping[str, Lease]) -> Fit | None:
+        """The first way to hold a model that fits once the idle have gone; None if others' leases hinder all."""
+        room = self.spare(promised) + sum(resident.fit.size for resident in self.idle(ahead))
+        ways = (fit for fit in self.possible(name) if fit.size <= room and self.spares(ahead, name, fit))
+        return next(ways, None)
 
-    def give(self, lease: Lease, fit: Fit, promised: int, ahead: Sequence[Lease]) -> bool:
-        """Evict as far as needed, then grant the lease or start its load; False if what goes out must be gone first."""
-        need = self.need(lease.name, fit)
-        for resident in self.idle(lease, ahead):
-            if need > self.spare(promised):
+    def admit(self, name: str, fit: Fit, promised: int, ahead: Mapping[str, Lease]) -> bool:
+        """Evict as far as needed, then start to load; False if what goes out must be gone first."""
+        for resident in self.idle(ahead):
+            if fit.size > self.spare(promised):
                 self.evict(resident)
-        found = self.residents.get(lease.name)
-        if need > self.free() or (found and found.state == "going"):
+        if fit.size > self.free() or name in self.residents:
             return False
-        if found is None:
-            self.start(lease.name, fit, kept=False)
-            return True
-        assert found.engine is not None, f"{lease.name} is here without an engine"
-        self.queue.remove(lease)
-        lease.resident = found
-        found.leases.add(lease)
-        self.touch(found)
-        lease.given.set_result(found.engine)
+        self.start(name, fit, kept=False)
         return True
 
-    def ways(self, name: str) -> Sequence[Fit]:
-        """As the model is held already, or all that settings and budget allow."""
-        found = self.residents.get(name)
-        return [found.fit] if found and found.state != "going" else self.possible(name)
+    def give(self, lease: Lease, resident: Resident) -> None:
+        assert resident.engine is not None, f"{lease.name} is here without an engine"
+        self.queue.remove(lease)
+        lease.resident = resident
+        resident.leases.add(lease)
+        lease.given.set_result(resident.engine)
 
-    def need(self, name: str, fit: Fit) -> int:
-        """Bytes that a further lease takes: its cache, and the weights unless they are here."""
-        found = self.residents.get(name)
-        return fit.cache if found and found.state == "here" else fit.whole
+    def spares(self, ahead: Mapping[str, Lease], name: str, fit: Fit) -> bool:
+        """Whether each of those ahead gets its room once all before it have gone, though one behind is given this."""
+        return all(
+            fit.size + self.late(first, name) + min(way.size for way in self.possible(first.name)) <= self.total
+            for first in ahead.values()
+        )
 
-    def spares(self, first: Lease, name: str, fit: Fit) -> bool:
-        """Whether `first` gets its room once those before it have gone, though one who came later is given this."""
-        weights, caches = {name: fit.weights}, fit.cache
-        for resident in self.residents.values():
-            loading = resident.state == "coming" and resident.name != first.name
-            late = sum(lease.number > first.number for lease in resident.leases) + loading
-            if late:
-                weights[resident.name] = resident.fit.weights
-                caches += late * resident.fit.cache
-        weights.pop(first.name, None)
-        return sum(weights.values()) + caches + min(way.whole for way in self.ways(first.name)) <= self.total
+    def late(self, first: Lease, name: str) -> int:
+        """Bytes of the other models that come in, or that those behind `first` hold: it cannot count on them to go."""
+        return sum(
+            resident.fit.size
+            for resident in self.residents.values()
+            if resident.name not in (first.name, name)
+            and (resident.state == "coming" or any(lease.number > first.number for lease in resident.leases))
+        )
 
-    def idle(self, lease: Lease, ahead: Sequence[Lease]) -> list[Resident]:
-        """What may go out for this lease, the least recently used first: nothing that those ahead of it wait for."""
-        waited = {other.name for other in self.queue}
-        before = {lease.name, *(other.name for other in ahead)}
+    def idle(self, ahead: Mapping[str, Lease]) -> list[Resident]:
+        """What may go out, the least recently used first: nothing that those ahead wait for."""
+        waited = {lease.name for lease in self.queue}
         return [
             resident
             for resident in self.residents.values()
-            if (resident.state == "here" and not resident.leases and resident.name not in before)
+            if (resident.state == "here" and not resident.leases and resident.name not in ahead)
             or (resident.state == "coming" and resident.name not in waited)  # only prepared
         ]
 
     def free(self) -> int:
-        return self.total - sum(resident.held for resident in self.residents.values())
+        return self.total - sum(resident.fit.size for resident in self.residents.values())
 
     def spare(self, promised: int) -> int:
         """Bytes that are free once what is on its way out has gone and the promised ones are taken."""
-        return self.total - sum(r.held for r in self.residents.values() if r.state != "going") - promised
-
-    def coming(self, name: str) -> bool:
-        return name in self.residents and self.residents[name].state == "coming"
-
-    def touch(self, resident: Resident) -> None:
-        self.residents[resident.name] = self.residents.pop(resident.name)
+        return self.total - sum(r.fit.size for r in self.residents.values() if r.state != "going") - promised
 
     def start(self, name: str, fit: Fit, kept: bool) -> None:
         resident = Resident(name, fit, kept, Progress(name, "queued", 0.0))
@@ -372,7 +349,7 @@ def forget(error: BaseException | None) -> None:
 def no_room(name: str, fits: Sequence[Fit], total: int) -> OutOfMemory:
     """What each precision would need, what there is, and the setting that would help."""
     allowed = [fit for fit in fits if fit.allowed]
-    other = next((fit for fit in fits if not fit.allowed and fit.whole <= total), None)
+    other = next((fit for fit in fits if not fit.allowed and fit.size <= total), None)
     there = f"{total // 10**8 / 10:.1f} GB"
     chinese = "、".join(f"{gigabytes(fit)}（{fit.bits} 位）" for fit in allowed)
     english = ", ".join(f"{gigabytes(fit)} ({fit.bits} bit)" for fit in allowed)
@@ -386,5 +363,5 @@ def no_room(name: str, fits: Sequence[Fit], total: int) -> OutOfMemory:
 
 
 def gigabytes(fit: Fit) -> str:
-    """Weights and one cache, rounded up, as what is there is rounded down."""
-    return f"{math.ceil(fit.whole / 10**8) / 10:.1f} GB"
+    """Rounded up, as what is there is rounded down."""
+    return f"{math.ceil(fit.size / 10**8) / 10:.1f} GB"

@@ -56,7 +56,7 @@ def test_a_reply_loads_its_model_first_and_leaves_it_there(folder):
     assert not found.loaded("one")
     first = asyncio.run(reply(found, "one"))
     assert first[0] == "queued" and first[-1] in ("stop", "length")
-    assert found.loaded("one") and found.pool.resident() == {"one": Fit(16, 2800, 0, slots=8)}
+    assert found.loaded("one") and found.pool.resident() == {"one": Fit(16, 2800, slots=8)}
     assert not {"queued", "loading"} & set(asyncio.run(reply(found, "one")))
     with pytest.raises(UnknownModel):
         asyncio.run(reply(found, "three"))
@@ -111,7 +111,7 @@ def test_who_leaves_gives_the_lease_back(folder):
 def test_bits_drop_to_what_fits(folder):
     found = local(folder, 1100)
     asyncio.run(reply(found, "one"))
-    assert found.pool.resident() == {"one": Fit(8, 1100, 0)}
+    assert found.pool.resident() == {"one": Fit(8, 1100)}
     assert found.pool.residents["one"].engine.model.transformer.layers[0].mlp.dense_h_to_4h.weight.dtype == torch.int8
     with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8,4"):
         asyncio.run(reply(local(folder, 1000), "one"))
@@ -140,7 +140,7 @@ def test_what_a_card_needs(name, weights, cache, monkeypatch):
     ]  # fmt: skip
     for fit in found:
         wide = 2 if card.preview and fit.bits == 16 else 1  # a preview has 32 bits until it is quantised
-        assert fit.whole == wide * (card.memory(fit.bits) + fit.slots * each)
+        assert fit.size == wide * (card.memory(fit.bits) + fit.slots * each)
 
 
 def test_slots_are_shared_fairly_by_the_models_that_work_together(monkeypatch):
@@ -170,7 +170,7 @@ def test_a_model_that_is_published_quantised_stays_so():
     card = replace(tiny.card("bianque-2"), stored=8)
     found = Local(Settings(bits=(16,), memory_gb=64), [card]).fits(card.name)
     assert [(fit.bits, fit.allowed) for fit in found] == [(8, True)] * 2
-    assert found[1].whole == card.memory(8) + card.cache * card.longest
+    assert found[1].size == card.memory(8) + card.cache * card.longest
 
 
 def test_the_budget_is_what_the_settings_say_or_what_is_free(monkeypatch):
