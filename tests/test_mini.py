@@ -39,27 +39,35 @@ def test_a_bundled_model_is_stored_as_its_card_says(card):
     assert "不是医学知识" in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def replies(local, card, seeds=(0, 1)):
+def replies(local, card, seeds=range(6), at_once=8):
+    """To each complaint, with each seed."""
+    free = asyncio.Semaphore(at_once)
+
     async def one(complaint, seed):
         sampling = replace(card.sampling, seed=seed)
-        pieces = local.stream(card.name, [Message("user", complaint)], sampling)
-        return "".join([piece.text async for piece in pieces])
+        async with free:
+            pieces = local.stream(card.name, [Message("user", complaint)], sampling)
+            return "".join([piece.text async for piece in pieces])
 
     async def every():
-        return [await one(complaint, seed) for complaint in COMPLAINTS for seed in seeds]
+        return await asyncio.gather(*(one(complaint, seed) for complaint in COMPLAINTS for seed in seeds))
 
     return asyncio.run(every())
 
 
+# So few replies tell a good model from a bad one; the cards have the shares, of many more.
+CIRCLING = 0.1
+
+
 def test_the_asking_model_asks(local):
     found = replies(local, PREVIEWS[0])
-    assert all(found) and not any(map(repeats_4gram, found))
+    assert all(found) and sum(map(repeats_4gram, found)) / len(found) <= CIRCLING
     assert sum(map(asks, found)) / len(found) >= 0.8
 
 
 def test_the_advising_model_advises(local):
     found = replies(local, PREVIEWS[1])
-    assert all(found) and sum(map(repeats_4gram, found)) <= 1
+    assert all(found) and sum(map(repeats_4gram, found)) / len(found) <= CIRCLING
     assert sum(map(asks, found)) / len(found) <= 0.25
 
 
@@ -83,4 +91,4 @@ def test_a_consultation_asks_and_then_advises(local):
 
 
 def test_the_same_seed_gives_the_same_reply(local):
-    assert replies(local, PREVIEWS[0], seeds=(7,)) == replies(local, PREVIEWS[0], seeds=(7,))
+    assert replies(local, PREVIEWS[0], seeds=(7,), at_once=1) == replies(local, PREVIEWS[0], seeds=(7,), at_once=1)
