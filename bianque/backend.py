@@ -117,7 +117,7 @@ class Local:
 
         from bianque import packed
         from bianque.engine import Engine
-        from bianque.graphs import Cuda
+        from bianque.graphs import recorder
 
         memory.give_back()  # of a load that failed
         processor.check()
@@ -136,8 +136,7 @@ class Local:
                 f"{fit.size / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
-        recorder = Cuda(device) if device != "cpu" else None
-        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting, recorder)
+        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting, recorder(device))
 
     def read(
         self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16

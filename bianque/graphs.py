@@ -86,6 +86,11 @@ def above(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
+def recorder(device: str) -> Recorder | None:
+    """What records the steps of one model there; None where launching them costs nothing."""
+    return None if device == "cpu" else Cuda(device)
+
+
 class Cuda:
     """Records on a GPU; the recordings of one model share their memory."""
 

@@ -8,27 +8,28 @@ message to the last one's end, prompts included; every round runs each contestan
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count as serial
 from typing import Any
 
 import torch
 
-from bianque import backend
-from bianque.bench import shapes
-from bianque.bench.decode import Work, bandwidth, machine, transformers_t5
+from bianque.bench import rounds, shapes
+from bianque.bench.decode import Work, transformers_t5
+from bianque.bench.rounds import Figures
 from bianque.decode import Model
 from bianque.engine import Engine
+from bianque.graphs import recorder
 from bianque.registry import by_name
 from bianque.session import Choices, Done, Session
 from bianque.types import Dialogue, Message, ModelCard, Piece, Sampling
 
-COMPLAINT = "我最近总是头痛，晚上睡不好，白天没有精神，已经有两个星期了，吃了药也不见好，不知道是什么原因。"
+COMPLAINT = "我最近总是头痛，晚上睡不好，白天没有精神，已经有两个星期了，吃了药也不见好，不知道是什么原因。{:04}"
 CARDS = {"t5": "bianque-1", "chatglm": "bianque-2"}
 
 
@@ -56,8 +57,7 @@ class Held:
 
 
 def concurrency(options: Any) -> None:
-    torch.set_num_threads(options.threads or backend.threads())
-    torch.set_grad_enabled(False)
+    rounds.begin(options)
     config = shapes.config_of(options.arch, options.size, options.layers)
     found = []
     for precision in options.precision:
@@ -65,26 +65,25 @@ def concurrency(options: Any) -> None:
         tokens = options.tokens
         drawn = Sampling(temperature=0, min_new_tokens=tokens, max_new_tokens=tokens)
         card = replace(by_name()[CARDS[options.arch]], sampling=drawn)
-        engine = Engine(card, model, tokenizer, options.device, max(options.visitors))
-        prompt = len(tokenizer.prompt(card.prompt([Message("user", COMPLAINT)])))
+        engine = Engine(
+            card, model, tokenizer, options.device, max(options.visitors), recorder=recorder(options.device)
+        )
+        prompt = len(tokenizer.prompt(card.prompt([Message("user", COMPLAINT.format(0))])))
         work = Work(options.arch, options.size, precision, options.layers, prompt, tokens, True, options.device)
-        runs: dict[str, list[float]] = {}
-        probes = []
-        contestants: dict[str, Callable[[int], None]] = {
-            "session": partial(session, engine),
+        ways: dict[str, Callable[[int], None]] = {
+            "session": partial(session, engine, serial()),
             "bare loop": partial(bare, model, work),
         }
         if "hf" in options.peer:
-            contestants["hf, a thread each"] = partial(threads, transformers_t5(work), work)
-        for number in range(options.rounds + 1):
-            probes.append(bandwidth())
-            for count in options.visitors:
-                for name, run in contestants.items():
-                    begun = time.perf_counter()
-                    run(count)
-                    speed = count * tokens / (time.perf_counter() - begun)
-                    if number:  # the first round warms up
-                        runs.setdefault(f"{name}, {count} visitors", []).append(speed)
+            ways["hf, a thread each"] = partial(threads, transformers_t5(work), work)
+        contestants = {
+            f"{name}, {count} visitors": partial(speed, run, count, tokens)
+            for count in options.visitors
+            for name, run in ways.items()
+        }
+        probe = partial(rounds.probe, shapes.PRECISIONS[precision][1], options.device)
+        table = rounds.measure(contestants, probe, options.rounds, options.steal)
+        runs = {name: [run["speed"] for run in made] for name, made in table.runs.items()}
         print(f"\n{options.arch} {precision}, prompt {prompt}, {tokens} tokens each, {options.rounds} rounds")
         ours = {count: runs[f"session, {count} visitors"] for count in options.visitors}
         for name, speeds in runs.items():
@@ -96,25 +95,32 @@ def concurrency(options: Any) -> None:
         for count in options.visitors[1:]:
             gain = statistics.median(many / one for many, one in zip(ours[count], first, strict=True))
             print(f"{count} visitors have {gain:.2f}× the tokens/s of {options.visitors[0]}")
-        found.append({"work": repr(work), "tokens_a_second": runs, "probes": probes})
+        print(table.host)
+        found.append({"work": repr(work), "tokens_a_second": runs, **table.around})
         engine.close()
-        del model, engine, contestants
-    if options.json:
-        options.json.write_text(json.dumps({"measured": found, **machine()}, indent=1) + "\n")
+        del model, engine, ways, contestants
+    rounds.save(options, measured=found)
 
 
-def session(engine: Engine, count: int) -> None:
-    """As many visitors as that, each with a complaint of their own."""
+def speed(run: Callable[[int], None], count: int, tokens: int) -> Figures:
+    """Tokens a second of so many visitors, from the first one's message to the last one's end."""
+    begun = time.perf_counter()
+    run(count)
+    return {"speed": count * tokens / (time.perf_counter() - begun)}
+
+
+def session(engine: Engine, numbers: Iterator[int], count: int) -> None:
+    """As many visitors as that, each with a complaint that nobody had before: the decoder reads no prompt twice."""
     name = engine.card.name
     session = Session(Held(engine), name, name)
 
-    async def visit(number: int) -> None:
-        async for event in session.reply((), f"{COMPLAINT}{number}", Choices(mode="ask")):
+    async def visit() -> None:
+        async for event in session.reply((), COMPLAINT.format(next(numbers)), Choices(mode="ask")):
             if isinstance(event, Done):
                 assert event.usage.completion_tokens == engine.card.sampling.max_new_tokens, event.usage
 
     async def everybody() -> None:
-        await asyncio.gather(*(visit(number) for number in range(count)))
+        await asyncio.gather(*(visit() for _ in range(count)))
 
     asyncio.run(everybody())
 

@@ -1,8 +1,8 @@
 """`python -m bianque bench decode`: milliseconds to the first token and for each further one, beside named peers.
 
 Random weights of the true shape; a peer has the same ones where it can. Every round runs each contestant once, in
-turn, after a probe of the memory's bandwidth; printed are medians over the rounds, their spread, and the median of the
-rounds' ratios to ours. Peers: transformers' `generate` (T5), CTranslate2 (T5, if installed), and any command that
+turn, after a probe of the hardware; printed are medians over the rounds, their spread, and the median of the rounds'
+ratios to ours. Peers: transformers' `generate` (T5), CTranslate2 (T5, if installed), and any command that
 prints `first_ms` or `prefill_ms`, and `ms_per_token`, as JSON in its last line (`--beside NAME=COMMAND`).
 """
 
@@ -10,29 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import shlex
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from bianque.backend import threads
-from bianque.bench import shapes
+from bianque.bench import rounds, shapes
+from bianque.bench.rounds import Contestant, Figures, Table
 from bianque.decode import Ahead, Decoder
+from bianque.graphs import recorder
 from bianque.types import Sampling
-
-Figures = Mapping[str, float]  # first, token: milliseconds
-Contestant = Callable[[], Figures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,88 +62,62 @@ class Work:
         return shapes.config_of(self.arch, self.size, self.layers)
 
 
-@dataclass(slots=True)
-class Table:
-    """Rounds of figures for each contestant, the first of which is ours."""
-
-    probes: list[float] = field(default_factory=list)
-    runs: dict[str, list[Figures]] = field(default_factory=dict)
-
-    def median(self, name: str, what: str) -> str:
-        found = [run[what] for run in self.runs[name]]
-        return f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})"
-
-    def ratio(self, name: str, what: str) -> str:
-        ours = next(iter(self.runs.values()))
-        found = [peer[what] / own[what] for own, peer in zip(ours, self.runs[name], strict=True)]
-        return f"{statistics.median(found):.2f}"
-
-    def lines(self, whats: Sequence[str]) -> list[str]:
-        head = ["", *(f"{what} ms" for what in whats), *(f"{what}, ×ours" for what in whats)]
-        rows = [
-            [name, *(self.median(name, what) for what in whats), *(self.ratio(name, what) for what in whats)]
-            for name in self.runs
-        ]
-        return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-
-
-def measure(contestants: Mapping[str, Contestant], rounds: int) -> Table:
-    table = Table()
-    for contestant in contestants.values():
-        contestant()  # warm
-    for _ in range(rounds):
-        table.probes.append(bandwidth())
-        for name, contestant in contestants.items():
-            table.runs.setdefault(name, []).append(contestant())
-    return table
-
-
 def decode(options: Any) -> None:
-    torch.set_num_threads(options.threads or threads())
-    torch.set_grad_enabled(False)
     found = []
+    for work, table, read in contests(options, options.tokens, not options.sample):
+        print(f"\n{work.arch} {work.precision}, prompt {work.prompt}, {work.tokens} tokens, ", end="")
+        print(f"{work.config['num_layers']} layers")
+        print("\n".join(table.lines(("first", "token"))))
+        speed = read / table.median("ours", "token") / 1e6
+        print(f"ours reads {speed:.1f} GB/s of weights; the probe reads {table.probe('read'):.1f} GB/s")
+        print(table.host, flush=True)
+        found.append({"work": repr(work), "runs": table.runs, "bytes": read, **table.around})
+    rounds.save(options, measured=found)
+
+
+def contests(options: Any, tokens: int, greedy: bool) -> Iterator[tuple[Work, Table, int]]:
+    """For each precision and prompt what is measured, and the bytes of weights that a token of ours reads."""
+    rounds.begin(options)
     for precision in options.precision:
         config = shapes.config_of(options.arch, options.size, options.layers)
         model, _ = shapes.random_model(config, options.arch, precision, options.device)
         read = shapes.bytes_read(cast(nn.Module, model), options.arch)
         for prompt in options.prompt:
             work = Work(
-                options.arch, options.size, precision, options.layers, prompt, options.tokens, not options.sample,
-                options.device,
+                options.arch, options.size, precision, options.layers, prompt, tokens, greedy, options.device
             )  # fmt: skip
-            with tempfile.TemporaryDirectory() as place:
-                contestants = {"ours": ours(work, model)}
-                contestants |= {name: PEERS[name](work, Path(place)) for name in options.peer}
-                contestants |= {name: beside(command, work) for name, command in options.beside}
-                table = measure(contestants, options.rounds)
-            seconds = statistics.median(run["token"] for run in table.runs["ours"]) / 1e3
-            probe = statistics.median(table.probes)
-            print(f"\n{work.arch} {precision}, prompt {prompt}, {work.tokens} tokens, {config['num_layers']} layers")
-            print("\n".join(table.lines(("first", "token"))))
-            print(
-                f"ours reads {read / seconds / 1e9:.1f} GB/s of weights; the probe reads {probe:.1f} GB/s", flush=True
-            )
-            found.append({"work": repr(work), "runs": table.runs, "probes": table.probes, "bytes": read})
+            yield work, contest(work, model, options), read
         del model
-    if options.json:
-        options.json.write_text(json.dumps({"measured": found, **machine()}, indent=1) + "\n")
 
 
-def ours(work: Work, model: Any) -> Contestant:
-    decoder = Decoder(model, (), work.device, (work.prompt, work.tokens), slots=1)
+def contest(work: Work, model: Any, options: Any) -> Table:
+    decoder = Decoder(model, (), work.device, (work.prompt, work.tokens), 1, recorder=recorder(work.device))
+    with closing(decoder), tempfile.TemporaryDirectory() as place:
+        contestants: dict[str, Contestant] = {"ours": partial(ours, decoder, work, count())}
+        contestants |= {name: PEERS[name](work, Path(place)) for name in options.peer}
+        contestants |= {name: beside(command, work) for name, command in options.beside}
+        probe = partial(rounds.probe, shapes.PRECISIONS[work.precision][1], work.device)
+        return rounds.measure(contestants, probe, options.rounds, options.steal)
+
+
+def ours(decoder: Decoder, work: Work, seeds: Iterator[int]) -> Figures:
+    """A prompt of its own each time: the decoder does not read again what a slot holds."""
+    ids = work.ids(next(seeds))
 
     async def once() -> Figures:
         begun, times = time.perf_counter(), []
-        async for part in decoder.stream(work.ids(), work.sampling):
+        async for part in decoder.stream(ids, work.sampling):
             if not isinstance(part, Ahead):
                 times.append(time.perf_counter())
-        return figures(begun, times[0], times[-1], work.tokens)
+        return figures(begun, times, work.tokens)
 
-    return lambda: asyncio.run(once())
+    return asyncio.run(once())
 
 
-def figures(begun: float, first: float, last: float, tokens: int) -> Figures:
-    return {"first": (first - begun) * 1e3, "token": (last - first) * 1e3 / (tokens - 1)}
+def figures(begun: float, times: Sequence[float], tokens: int) -> Figures:
+    """Milliseconds to the first token, and for each further one if there is any; a tiny model's may come all at once."""
+    first = {"first": (times[0] - begun) * 1e3}
+    return first | ({"token": max(times[-1] - times[0], 1e-9) * 1e3 / (tokens - 1)} if tokens > 1 else {})
 
 
 def transformers_t5(work: Work) -> Any:
@@ -190,7 +161,7 @@ def transformers_peer(work: Work, place: Path) -> Contestant:
             input_ids=ids, attention_mask=torch.ones_like(ids), streamer=clock, min_new_tokens=work.tokens,
             max_new_tokens=work.tokens, **drawing,
         )  # fmt: skip
-        return figures(begun, clock.times[1], clock.times[-1], work.tokens)  # the first is the token that starts
+        return figures(begun, clock.times[1:], work.tokens)  # the first is the token that starts
 
     return once
 
@@ -233,7 +204,7 @@ def ctranslate2_peer(work: Work, place: Path) -> Contestant:
             sampling_topk=1 if work.greedy else 50, sampling_temperature=1 if work.greedy else 0.7,
             callback=seen,
         )  # fmt: skip
-        return figures(begun, times[0], times[-1], work.tokens)
+        return figures(begun, times, work.tokens)
 
     return once
 
@@ -251,38 +222,7 @@ def beside(command: str, work: Work) -> Contestant:
     def once() -> Figures:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         said = json.loads(done.stdout.splitlines()[-1])
-        return {"first": said.get("first_ms", said.get("prefill_ms")), "token": said["ms_per_token"]}
+        first = {"first": said.get("first_ms", said.get("prefill_ms"))}
+        return first | ({"token": said["ms_per_token"]} if work.tokens > 1 else {})
 
     return once
-
-
-def bandwidth() -> float:
-    """GB/s at which all threads read memory: the best of five sums over half a gigabyte."""
-    block = torch.ones(1 << 27)
-    best = 0.0
-    for _ in range(5):
-        begun = time.perf_counter()
-        block.sum()
-        best = max(best, block.nbytes / (time.perf_counter() - begun) / 1e9)
-    return best
-
-
-def machine() -> dict[str, Any]:
-    """Versions, and the processor with the instructions that matter here."""
-    names = ("bianque", "torch", "transformers", "ctranslate2")
-    versions = {name: version for name in names if (version := version_of(name))}
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
-    flags = sorted({flag for flag in info.split() if flag.startswith(("avx512", "amx", "avx_vnni"))})
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "flags": flags,
-        "isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
-    }  # fmt: skip
-
-
-def version_of(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -40,7 +40,6 @@ if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
     from bianque import weights
-from bianque.bench.shapes import CHATGLM, T5_LARGE
     from bianque.registry import CARDS, by_name
 before, begun = status('VmRSS'), time.monotonic()
 if how == 'from_pretrained':

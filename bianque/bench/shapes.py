@@ -44,9 +44,10 @@ PRECISIONS: Mapping[str, tuple[Bits, torch.dtype]] = {
     "int8": (8, torch.bfloat16), "int4": (4, torch.bfloat16),
 }  # fmt: skip
 UNREAD = {
-    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.[kv]",
+    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|together)",
     "chatglm": r".*\.word_embeddings",
 }  # by a further token
+EMBEDDINGS = r"shared|.*\.word_embeddings"  # of which a token reads its own row
 GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a matrix begin alike
 
 
@@ -95,10 +96,15 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
 
 def bytes_read(model: nn.Module, arch: str) -> int:
     """Bytes of weights that one more token reads."""
+    return bytes_without(model, UNREAD[arch])
+
+
+def bytes_without(model: nn.Module, left_out: str) -> int:
+    """Bytes of weights in all modules but those that are named so."""
     parts = [
         getattr(module, part)
         for name, module in model.named_modules()
-        if not re.fullmatch(UNREAD[arch], name)
+        if not re.fullmatch(left_out, name)
         for part in ("weight", "weight_scale")
         if hasattr(module, part)
     ]
