@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, get_args
 
 from bianque import memory, processor, registry
+from bianque.cores import Cores
 from bianque.errors import OutOfMemory
 from bianque.pool import Fit, Pool
 from bianque.settings import Settings
@@ -56,6 +56,7 @@ class Local:
         self.cards = registry.by_name(cards)
         self.together = [registry.find(self.cards, name) for name in together]
         self.folders: Mapping[str, Path] = settings.paths
+        self.cores = Cores(settings.threads)
         self.pool = Pool(self.load, drop, self.fits, self.budget, settings.max_waiting)
 
     def models(self) -> Sequence[ModelCard]:
@@ -121,7 +122,7 @@ class Local:
 
         memory.give_back()  # of a load that failed
         processor.check()
-        torch.set_num_threads(self.settings.threads or threads())
+        torch.set_num_threads(self.cores.alone)
         card = self.cards[name]
         device, dtype = place(card, fit.bits)
         try:
@@ -136,7 +137,8 @@ class Local:
                 f"{fit.size / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
-        return Engine(card, model, tokenizer, device, fit.slots, self.settings.max_waiting, recorder(device))
+        waiting, cores = self.settings.max_waiting, self.cores if device == "cpu" else None
+        return Engine(card, model, tokenizer, device, fit.slots, waiting, recorder(device), cores)
 
     def read(
         self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16
@@ -146,12 +148,6 @@ class Local:
 
         folder = hub.folder_of(card, self.folders, report)
         return weights.load(card, folder, device, dtype, report, bits, hub.adapter_of(card, self.folders, report))
-
-
-def threads() -> int:
-    """All cores but one, which serves the page: one that is busy makes the others wait at the end of each layer."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores - 1 if cores > 2 else cores
 
 
 def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:

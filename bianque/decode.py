@@ -7,6 +7,7 @@ turn. The rows of a turn are the first slots of the cache, so that a model sees 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 from collections import deque
@@ -19,13 +20,27 @@ import torch
 from torch import Tensor
 
 from bianque.attention import Standing
+from bianque.cores import Cores
 from bianque.errors import Busy
 from bianque.graphs import Graphs, Recorder
 from bianque.sampling import Sampler
 from bianque.types import Sampling
 
 SLICE = 0.05  # seconds of a newcomer's prompt for which the others wait, or one layer if that takes longer
-IDLE = 60.0  # seconds without work after which thread and cache go
+THREAD = "decode"
+IDLE = 60.0  # seconds without work after which the cache goes
+
+
+leaving = threading.Event()
+
+
+@atexit.register
+def leave() -> None:
+    """The interpreter ends: it would tear a thread out of torch in the middle of a step, which aborts the process."""
+    leaving.set()
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(10)
 
 
 class Model(Protocol):
@@ -106,7 +121,8 @@ class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface.
 
     `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time. With a
-    recorder, steps are recorded and played back (`graphs.py`).
+    recorder, steps are recorded and played back (`graphs.py`); `cores` are shared with other decoders. The thread is
+    there while there is work, the cache a minute longer.
     """
 
     def __init__(
@@ -118,22 +134,24 @@ class Decoder:
         slots: int = 8,
         max_waiting: int = 32,
         recorder: Recorder | None = None,
+        cores: Cores | None = None,
     ) -> None:
-        self.recorder = recorder
+        self.recorder, self.cores = recorder, cores or Cores(torch.get_num_threads())
         self.model, self.ends, self.device, self.room = model, ends, device, room
         self.slots, self.max_waiting = slots, max_waiting
         self.waiting: deque[Row] = deque()
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
-        self.closed = False
+        self.batch: Batch | None = None
+        self.rest: threading.Timer | None = None  # until the cache goes
 
     def close(self) -> None:
-        """End the thread, and with it the cache, once nobody's reply is under way."""
-        with self.changed:
-            self.closed, thread = True, self.thread
-            self.changed.notify()
-        if thread:
+        """Let the cache go, once nobody's reply is under way."""
+        if thread := self.thread:
             thread.join()
+        if self.rest:
+            self.rest.cancel()
+        self.forget()
 
     async def stream(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[int] | Ahead, None]:
         """Reply tokens as they come, without the end token, and before them who is ahead.
@@ -141,16 +159,15 @@ class Decoder:
         Closing the iterator drops the row before the next turn. Busy if too many wait already.
         """
         row = Row(prompt, sampling, asyncio.get_running_loop())
-        with self.changed:
+        with self.lock:
             if len(self.waiting) >= self.max_waiting:
                 raise Busy(
                     f"正在排队的人太多 ({self.max_waiting})，请稍后再试 (too many are waiting; try again shortly)"
                 )
             self.waiting.append(row)
             if self.thread is None:
-                self.thread = threading.Thread(target=self.run, name="decode", daemon=True)
+                self.thread = threading.Thread(target=self.run, name=THREAD, daemon=True)
                 self.thread.start()
-            self.changed.notify()
         try:
             over = False
             while not over:
@@ -165,39 +182,49 @@ class Decoder:
                     over = over or item is None
         finally:
             row.dropped.set()
-            with self.changed, suppress(ValueError):  # who leaves the queue makes room in it
+            with self.lock, suppress(ValueError):  # who leaves the queue makes room in it
                 self.waiting.remove(row)
 
     @torch.inference_mode()
     def run(self) -> None:
-        """The thread: turns until nobody has come for a minute; then the cache goes with it."""
-        batch = None
+        """The thread: turns as long as there is work."""
         try:
-            batch = Batch(self)
-            while self.work(batch):
-                for part in (batch.leave, batch.read, batch.write):
-                    part()
-                    batch.post.send()  # nobody's first word waits for the others' next
+            batch = self.batch = self.batch or Batch(self)
+            with self.cores.share() as take:
+                while not leaving.is_set() and self.work(batch):
+                    take()
+                    for part in (batch.leave, batch.read, batch.write):
+                        part()
+                        batch.post.send()  # nobody's first word waits for the others' next
         except BaseException as error:  # no memory for the cache, or a fault of ours: nobody is left waiting
-            self.give_up(batch, error)
+            self.give_up(error)
 
-    def give_up(self, batch: Batch | None, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
+        batch = self.batch
         post = batch.post if batch else Post()
-        with self.changed:
-            self.thread = None
+        with self.lock:
+            self.thread = self.batch = None
             for row in (*(batch.everybody if batch else ()), *self.waiting):
                 post.put(row, error)
             self.waiting.clear()
         post.send()
 
+    def forget(self) -> None:
+        with self.lock:
+            if self.thread is None:
+                self.batch = None
+
     def work(self, batch: Batch) -> bool:
         """Let the next one in if there is room, and tell the others how many are ahead; False if all is quiet."""
-        with self.changed:
-            if not batch.everybody:
-                self.changed.wait_for(lambda: self.waiting or self.closed, timeout=IDLE)
-                if not self.waiting:
-                    self.thread = None
-                    return False
+        with self.lock:
+            if not batch.everybody and not self.waiting:
+                self.thread = None
+                if self.rest:
+                    self.rest.cancel()
+                self.rest = threading.Timer(IDLE, self.forget)
+                self.rest.daemon = True
+                self.rest.start()
+                return False
             if self.waiting and batch.free:
                 batch.begin(self.waiting.popleft())
             for i, row in enumerate(self.waiting, 1):

@@ -11,6 +11,7 @@ from typing import cast
 from torch import nn
 
 from bianque import prompts
+from bianque.cores import Cores
 from bianque.decode import Ahead, Decoder, Model
 from bianque.graphs import Recorder
 from bianque.quant import kernel_of
@@ -21,7 +22,7 @@ PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and
 
 
 class Engine:
-    """`slots` conversations at a time; others wait, `max_waiting` at most. `recorder`: as the decoder's."""
+    """`slots` conversations at a time; others wait, `max_waiting` at most. `recorder` and `cores`: as the decoder's."""
 
     def __init__(
         self,
@@ -32,10 +33,11 @@ class Engine:
         slots: int = 8,
         max_waiting: int = 32,
         recorder: Recorder | None = None,
+        cores: Cores | None = None,
     ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
         room = (card.window, 0 if model.decoder_only else card.longest - card.window)
-        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, recorder)
+        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, recorder, cores)
 
     @property
     def kernel(self) -> str:

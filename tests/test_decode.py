@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from contextlib import aclosing
 from dataclasses import replace
@@ -14,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque import decode
+from bianque.cores import Cores
 from bianque.decode import Ahead, Decoder
 from bianque.errors import Busy
 from bianque.types import Sampling
 from tests import tiny
+from tests.conftest import ROOT
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
 DRAWN = Sampling(temperature=1.2, top_p=0.95, top_k=20, repetition_penalty=1.1, max_new_tokens=12)
@@ -110,14 +114,12 @@ def test_visitors_who_come_and_go_get_what_they_would_get_alone(name, visits, sl
         return said[:stay] if stay else said
 
     async def together():
-        decoder = impatient(of(model, slots=slots))
+        decoder = of(model, slots=slots)
         times = [(late, stay) for _, _, late, stay in visits]
         return await asyncio.gather(*(visit(decoder, wish, *time) for wish, time in zip(wishes, times, strict=True)))
 
     async def alone():
-        return [
-            await visit(impatient(of(model)), wish, 0, stay) for wish, (*_, stay) in zip(wishes, visits, strict=True)
-        ]
+        return [await visit(of(model), wish, 0, stay) for wish, (*_, stay) in zip(wishes, visits, strict=True)]
 
     assert asyncio.run(together()) == asyncio.run(alone())
 
@@ -162,19 +164,17 @@ class Counting:
         return self.logits(ids)
 
 
+def ended(decoder):
+    if thread := decoder.thread:
+        thread.join(10)
+
+
 def idle(decoder):
     """Wait until the loop has nothing to do."""
     done = threading.Event()
-    poll = threading.Thread(target=lambda: (decoder.thread.join(10), done.set()))
+    poll = threading.Thread(target=lambda: (ended(decoder), done.set()))
     poll.start()
     return done.wait(10)
-
-
-def impatient(decoder):
-    """The loop's thread ends at once when nobody waits, not after a minute."""
-    waits = decoder.changed.wait_for
-    decoder.changed.wait_for = lambda predicate, timeout=None: waits(predicate, 0.02)
-    return decoder
 
 
 def test_the_end_token_ends_the_reply_and_is_not_part_of_it():
@@ -302,7 +302,7 @@ def test_a_long_prompt_holds_the_others_up_a_slice_at_a_time(monkeypatch):
 def test_closing_the_stream_drops_the_row_within_one_further_step():
     async def leave():
         model = Counting(gate := threading.Semaphore(0))
-        decoder = impatient(of(model))
+        decoder = of(model)
         async with aclosing(decoder.stream([4], replace(GREEDY, max_new_tokens=80))) as tokens:
             for _ in range(3):
                 gate.release()
@@ -325,7 +325,7 @@ def test_who_leaves_while_being_read_is_read_no_further():
                 yield
 
     async def leave():
-        decoder = impatient(of(model := Endless()))
+        decoder = of(model := Endless())
         task = asyncio.create_task(spoken(decoder, [4], GREEDY))
         while not model.pages:
             await asyncio.sleep(0.01)
@@ -339,7 +339,7 @@ def test_who_leaves_while_being_read_is_read_no_further():
 def test_cancelling_the_task_that_listens_drops_the_row():
     async def leave():
         model = Counting(gate := threading.Semaphore(0))
-        decoder = impatient(of(model))
+        decoder = of(model)
         task = asyncio.create_task(spoken(decoder, [4], replace(GREEDY, max_new_tokens=80)))
         gate.release(2)
         await asyncio.sleep(0.05)
@@ -354,7 +354,7 @@ def test_cancelling_the_task_that_listens_drops_the_row():
 
 def test_a_loop_that_ended_takes_the_row_with_it():
     model = Counting(gate := threading.Semaphore(0))
-    decoder = impatient(of(model))
+    decoder = of(model)
 
     async def begin():
         gate.release()
@@ -492,16 +492,93 @@ def test_who_waits_is_told_how_many_are_ahead_and_served_in_order():
     assert "wrote" in told[10][:1]
 
 
-def test_the_thread_ends_when_nobody_waits_and_begins_again():
+def test_the_thread_is_there_while_there_is_work_and_the_cache_a_while_longer(monkeypatch):
+    monkeypatch.setattr(decode, "IDLE", 0.2)
+
     async def twice():
-        decoder = impatient(of(Counting()))
-        assert decoder.thread is None
+        decoder = of(Counting())
         for _ in range(2):
+            assert decoder.thread is None and decoder.batch is None
             assert await spoken(decoder, [4], GREEDY) == [*range(5, 13)]
-            thread = decoder.thread
-            if thread:
-                thread.join(10)
-            assert decoder.thread is None
+            ended(decoder)
+            assert decoder.thread is None and decoder.batch is not None
+            await asyncio.sleep(0.4)
         return True
 
     assert asyncio.run(twice())
+
+
+def test_a_process_that_ends_in_the_middle_of_a_reply_ends_well():
+    """torch aborts a process whose thread is torn out of it; the reply here would take hours."""
+    program = """
+import asyncio
+from bianque.decode import Decoder
+from bianque.types import Sampling
+from tests import tiny
+
+async def begin():
+    decoder = Decoder(tiny.chatglm(), (), "cpu", (8, 10**6))
+    await anext(decoder.stream([5, 41, 42], Sampling(temperature=0, max_new_tokens=10**6)))
+    asyncio.all_tasks = lambda loop: ()  # nobody tidies up
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(begin())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_decoder_holds_no_cache():
+    decoder = of(Counting())
+    asyncio.run(spoken(decoder, [4], GREEDY))
+    decoder.close()
+    assert decoder.thread is None and decoder.batch is None and decoder.rest.finished.is_set()
+
+
+# The cores.
+
+
+def test_who_writes_alone_has_all_threads_and_several_divide_the_cores(monkeypatch):
+    """Each model's threads, as torch has them, while it writes alone, beside another, and alone again."""
+    monkeypatch.setattr("bianque.cores.there", lambda: 4)
+    cores, seen = Cores(), {"one": [], "other": []}
+
+    class Telling(Counting):
+        def __init__(self, name, gate=None):
+            super().__init__(gate)
+            self.name = name
+
+        def step(self, ids, cache, slot=0):
+            seen[self.name].append(torch.get_num_threads())
+            return super().step(ids, cache, slot)
+
+    async def both():
+        gate = threading.Semaphore(0)
+        long, short = of(Telling("one", gate), cores=cores), of(Telling("other"), cores=cores)
+        writing = asyncio.create_task(spoken(long, [4], replace(GREEDY, max_new_tokens=9)))
+        gate.release(3)
+        await asyncio.sleep(0.2)
+        turns = len(seen["one"])
+        gate.release(1)  # it is in the middle of a turn
+        beside = asyncio.create_task(spoken(short, [40], replace(GREEDY, max_new_tokens=4)))
+        await beside
+        ended(short)
+        gate.release(20)
+        await writing
+        return turns
+
+    before = torch.get_num_threads()
+    try:
+        turns = asyncio.run(both())
+    finally:
+        torch.set_num_threads(before)
+    assert seen["other"] == [2, 2, 2]
+    assert set(seen["one"][:turns]) == {3} and seen["one"][-1] == 3
+
+
+@pytest.mark.parametrize("given, writing, each", [(0, 1, 3), (0, 2, 2), (0, 4, 1), (0, 9, 1), (2, 1, 2), (2, 2, 1)])
+def test_threads_of_each(monkeypatch, given, writing, each):
+    monkeypatch.setattr("bianque.cores.there", lambda: 4)
+    cores = Cores(given)
+    cores.writing = writing
+    assert cores.each == each

@@ -31,6 +31,7 @@ ROOMS = {
             "kernels",
             "decode",
             "graphs",
+            "cores",
             "engine",
             "convert",
             "train",

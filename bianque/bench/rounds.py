@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bianque.backend import threads
+from bianque.cores import Cores
 
 Figures = Mapping[str, float]
 Contestant = Callable[[], Figures]
@@ -146,7 +146,7 @@ def best(amount: int, run: Callable[[], Tensor], times: int) -> float:
 
 def begin(options: Any) -> None:
     """The same threads for all, no gradients, and a line that says what this is measured on."""
-    torch.set_num_threads(options.threads or threads())
+    torch.set_num_threads(Cores(options.threads).alone)
     torch.set_grad_enabled(False)
     here = machine(options.device)
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
