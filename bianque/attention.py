@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -165,15 +167,38 @@ def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.from_numpy(np.zeros((*shape[:-1], shape[-1] * count), np.uint8)).view(like.dtype)
 
 
+@cache
+def fused(dtype: torch.dtype) -> bool:
+    """Whether this processor is faster with torch's fused attention, given a single query.
+
+    Two products of float32 always are. In bfloat16 it depends on the instructions that there are and how oneDNN uses
+    them: each way has been three times faster than the other. So both are tried, which takes some milliseconds.
+    """
+    if dtype == torch.float32:
+        return False
+    query, keys = (torch.zeros(1, 16, count, 64, dtype=dtype) for count in (1, 256))
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(8):
+        for way, seconds in times.items():
+            begun = perf_counter()
+            F.scaled_dot_product_attention(query, keys, keys) if way else apart(query, keys, keys, None)
+            seconds.append(perf_counter() - begun)
+    return min(times[True]) < min(times[False])
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
     """What queries [rows, heads, new, size] gather from keys and values [rows, heads, span, size].
 
     `bias` broadcasts to [rows, heads, new, span]: added to the scores, or bool, False where a query may not look.
     `scale` multiplies the scores, by default size^-0.5.
     """
-    if query.shape[2] > 1 or query.device.type != "cpu":
+    if query.shape[2] > 1 or query.device.type != "cpu" or fused(query.dtype):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-    # torch's fused attention on a CPU is slow with a single query.
+    return apart(query, key, value, bias, scale)
+
+
+def apart(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
+    """As `attend`, by two products and a softmax between them."""
     if scale != 1:
         query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     scores = torch.matmul(query, key.transpose(-1, -2))

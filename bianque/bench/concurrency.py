@@ -61,7 +61,8 @@ def concurrency(options: Any) -> None:
     config = shapes.config_of(options.arch, options.size, options.layers)
     found = []
     for precision in options.precision:
-        model, tokenizer = shapes.random_model(config, options.arch, precision, options.device)
+        make = partial(shapes.random_model, config, options.arch, precision, options.device)
+        model, tokenizer = rounds.aside(make)
         tokens = options.tokens
         drawn = Sampling(temperature=0, min_new_tokens=tokens, max_new_tokens=tokens)
         card = replace(by_name()[CARDS[options.arch]], sampling=drawn)
@@ -75,7 +76,7 @@ def concurrency(options: Any) -> None:
             "bare loop": partial(bare, model, work),
         }
         if "hf" in options.peer:
-            ways["hf, a thread each"] = partial(threads, transformers_t5(work), work)
+            ways["hf, a thread each"] = partial(threads, rounds.aside(partial(transformers_t5, work)), work)
         contestants = {
             f"{name}, {count} visitors": partial(speed, run, count, tokens)
             for count in options.visitors

@@ -80,7 +80,8 @@ def contests(options: Any, tokens: int, greedy: bool) -> Iterator[tuple[Work, Ta
     rounds.begin(options)
     for precision in options.precision:
         config = shapes.config_of(options.arch, options.size, options.layers)
-        model, _ = shapes.random_model(config, options.arch, precision, options.device)
+        make = partial(shapes.random_model, config, options.arch, precision, options.device)
+        model, _ = rounds.aside(make)
         read = shapes.bytes_read(cast(nn.Module, model), options.arch)
         for prompt in options.prompt:
             work = Work(
@@ -94,7 +95,7 @@ def contest(work: Work, model: Any, options: Any) -> Table:
     decoder = Decoder(model, (), work.device, (work.prompt, work.tokens), 1, recorder=recorder(work.device))
     with closing(decoder), tempfile.TemporaryDirectory() as place:
         contestants: dict[str, Contestant] = {"ours": partial(ours, decoder, work, count())}
-        contestants |= {name: PEERS[name](work, Path(place)) for name in options.peer}
+        contestants |= {name: rounds.aside(partial(PEERS[name], work, Path(place))) for name in options.peer}
         contestants |= {name: beside(command, work) for name, command in options.beside}
         probe = partial(rounds.probe, shapes.PRECISIONS[work.precision][1], work.device)
         return rounds.measure(contestants, probe, options.rounds, options.steal)

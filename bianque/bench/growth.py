@@ -152,13 +152,17 @@ def points(subject: Subject, small: Subject) -> Iterator[Point]:
         yield point
 
 
+def prepared(options: Any) -> tuple[Subject, Subject, list[Point]]:
+    subject = Subject(options, options.layers)
+    small = subject if options.layers else Subject(options, LAYERS)
+    return subject, small, list(points(subject, small))
+
+
 def growth(options: Any) -> None:
     if options.plot and find_spec("matplotlib") is None:
         raise BianQueError("--plot draws with matplotlib, which is not installed: pip install matplotlib")
     rounds.begin(options)
-    subject = Subject(options, options.layers)
-    small = subject if options.layers else Subject(options, LAYERS)
-    found = list(points(subject, small))
+    subject, small, found = rounds.aside(partial(prepared, options))
     probe = partial(rounds.probe, shapes.PRECISIONS[options.precision][1], options.device)
     contestants = {f"{point.curve} {point.x}": point.run for point in found}
     table = rounds.measure(contestants, probe, options.rounds, options.steal)

@@ -12,10 +12,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from bianque.cores import Cores
 
+T = TypeVar("T")
 Figures = Mapping[str, float]
 Contestant = Callable[[], Figures]
 Ticks = tuple[int, int]  # that the host took, and all, of all cores since the machine began
@@ -92,6 +94,12 @@ def taken(before: Ticks | None, after: Ticks | None) -> float:
     return 100 * (after[0] - before[0]) / (after[1] - before[1])
 
 
+def aside(run: Callable[[], T]) -> T:
+    """The result of a run in a thread of its own: torch's threads that it used end with it, and are in nobody's way."""
+    with ThreadPoolExecutor(1, initializer=torch.set_grad_enabled, initargs=(False,)) as thread:
+        return thread.submit(run).result()
+
+
 def measure(
     contestants: Mapping[str, Contestant],
     probe: Contestant,
@@ -102,10 +110,10 @@ def measure(
     """So many rounds that count; up to as many again if the host took more than `steal` percent of one."""
     table = Table()
     for contestant in contestants.values():
-        contestant()  # warm
+        aside(contestant)  # warm
     while len(table.probes) < rounds:
         before = read()
-        probed, found = probe(), {name: contestant() for name, contestant in contestants.items()}
+        probed, found = aside(probe), {name: aside(contestant) for name, contestant in contestants.items()}
         lost = taken(before, read())
         if lost > steal and table.again < rounds:
             table.again += 1
