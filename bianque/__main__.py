@@ -289,7 +289,7 @@ def bench(options: argparse.Namespace) -> None:
 
     from bianque import processor
 
-    processor.check()
+    processor.settle()
     getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options)
 
 

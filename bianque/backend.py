@@ -121,7 +121,7 @@ class Local:
         from bianque.graphs import recorder
 
         memory.give_back()  # of a load that failed
-        processor.check()
+        processor.settle()
         torch.set_num_threads(self.cores.alone)
         card = self.cards[name]
         device, dtype = place(card, fit.bits)

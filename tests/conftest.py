@@ -17,7 +17,7 @@ from bianque.types import Message, Piece, Progress, Sampling, Usage
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("anywhere", deadline=None)
 settings.load_profile("anywhere")
-processor.check()
+processor.settle()
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = Path("/usr/bin/chromium")

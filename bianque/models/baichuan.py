@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, Parallel, Standing, Steps, attend, rms_norm
+from bianque.attention import Cache, Look, Parallel, Standing, Steps, attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Normalised in float32, rounded, then weighted, as upstream does.
-        return self.weight * rms_norm(x, self.eps).to(self.weight.dtype)
+        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
 
 
 class Attention(nn.Module):

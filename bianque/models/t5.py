@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Parallel, Standing, Steps, attend, rms_norm
+from bianque.attention import Cache, Parallel, Standing, Steps, attend
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -109,7 +109,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The mean square is taken in float32 whatever the weights are (T5LayerNorm).
-        return self.weight * rms_norm(x, self.eps).to(self.weight.dtype)
+        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
 
 
 class Attention(Parallel):
