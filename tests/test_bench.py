@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bianque import packed
 from bianque.__main__ import main
-from bianque.bench import decode, growth, roofline, rounds, shapes
+from bianque.bench import decode, growth, load, roofline, rounds, shapes
 from bianque.bench.concurrency import last
 from bianque.bench.decode import Work
 from bianque.bench.estimate import Service
@@ -252,3 +252,10 @@ def test_bytes_read_count_what_a_token_needs(precision, size):
     norms = (2 * 3 + 1) * d
     expected = linear * size + (rest + norms) * max(size, 2)
     assert expected <= shapes.bytes_read(model, "t5") <= expected * 1.1  # scales, biases of distance
+
+
+@pytest.mark.parametrize("how", ["from_pretrained", "8"])
+def test_a_load_is_measured_in_a_process_of_its_own(tmp_path, how):
+    folder = load.synthetic("bianque-1", tmp_path / "1", shapes.config_of("t5", "tiny"), torch.float32, 1)
+    found = load.once("bianque-1", folder, how)
+    assert found["seconds"] > 0 and found["after"] > 0

@@ -110,7 +110,7 @@ def test_the_even_column_is_in_the_high_half():
 @given(
     st.sampled_from([(8, None), (4, 32), (4, 64), (4, 128)]), st.integers(1, 200), st.integers(-6, 6), st.integers(0, 9)
 )
-def test_no_weight_is_off_by_more_than_a_step(format_, rows, power, phase):
+def test_no_weight_is_off_by_more_than_half_a_step_unless_it_was_cut_off(format_, rows, power, phase):
     bits, group = format_
     weight = tiny.numbers(torch.Size((rows, 256)), phase) * 2.0**power
     made = quant.quantise(weight, bits, group)
@@ -120,13 +120,25 @@ def test_no_weight_is_off_by_more_than_a_step(format_, rows, power, phase):
     assert made["weight_scale"].shape == ((rows, 256 // group) if group else (rows,))
     whole = kernels.plain(torch.eye(256), made["weight"], made["weight_scale"], form).T
     step = made["weight_scale"].float().abs().view(rows, -1).repeat_interleave(group or 256, dim=1)
-    # Half a step; with 4 bits a whole one for what lies beyond +7, opposite the largest.
+    # The largest are ten steps where the least scale was taken: two beyond −8, and three beyond +7.
     inside = (weight / torch.where(step == 0, 1, step)).abs() <= (127 if bits == 8 else 7)
     assert ((whole - weight).abs()[inside] <= step[inside] * 0.501).all()
-    assert ((whole - weight).abs() <= step * (0.6 if bits == 8 else 1.01)).all()
+    assert ((whole - weight).abs() <= step * (0.6 if bits == 8 else 3.01)).all()
 
 
-@pytest.mark.parametrize("bits, group, most", [(8, None, 0.0078), (4, 128, 0.107), (4, 32, 0.089)])
+def test_a_group_takes_the_scale_of_the_least_error():
+    """Each scale by itself, group by group; every one of them is taken somewhere."""
+    torch.manual_seed(0)
+    x = torch.randn(64, 8, 64)
+    largest = x.gather(2, x.abs().argmax(2, keepdim=True))
+    error = lambda numbers, scale: (numbers * scale.float() - x).square().sum(2)
+    by_share = torch.stack([error(*quant.nearest(x, largest / -8 * share, 8, 7)) for share in (1.0, *quant.SHARES)])
+    numbers, scale = quant.quantised_rows(x.flatten(1), 4, 64)
+    torch.testing.assert_close(error(numbers.unflatten(1, (-1, 64)), scale[:, :, None]), by_share.amin(0))
+    assert by_share.argmin(0).unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("bits, group, most", [(8, None, 0.0078), (4, 128, 0.0995), (4, 32, 0.0855)])
 def test_normal_weights_keep_their_shape(bits, group, most):
     """The loss of the format itself, relative to the weights, for normally distributed ones."""
     torch.manual_seed(0)
