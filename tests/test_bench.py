@@ -26,7 +26,9 @@ TINY = ("--size", "tiny", "--rounds", "1", "--tokens", "4", "--threads", "1")
 
 
 @pytest.fixture(autouse=True)
-def gradients():
+def small(monkeypatch):
+    monkeypatch.setattr(rounds, "BLOCK", 1 << 20)
+    monkeypatch.setattr(rounds, "WIDTH", 256)
     yield
     torch.set_grad_enabled(True)
 

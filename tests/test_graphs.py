@@ -58,8 +58,8 @@ def short(monkeypatch):
 
 def told(model, recorder, slots=4):
     """What six visitors are told, some of whom ask the same, over four slots."""
-    prompts = [prompt_of(model, *range(5, 5 + count)) for count in (3, 9, 3, 20, 1, 9)]
-    wishes = [GREEDY, replace(DRAWN, seed=1), replace(DRAWN, seed=2, max_new_tokens=40), GREEDY, GREEDY, GREEDY]
+    prompts = [prompt_of(model, *range(5, 5 + count)) for count in (3, 9, 3, 12, 1, 9)]
+    wishes = [GREEDY, replace(DRAWN, seed=1), replace(DRAWN, seed=2, max_new_tokens=20), GREEDY, GREEDY, GREEDY]
 
     async def late(decoder, number, prompt, wish):
         await asyncio.sleep(number / 100)

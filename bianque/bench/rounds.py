@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from bianque.cores import Cores
 
 T = TypeVar("T")
+BLOCK, WIDTH = 1 << 27, 4096  # float32 numbers that a probe reads, and columns of the matrix that it multiplies
 Figures = Mapping[str, float]
 Contestant = Callable[[], Figures]
 Ticks = tuple[int, int]  # that the host took, and all, of all cores since the machine began
@@ -132,14 +133,14 @@ def probe(dtype: torch.dtype, device: str) -> Figures:
 
 def bandwidth(device: str = "cpu") -> float:
     """GB/s at which all threads read memory: the best of five sums over half a gigabyte."""
-    block = torch.ones(1 << 27, device=device)
+    block = torch.ones(BLOCK, device=device)
     return best(block.nbytes, block.sum, 5)
 
 
 def matmul(dtype: torch.dtype, device: str = "cpu") -> float:
     """GFLOP/s of 512 rows times a square matrix as wide as ChatGLM-6B: the best of three."""
-    rows, matrix = (torch.ones(count, 4096, dtype=dtype, device=device) for count in (512, 4096))
-    return best(2 * 512 * 4096**2, lambda: F.linear(rows, matrix)[0, 0], 3)
+    rows, matrix = (torch.ones(count, WIDTH, dtype=dtype, device=device) for count in (512, WIDTH))
+    return best(2 * 512 * WIDTH**2, lambda: F.linear(rows, matrix)[0, 0], 3)
 
 
 def best(amount: int, run: Callable[[], Tensor], times: int) -> float:
