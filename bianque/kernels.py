@@ -259,11 +259,11 @@ def cpm() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources announces its own end
+            from cpm_kernels import library
             from cpm_kernels.kernels import gemv
-            from cpm_kernels.library import cuda, cudart
     except Exception:  # whatever a broken installation raises: there are other kernels
         return None
-    return gemv if cuda.version and cudart.version else None
+    return gemv if library.cuda.version and library.cudart.version else None
 
 
 def cpm_few(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
