@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+FEW = 4  # rows; with more of them the work outweighs the calls
+
 # A layer's number, its queries, and the new tokens' keys and values, [rows, heads, new, size] each, to what they gather.
 Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -35,14 +37,15 @@ class Standing:
 class Places:
     """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], those in use below `span`.
 
-    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines; `whole` if
-    all that the rows see is filled.
+    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines; `keys` and
+    `values` are each layer's up to the span, [rows, heads, span, size]; `whole` if all that the rows see is filled.
     """
 
-    rows: slice
     place: Tensor
     span: int
     lines: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     whole: bool
 
     @property
@@ -53,10 +56,38 @@ class Places:
         return (torch.arange(self.span, device=self.place.device) <= self.place[:, None])[:, None, None]
 
 
-class Parallel(nn.Module):
-    """A module some of whose linear layers read the same: `project` gives what each makes of x.
+class Linear(nn.Linear):
+    """A linear layer whose result may be put on top of what it goes on with: `packed.py` does that in one step."""
 
-    `packed.settle` may put one layer, `together`, in the place of those that `readers` names.
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        out = super().forward(x)
+        return out if onto is None else onto + out
+
+
+class RMSNorm(nn.Module):
+    """A norm without a mean: its square is taken in float32, rounded, then weighted (T5LayerNorm and Baichuan's).
+
+    `packed.settle` may write the weight `twice`, one after the other. x and −x beside each other have no mean, and x's
+    mean square as their variance: for a few rows torch's norm of layers is one call where a root mean square is ten.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+        self.twice: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-1]
+        if self.twice is None or x.numel() > FEW * size:
+            return self.weight * F.rms_norm(x.float(), (size,), eps=self.eps).to(self.weight.dtype)
+        return F.layer_norm(torch.cat((x, -x), dim=-1), (2 * size,), self.twice, None, self.eps)[..., :size]
+
+
+class Parallel(nn.Module):
+    """A module some of whose linear layers read the same: `project` gives what they make of x, side by side.
+
+    `join` may put one layer, `together`, in the place of those that `readers` names.
     """
 
     readers: tuple[str, ...]
@@ -65,10 +96,16 @@ class Parallel(nn.Module):
         super().__init__()
         self.together: nn.Module | None = None
 
-    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+    def project(self, x: Tensor) -> Tensor:
         if self.together is None:
-            return tuple(self.get_submodule(name)(x) for name in self.readers)
-        return self.together(x).chunk(len(self.readers), dim=-1)
+            return torch.cat([self.get_submodule(name)(x) for name in self.readers], dim=-1)
+        return self.together(x)
+
+    def join(self, together: nn.Module) -> None:
+        """One product instead of two or three: the call itself takes as long as reading a small matrix."""
+        self.together = together
+        for name in self.readers:
+            delattr(self, name)
 
 
 class Cache:
@@ -80,6 +117,9 @@ class Cache:
     def __init__(self, layers: int, slots: int, heads: int, length: int, size: int, like: Tensor) -> None:
         shape = (layers, slots, heads, length, size)
         self.keys, self.values = zeros(shape, like), zeros(shape, like)
+        self.tables = [
+            (keys.view(-1, size), values.view(-1, size)) for keys, values in zip(self.keys, self.values, strict=True)
+        ]
         self.filled = [0] * slots
 
     def write(self, layer: int, slot: int, key: Tensor, value: Tensor) -> None:
@@ -107,21 +147,20 @@ class Cache:
         count, heads = len(place), self.keys.shape[2]
         table = torch.arange(first * heads, (first + count) * heads, device=place.device).view(count, heads)
         lines = (table * self.length + place[:, None]).flatten()
-        return Places(slice(first, first + count), place, span, lines, count == 1 and standing.exact)
+        # All layers at once: four calls a layer cost more than what they look at.
+        keys, values = (kept[:, first : first + count, :, :span].unbind() for kept in (self.keys, self.values))
+        return Places(place, span, lines, keys, values, count == 1 and standing.exact)
 
     def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
-        for table, new in ((self.keys, key), (self.values, value)):
-            table[layer].view(-1, new.shape[-1]).index_copy_(0, places.lines, new.reshape(-1, new.shape[-1]))
-        return self.read(layer, places)
+        for table, new in zip(self.tables[layer], (key, value), strict=True):
+            table.index_copy_(0, places.lines, new.reshape(-1, new.shape[-1]))
+        return places.keys[layer], places.values[layer]
 
     def advance(self, first: int, count: int) -> None:
         """A further token of each slot from `first` on is in every layer."""
         for slot in range(first, first + count):
             self.filled[slot] += 1
-
-    def read(self, layer: int, places: Places) -> tuple[Tensor, Tensor]:
-        return self.keys[layer, places.rows, :, : places.span], self.values[layer, places.rows, :, : places.span]
 
     def mark(self, slot: int) -> Any:
         """How far a slot has come: what `copy` takes to go back there."""
@@ -165,11 +204,11 @@ def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 def fused(dtype: torch.dtype) -> bool:
     """Whether this processor is faster with torch's fused attention, given a single query.
 
-    Two products of float32 always are. In bfloat16 it depends on the instructions that there are and how oneDNN uses
-    them: each way has been three times faster than the other. So both are tried, which takes some milliseconds.
+    In float32 it never loses. In bfloat16 it depends on the instructions that there are and how oneDNN uses them: each
+    way has been three times faster than the other. So both are tried, which takes some milliseconds.
     """
     if dtype == torch.float32:
-        return False
+        return True
     query, keys = (torch.zeros(1, 16, count, 64, dtype=dtype) for count in (1, 256))
     times: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(8):

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bianque.attention import Parallel
+from bianque.attention import Parallel, RMSNorm
 
 LEAST = 1 << 18  # weights; below, calling oneDNN by hand takes longer than it saves
 
@@ -24,8 +24,11 @@ class PackedLinear(nn.Module):
         self.weight: Tensor | None = torch.ops.mkldnn._reorder_linear_weight(weight)
         self.bias = bias
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """[..., width] → [..., out], on top of `onto` if it is given."""
+        if onto is None:
+            return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.binary(x, onto, self.weight, self.bias, "add")
 
 
 def fits(linear: nn.Linear, least: int) -> bool:
@@ -39,22 +42,21 @@ def fits(linear: nn.Linear, least: int) -> bool:
 def settle(model: nn.Module, least: int = LEAST) -> None:
     """Pack the linear layers of at least so many weights, each in its place, and as one those that read the same."""
     for module in list(model.modules()):
-        if isinstance(module, Parallel):
+        if isinstance(module, Parallel) and module.together is None:
             join(module, least)
+        if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
+            module.twice = torch.cat((module.weight.data, module.weight.data))
     for name, linear in list(model.named_modules()):
-        if type(linear) is nn.Linear and fits(linear, least):
+        if isinstance(linear, nn.Linear) and fits(linear, least):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
 
 
 def join(module: Parallel, least: int) -> None:
-    """One product instead of two or three: the call itself takes as long as reading a small matrix."""
     readers = [module.get_submodule(name) for name in module.readers]
-    if all(type(linear) is nn.Linear and fits(linear, least) and linear.bias is None for linear in readers):
+    if all(isinstance(linear, nn.Linear) and fits(linear, least) and linear.bias is None for linear in readers):
         weights = [cast(Tensor, linear.weight) for linear in readers]
-        module.together = PackedLinear(torch.cat([weight.data for weight in weights]), None)
-        for name in module.readers:
-            delattr(module, name)
+        module.join(PackedLinear(torch.cat([weight.data for weight in weights]), None))
 
 
 def release(model: nn.Module) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from bianque import kernels
+from bianque.attention import Parallel
 from bianque.errors import LoadFailed
 from bianque.kernels import Form
 from bianque.types import Bits
@@ -45,13 +47,15 @@ class QuantLinear(nn.Module):
         packed = self.kernel.pack(self.weight.data, self.weight_scale.data, self.form)
         self.weight, self.weight_scale = (nn.Parameter(part, requires_grad=False) for part in packed)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """[..., width] → [..., out], on top of `onto` if it is given."""
         rows = x.reshape(-1, self.form.width).contiguous()
         run = self.kernel.few if len(rows) <= self.kernel.rows else self.kernel.many
         out = run(rows, self.weight, self.weight_scale, self.form)
         if self.bias is not None:
             out += self.bias
-        return out.view(*x.shape[:-1], self.form.out)
+        out = out.view(*x.shape[:-1], self.form.out)
+        return out if onto is None else out.add_(onto)
 
     def extra_repr(self) -> str:
         return f"{self.form.width}, {self.form.out}, {self.kernel.name}-{self.form}"
@@ -164,8 +168,11 @@ def nearest(x: Tensor, scale: Tensor, least: int, most: int) -> tuple[Tensor, Te
 def settle(model: nn.Module, dtype: torch.dtype) -> None:
     """Let each quantised layer take the kernel of its device for rows of `dtype`, and rearrange its weights once.
 
-    LoadFailed if a layer's stored numbers are not int8.
+    Those that read the same become one layer. LoadFailed if a layer's stored numbers are not int8.
     """
+    for module in list(model.modules()):
+        if isinstance(module, Parallel):
+            join(module)
     for name, layer in linears(model).items():
         if layer.weight.dtype != torch.int8:
             raise LoadFailed(
@@ -173,6 +180,22 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
                 "请重新下载量化权重，或换用未量化的权重 (download it again, or use unquantised weights)"
             )
         layer.settle(kernels.here(layer.weight.device, dtype))
+
+
+def join(module: Parallel) -> None:
+    """Put the rows of its readers below one another, if they are all of one kind."""
+    readers = [module.get_submodule(name) for name in module.readers]
+    layers = [layer for layer in readers if isinstance(layer, QuantLinear) and layer.bias is None]
+    kinds = {(layer.form.width, layer.form.bits, layer.form.group, layer.weight.dtype) for layer in layers}
+    if len(layers) < len(readers) or len(kinds) > 1:
+        return
+    form = replace(layers[0].form, out=sum(layer.form.out for layer in layers))
+    with torch.device("meta"):
+        together = QuantLinear(form, bias=False)
+    for part in ("weight", "weight_scale"):
+        whole = torch.cat([getattr(layer, part).data for layer in layers])
+        setattr(together, part, nn.Parameter(whole, requires_grad=False))
+    module.join(together)
 
 
 def kernel_of(model: nn.Module) -> str:

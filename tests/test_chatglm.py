@@ -148,18 +148,21 @@ def test_the_residual_scale_does_not_follow_the_depth():
     positions, mask = layout(rows, CONFIG)
     block = model.transformer.layers[0]
     seen = []
-    block.mlp.register_forward_hook(lambda module, given, out: seen.append((given[0], out)))
+    block.mlp.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     hidden = model.hidden(rows, positions, mask)
-    (normed, out), final = seen[0], model.transformer.final_layernorm
+    normed, final = seen[0], model.transformer.final_layernorm
+    inner = torch.nn.functional.gelu(block.mlp.dense_h_to_4h(normed), approximate="tanh")
+    out = block.mlp.dense_4h_to_h(inner)
     torch.testing.assert_close(hidden, final(normed * 56**0.5 + out))
 
 
 def test_the_rotary_frequencies_are_those_of_half_precision():
     """0.1 in half precision is 0.0999755859375: a fortieth of a radian away at position 1000."""
-    cos, sin = rotary_angles(torch.tensor([[1000]]), head_dim=16)
+    cos, sin = rotary_angles(torch.tensor([[[1000], [0]]]), head_dim=16)
     angle = 1000 * torch.tensor([1.0, 0.0999755859375, 0.01000213623046875, 0.0010004043579101562])
-    torch.testing.assert_close(cos[0, 0, 0], angle.cos().repeat(2))
-    torch.testing.assert_close(sin[0, 0, 0], angle.sin().repeat(2))
+    torch.testing.assert_close(cos[0, 0, 0, 0, 0], angle.cos().repeat(2))
+    torch.testing.assert_close(sin[0, 0, 0, 0, 0], torch.cat((-angle.sin(), angle.sin())))
+    assert (cos[0, 0, 0, 0, 1] == 1).all() and (sin[0, 0, 0, 0, 1] == 0).all()
 
 
 def test_golden_logits():

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bianque import packed
+from bianque.attention import FEW, Linear, RMSNorm
 from bianque.packed import PackedLinear
 from tests import tiny
 
@@ -25,6 +26,37 @@ def test_a_packed_layer_is_the_plain_one(dtype, bias, shape):
     x = tiny.numbers(torch.Size(shape), 3).to(dtype)
     close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
     torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x), **close)
+
+
+@TYPES
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 7])
+def test_what_a_layer_makes_goes_onto_what_it_is_given(dtype, bias, rows):
+    linear = tiny.fill(Linear(48, 80, bias=bias)).to(dtype)
+    x, below = (tiny.numbers(torch.Size((rows, 1, width)), 3).to(dtype) for width in (48, 80))
+    given = below.clone()
+    close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
+    for layer in (linear, PackedLinear(linear.weight, linear.bias)):
+        torch.testing.assert_close(
+            layer(x, below), below + nn.functional.linear(x, linear.weight, linear.bias), **close
+        )
+    assert torch.equal(below, given)
+
+
+@TYPES
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1])
+def test_a_norm_of_layers_is_a_root_mean_square(dtype, rows):
+    """A large mean, and rows so small that the epsilon counts."""
+    norm = tiny.fill(RMSNorm(64, 1e-3)).to(dtype)
+    x = (tiny.numbers(torch.Size((rows, 1, 64)), 3) + 5).to(dtype)
+    x[0] *= 0.005
+    plain = norm(x)
+    packed.settle(nn.Sequential(norm))
+    assert norm.twice is not None
+    by_hand = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-3).sqrt() * norm.weight.double()
+    close = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(norm(x).double(), by_hand, atol=close, rtol=close)
+    torch.testing.assert_close(norm(x), plain, atol=close, rtol=close)
 
 
 def test_rows_need_not_lie_side_by_side():

@@ -391,3 +391,42 @@ def test_other_bits_are_refused(bits):
 def test_quantised_embeddings_are_refused_by_name():
     with pytest.raises(LoadFailed, match="quantization_embeddings=true"):
         quant.bits_of({"quantization_bit": 4, "quantization_embeddings": True})
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("dtype", [FLOAT, BF16])
+def test_layers_that_read_the_same_become_one(bits, dtype, monkeypatch):
+    """Side by side they make what each made alone: q, k and v, gate and up."""
+    made = tiny.t5(d_model=64, d_kv=16, num_heads=4, d_ff=64)
+    joined = quantised(made, bits, dtype)
+    monkeypatch.setattr(quant, "join", lambda module: None)
+    apart = quantised(made, bits, dtype)
+    own, other = (model.encoder.block[0].layer[0].SelfAttention for model in (joined, apart))
+    assert own.together.form.out == 3 * other.q.form.out and not hasattr(own, "q")
+    assert len(quant.linears(joined)) < len(quant.linears(apart))
+    for rows in (1, 90):
+        x = tiny.numbers(torch.Size((1, rows, 64)), 5).to(dtype)
+        torch.testing.assert_close(own.project(x), other.project(x), atol=0, rtol=0)
+
+
+def test_only_layers_of_one_kind_become_one():
+    """A published checkpoint may leave one of them at 16 bits."""
+    empty = emptied(tiny.t5(d_model=64, d_kv=16, num_heads=4, d_ff=64), 8)
+    attention = empty.encoder.block[0].layer[0].SelfAttention
+    attention.k = nn.Linear(64, 64, bias=False)
+    quant.join(attention)
+    assert attention.together is None and isinstance(attention.q, quant.QuantLinear)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("rows", [1, 90])
+def test_a_layer_adds_onto_what_it_is_given(bits, rows):
+    model = filled(
+        emptied(tiny.chatglm(hidden_size=64, inner_hidden_size=64), bits),
+        tiny.chatglm(hidden_size=64, inner_hidden_size=64).state_dict(),
+    )
+    layer = model.transformer.layers[0].attention.dense
+    x, below = (tiny.numbers(torch.Size((1, rows, 64)), seed) for seed in (3, 4))
+    given = below.clone()
+    torch.testing.assert_close(layer(x, below), layer(x) + below)
+    assert torch.equal(below, given)

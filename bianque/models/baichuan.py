@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, Parallel, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Look, Parallel, RMSNorm, Standing, Steps, attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +80,19 @@ def sloping(heads: int, distance: Tensor, visible: Tensor, dtype: torch.dtype) -
     return (slopes(heads, distance.device)[:, None, None] * masked[:, None]).to(dtype)
 
 
-class RMSNorm(nn.Module):
-    def __init__(self, config: BaichuanConfig) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(config.hidden_size))
-        self.eps = config.rms_norm_eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Normalised in float32, rounded, then weighted, as upstream does.
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
-
-
 class Attention(nn.Module):
     def __init__(self, config: BaichuanConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.heads = layer, config.num_attention_heads
         self.W_pack = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, look: Look) -> Tensor:
+    def forward(self, normed: Tensor, look: Look, x: Tensor) -> Tensor:
+        """Onto x."""
         # Fused in blocks: [query | key | value][head][head_dim].
-        packed = self.W_pack(x).unflatten(-1, (3, self.heads, -1))
-        out = look(self.layer, *packed.permute(2, 0, 3, 1, 4))
-        return self.o_proj(out.transpose(1, 2).flatten(2))
+        packed = self.W_pack(normed).unflatten(-1, (3, self.heads, -1))
+        out = look(self.layer, *packed.permute(2, 0, 3, 1, 4).unbind())
+        return self.o_proj(out.transpose(1, 2).flatten(2), x)
 
 
 class MLP(Parallel):
@@ -112,24 +102,25 @@ class MLP(Parallel):
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.project(x)
-        return self.down_proj(F.silu(gate) * up)
+    def forward(self, normed: Tensor, x: Tensor) -> Tensor:
+        """Onto x."""
+        gate, up = self.project(normed).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up, x)
 
 
 class Block(nn.Module):
     def __init__(self, config: BaichuanConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, look: Look) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), look)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = self.self_attn(self.input_layernorm(x), look, x)
+        return self.mlp(self.post_attention_layernorm(x), x)
 
 
 class Transformer(nn.Module):
@@ -137,7 +128,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
 class Baichuan(nn.Module, Steps):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Look, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Look, Standing, Steps, attend
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
@@ -94,19 +94,18 @@ class Conversations(Cache):
 
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, [batch, 1, new, head_dim / 2] float32, of one axis of positions [batch, new]."""
+    """cos and signed sin of positions [batch, 2, new], [batch, new, 1, 1, 2, head_dim / 2] float32; see `rotate`."""
     half = head_dim // 2
     inverse = 1.0 / 10000 ** (torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half)
     # The frequencies are stored in half precision upstream; exact ones shift logits by up to 0.05.
-    angles = positions[:, None, :, None] * inverse.half().float()
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
+    angles = positions.transpose(1, 2)[:, :, None, None, :, None] * inverse.half().float()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (i, i + d/2) of the last axis; cos and sin broadcast against x."""
-    low, high = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-high, low), dim=-1) * sin
+    """Rotate pairs (i, i + d/2) of the last axis; cos and sin broadcast against x, sin negative for the first ones."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class Attention(nn.Module):
@@ -114,32 +113,30 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.heads = layer, config.num_attention_heads
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], look: Look) -> Tensor:
-        batch, length, hidden = x.shape
-        # Fused per head: [head][query | key | value][head_dim].
-        fused = self.query_key_value(x).view(batch, length, self.heads, -1).transpose(1, 2)
-        query, key, value = fused.chunk(3, dim=-1)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], look: Look) -> Tensor:
+        """Onto x, times alpha."""
+        # Fused per head: [head][query | key | value][head_dim], each a half for the prompt's axis and one for the reply's.
+        fused = self.query_key_value(x).unflatten(-1, (self.heads, 3, 2, -1))
+        turned = rotate(fused[:, :, :, :2], *rotary).flatten(-2)
+        query, key = turned.permute(3, 0, 2, 1, 4).unbind()
+        value = fused[:, :, :, 2].flatten(-2).transpose(1, 2)
         # Upstream divides the query by sqrt(d)·(layer + 1), then multiplies the float32 scores by (layer + 1): a guard
         # for half precision which cancels here, since scores are float32 anyway.
-        out = look(self.layer, self.turn(query, rotary), self.turn(key, rotary), value)
-        return self.dense(out.transpose(1, 2).reshape(batch, length, hidden))
-
-    @staticmethod
-    def turn(x: Tensor, rotary: tuple[Tensor, ...]) -> Tensor:
-        place, block = x.chunk(2, dim=-1)
-        return torch.cat((rotate(place, *rotary[:2]), rotate(block, *rotary[2:])), dim=-1)
+        out = look(self.layer, query, key, value)
+        return self.dense(out.transpose(1, 2).flatten(2), x * ALPHA)
 
 
 class MLP(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         self.dense_h_to_4h = nn.Linear(config.hidden_size, config.inner_hidden_size)
-        self.dense_4h_to_h = nn.Linear(config.inner_hidden_size, config.hidden_size)
+        self.dense_4h_to_h = Linear(config.inner_hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"))
+        """Onto x, times alpha."""
+        return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"), x * ALPHA)
 
 
 class Block(nn.Module):
@@ -150,10 +147,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, ...], look: Look) -> Tensor:
-        x = self.input_layernorm(x)
-        x = self.post_attention_layernorm(x * ALPHA + self.attention(x, rotary, look))
-        return x * ALPHA + self.mlp(x)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], look: Look) -> Tensor:
+        x = self.attention(self.input_layernorm(x), rotary, look)
+        return self.mlp(self.post_attention_layernorm(x))
 
 
 class Transformer(nn.Module):
@@ -178,11 +174,11 @@ class ChatGLM(nn.Module, Steps):
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Embeddings of ids [batch, new] and the rotations of positions [batch, 2, new]."""
         x = self.transformer.word_embeddings(ids)
-        angles = (rotary_angles(positions[:, axis], self.config.head_dim) for axis in (0, 1))
-        return x, tuple(t.to(x.dtype) for pair in angles for t in pair)
+        cos, sin = rotary_angles(positions, self.config.head_dim)
+        return x, (cos.to(x.dtype), sin.to(x.dtype))
 
     def hidden(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Final-normed hidden states [batch, length, hidden].

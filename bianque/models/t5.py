@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Parallel, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Parallel, RMSNorm, Standing, Steps, attend
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -54,10 +54,14 @@ class T5Config:
 
 
 class Conversations:
-    """What the decoder looks back at: its own keys and values, and those of the encoder's output, a slot each."""
+    """What the decoder looks back at: its own keys and values, and those of the encoder's output, a slot each.
 
-    def __init__(self, config: T5Config, slots: int, prompt: int, reply: int, like: Tensor) -> None:
+    `near` [reply, heads] are its relative biases by distance.
+    """
+
+    def __init__(self, config: T5Config, slots: int, prompt: int, near: Tensor) -> None:
         layers, heads, size = config.num_decoder_layers, config.num_heads, config.d_kv
+        self.near, reply, like = near, len(near), near
         self.own = Cache(layers, slots, heads, reply, size, like)
         self.cross = Cache(layers, slots, heads, prompt, size, like)
 
@@ -101,17 +105,6 @@ def buckets(distance: Tensor, config: T5Config, two_sided: bool) -> Tensor:
     return offset + torch.where(distance < exact, distance, far.clamp(max=count - 1))
 
 
-class RMSNorm(nn.Module):
-    def __init__(self, config: T5Config) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(config.d_model))
-        self.eps = config.layer_norm_epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        # The mean square is taken in float32 whatever the weights are (T5LayerNorm).
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(self.weight.dtype)
-
-
 class Attention(Parallel):
     """Over the text itself, or a decoder's over the encoder's output, where the queries come from elsewhere."""
 
@@ -123,21 +116,23 @@ class Attention(Parallel):
         self.q = nn.Linear(config.d_model, inner, bias=False)
         self.k = nn.Linear(config.d_model, inner, bias=False)
         self.v = nn.Linear(config.d_model, inner, bias=False)
-        self.o = nn.Linear(inner, config.d_model, bias=False)
+        self.o = Linear(inner, config.d_model, bias=False)
         if biased:
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.config.num_heads, self.config.d_kv)).transpose(1, 2)
+    def split(self, x: Tensor, parts: int = 1) -> tuple[Tensor, ...]:
+        """[batch, new, parts · inner] → [batch, heads, new, d_kv] each."""
+        apart = x.view(*x.shape[:2], parts, self.config.num_heads, self.config.d_kv)
+        return apart.permute(2, 0, 3, 1, 4).unbind()
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """What the readers make of x, [batch, heads, new, d_kv] each."""
-        return tuple(map(self.split, self.project(x)))
+        return self.split(self.project(x), len(self.readers))
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """[batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+        """Onto x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
         out = attend(query, key, value, bias, scale=1.0)
-        return self.o(out.transpose(1, 2).flatten(2))
+        return self.o(out.transpose(1, 2).flatten(2), x)
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
         """Relative biases [rows, heads, queries, keys] of query positions [rows, queries] and key positions [keys]."""
@@ -152,11 +147,12 @@ class GatedGelu(Parallel):
         super().__init__()
         self.wi_0 = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.wi_1 = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.wo = Linear(config.d_ff, config.d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.project(x)
-        return self.wo(F.gelu(gate, approximate="tanh") * up)
+    def forward(self, normed: Tensor, x: Tensor) -> Tensor:
+        """Onto x."""
+        gate, up = self.project(normed).chunk(2, dim=-1)
+        return self.wo(F.gelu(gate, approximate="tanh") * up, x)
 
 
 class Sublayer(nn.Module):
@@ -164,7 +160,7 @@ class Sublayer(nn.Module):
 
     def __init__(self, config: T5Config, name: str, inner: nn.Module) -> None:
         super().__init__()
-        self.layer_norm = RMSNorm(config)
+        self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
         self.add_module(name, inner)
 
 
@@ -181,8 +177,8 @@ class Block(nn.Module):
         """An encoder's block over x [batch, source, d_model]."""
         attention, feed = self.layer
         query, key, value = attention.SelfAttention.parts(attention.layer_norm(x))
-        x = x + attention.SelfAttention(query, key, value, bias)
-        return x + feed.DenseReluDense(feed.layer_norm(x))
+        x = attention.SelfAttention(query, key, value, bias, x)
+        return feed.DenseReluDense(feed.layer_norm(x), x)
 
     def write(
         self, x: Tensor, bias: Tensor, keep: Keep, cross: tuple[Tensor, Tensor], visible: Tensor | None
@@ -190,17 +186,18 @@ class Block(nn.Module):
         """A decoder's block over x [batch, new, d_model]; `keep` makes of new keys and values all that there are."""
         own, other, feed = self.layer
         query, key, value = own.SelfAttention.parts(own.layer_norm(x))
-        x = x + own.SelfAttention(query, *keep(key, value), bias)
+        x = own.SelfAttention(query, *keep(key, value), bias, x)
         looking = other.EncDecAttention
-        x = x + looking(looking.split(looking.q(other.layer_norm(x))), *cross, visible)
-        return x + feed.DenseReluDense(feed.layer_norm(x))
+        (query,) = looking.split(looking.q(other.layer_norm(x)))
+        x = looking(query, *cross, visible, x)
+        return feed.DenseReluDense(feed.layer_norm(x), x)
 
 
 class Stack(nn.Module):
     def __init__(self, config: T5Config, layers: int, decoder: bool) -> None:
         super().__init__()
         self.block: Any = nn.ModuleList(Block(config, decoder, biased=i == 0) for i in range(layers))
-        self.final_layer_norm = RMSNorm(config)
+        self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
         return self.block[0].layer[0].SelfAttention.bias(query, key, two_sided)
@@ -267,8 +264,9 @@ class T5(nn.Module, Steps):
 
     def slots(self, count: int, prompt: int, reply: int) -> Conversations:
         """A cache for so many conversations, each of so many tokens of prompt and reply."""
-        # The reply stands behind the token that starts it.
-        return Conversations(self.config, count, prompt, reply + 1, self.shared.weight)
+        distance = torch.arange(reply + 1, device=self.shared.weight.device)  # behind the token that starts it
+        near = self.decoder.bias(distance[None], distance[:1], two_sided=False)[0, :, :, 0].T
+        return Conversations(self.config, count, prompt, near.contiguous())
 
     def said(self, prompt: Sequence[int]) -> Sequence[int]:
         """What counts as said before a reply: the decoder's own beginning."""
@@ -292,12 +290,12 @@ class T5(nn.Module, Steps):
         """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
         places, source = cache.own.places(standing), cache.cross.places(standing, 1)
         x = self.shared(ids[:, None])
-        span = torch.arange(places.span, device=ids.device)
-        bias = self.decoder.bias(places.place[:, None], span, two_sided=False)
+        distance = places.place[:, None] - torch.arange(places.span, device=ids.device)
+        bias = cache.near[distance.clamp(min=0)].transpose(1, 2)[:, :, None]
         if (seen := places.seen) is not None:
             bias = bias.masked_fill(~seen, -torch.inf)
-        bias, visible = bias.to(x.dtype), source.seen
+        visible = source.seen
         for i, block in enumerate(self.decoder.block):
             keep = lambda key, value, layer=i: cache.own.append(layer, places, key, value)
-            x = block.write(x, bias, keep, cache.cross.read(i, source), visible)
+            x = block.write(x, bias, keep, (source.keys[i], source.values[i]), visible)
         return self.head(self.decoder.final_layer_norm(x[:, 0]))
