@@ -261,3 +261,19 @@ def test_a_load_is_measured_in_a_process_of_its_own(tmp_path, how):
     folder = load.synthetic("bianque-1", tmp_path / "1", shapes.config_of("t5", "tiny"), torch.float32, 1)
     found = load.once("bianque-1", folder, how)
     assert found["seconds"] > 0 and found["after"] > 0
+
+
+def test_precision_tells_what_fewer_bits_cost(tmp_path, capsys):
+    turns = ("头痛三天了", "有没有发烧？", "没有", "建议多休息，多喝水。")
+    said = [{"role": role, "text": text} for role, text in zip(("patient", "doctor") * 2, turns, strict=True)]
+    data, file = tmp_path / "d.jsonl", tmp_path / "f.json"
+    data.write_text(json.dumps({"id": "a", "source": "s", "turns": said}))
+    options = ["--data", str(data), "--json", str(file), "--threads", "1", "--precision", "fp32", "int8", "int4"]
+    assert main(["bench", "precision", *options]) == 0
+    found = json.loads(file.read_text())["measured"]
+    assert [(one["model"], one["turns"]) for one in found] == [("ask-mini", 1), ("advise-mini", 1)]
+    for one in found:
+        exact, eight, four = (one["perplexity"][kind] for kind in ("fp32", "int8", "int4"))
+        assert exact > 1 and exact != eight != four
+        assert eight == pytest.approx(exact, rel=0.02) and four == pytest.approx(exact, rel=0.3)
+    assert "ask-mini" in capsys.readouterr().out
