@@ -92,9 +92,9 @@ class Local:
 
     def fits(self, name: str) -> tuple[Fit, ...]:
         """The ways to hold a model: the allowed ones in the order of the settings, then the others."""
-        card, allowed = self.cards[name], self.settings.bits
-        if card.stored != 16:  # stays as it is published
-            return self.ways(card, card.stored)
+        card, allowed = registry.find(self.cards, name), self.settings.bits
+        if bits := card.held or (card.stored if card.stored != 16 else None):  # as asked for, or as published
+            return self.ways(card, bits)
         others = (bits for bits in get_args(Bits) if bits not in allowed)
         return tuple(way for bits in (*allowed, *others) for way in self.ways(card, bits, bits in allowed))
 
@@ -123,7 +123,7 @@ class Local:
         memory.give_back()  # of a load that failed
         processor.settle()
         torch.set_num_threads(self.cores.alone)
-        card = self.cards[name]
+        card = registry.find(self.cards, name)
         device, dtype = place(card, fit.bits)
         try:
             model, tokenizer = self.read(card, device, dtype, report, fit.bits)

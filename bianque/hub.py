@@ -19,10 +19,10 @@ Report = Callable[[Progress], None]
 
 def folder_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Path:
     """Where this card's files are: a named local folder, the package itself, or the Hub's cache after a download."""
-    if card.name in paths:
-        return paths[card.name]
+    if card.base in paths:
+        return paths[card.base]
     if card.repo is None:
-        return BUNDLED / card.name
+        return BUNDLED / card.base
     return fetch(card, card.repo, card.revision, card.files, report)
 
 
@@ -30,7 +30,7 @@ def adapter_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Pa
     """Where this card's LoRA is: a file or folder named `card.adapter=…` in `paths`, else a Hub id; None without one."""
     if card.adapter is None:
         return None
-    if (named := f"{card.name}.adapter") in paths:
+    if (named := f"{card.base}.adapter") in paths:
         return paths[named]
     if "/" not in card.adapter:
         raise LoadFailed(
@@ -61,7 +61,7 @@ def fetch(card: ModelCard, repo: str, revision: str, files: Sequence[str], repor
             raise LoadFailed(f"{card.title}: {refusal(error.__cause__, repo, revision)}") from error
         raise LoadFailed(
             f"{card.title}: 连不上模型库，本机也没有缓存 (the Hub cannot be reached, {repo} is not cached). "
-            f"请检查网络或设置 HF_ENDPOINT，或用 BIANQUE_PATHS={card.name}=/folder 指定本地目录"
+            f"请检查网络或设置 HF_ENDPOINT，或用 BIANQUE_PATHS={card.base}=/folder 指定本地目录"
         ) from error
     except HfHubHTTPError as error:
         raise LoadFailed(f"{card.title}: {refusal(error, repo, revision)}") from error

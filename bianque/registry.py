@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from bianque import prompts
-from bianque.errors import UnknownModel
+from bianque.errors import BadInput, UnknownModel
 from bianque.types import Dialogue, ModelCard, Sampling
 
 BIANQUE_PAPER = (
@@ -196,7 +196,17 @@ def by_name(cards: Iterable[ModelCard] = CARDS) -> dict[str, ModelCard]:
 
 
 def find(cards: Mapping[str, ModelCard], name: str) -> ModelCard:
-    """The card of exactly this name; UnknownModel lists the names there are."""
-    if name not in cards:
+    """The card of exactly this name, or of `name@bits`, which is held with so many bits a weight.
+
+    UnknownModel lists the names there are, BadInput the bits.
+    """
+    base, at, bits = name.partition("@")
+    if base not in cards:
         raise UnknownModel(f"没有名为 {name!r} 的模型 (no such model); 可选 (choose one of): {', '.join(cards)}")
-    return cards[name]
+    if not at:
+        return cards[base]
+    for known in cards[base].precisions:
+        if bits == str(known):
+            return cards[base].at(known)
+    can = ", ".join(f"{base}@{known}" for known in cards[base].precisions)
+    raise BadInput(f"{name!r}: 没有这个位数 (no such precision); 可选 (choose one of): {can}")

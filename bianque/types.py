@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast, get_args
 
 Phase = Literal["asking", "advising"]
 Mode = Literal["auto", "ask", "advise"]
@@ -112,6 +112,21 @@ class ModelCard:
     def precisions(self) -> tuple[Bits, ...]:
         """The bits a weight that the model can be held with."""
         return get_args(Bits) if self.stored == 16 else (self.stored,)
+
+    def at(self, bits: Bits) -> ModelCard:
+        """The same model, held with so many bits a weight; its name says so, as `bianque-2@8`."""
+        return replace(self, name=f"{self.base}@{bits}")
+
+    @property
+    def held(self) -> Bits | None:
+        """Bits a weight that it must be held with; None: as memory allows."""
+        _, at, bits = self.name.partition("@")
+        return cast(Bits, int(bits)) if at else None
+
+    @property
+    def base(self) -> str:
+        """The name without a precision: what files go by."""
+        return self.name.partition("@")[0]
 
     @property
     def longest(self) -> int:

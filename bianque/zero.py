@@ -75,7 +75,7 @@ class Zero:
         name = registry.find(self.cards, model).name
         if name not in self.engines:
             raise LoadFailed(
-                f"{self.cards[name].title}: 没有预先加载，这里有 {', '.join(self.engines)} (not preloaded here): "
+                f"{model}: 没有预先加载，这里有 {', '.join(self.engines)} (not preloaded here): "
                 f"请在 BIANQUE_PRELOAD 中加入 {name} 并重启"
             )
         yield Piece(progress=Progress(name, "queued", 0.0))

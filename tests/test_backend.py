@@ -17,7 +17,7 @@ from torch import nn
 
 from bianque import memory, weights
 from bianque.backend import RESERVE, Local, drop
-from bianque.errors import OutOfMemory, UnknownModel
+from bianque.errors import BadInput, OutOfMemory, UnknownModel
 from bianque.pool import Fit
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
@@ -60,6 +60,17 @@ def test_a_reply_loads_its_model_first_and_leaves_it_there(folder):
     assert not {"queued", "loading"} & set(asyncio.run(reply(found, "one")))
     with pytest.raises(UnknownModel):
         asyncio.run(reply(found, "three"))
+
+
+def test_a_model_is_held_at_the_precision_that_its_name_says(folder):
+    """Beside the same one as memory allows, and though the settings do not name it."""
+    found = local(folder, 10_000, bits=(16,))
+    for name in ("one", "one@8"):
+        assert asyncio.run(reply(found, name))[-1] in ("stop", "length")
+    assert {name: fit.bits for name, fit in found.pool.resident().items()} == {"one": 16, "one@8": 8}
+    assert found.kernel("one") == "bfloat16" and "int8" in found.kernel("one@8")
+    with pytest.raises(BadInput):
+        asyncio.run(reply(found, "one@5"))
 
 
 def test_models_that_do_not_fit_together_take_turns_and_memory_is_given_back(folder):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bianque.bench.load import CHATGLM, T5_LARGE
-from bianque.errors import UnknownModel
+from bianque.errors import BadInput, UnknownModel
 from bianque.hub import BUNDLED
 from bianque.registry import CARDS, FORMATS, by_name, find
 from bianque.types import Message
@@ -30,6 +30,20 @@ def test_names_are_not_guessed(name):
         find(by_name(), name)
     assert repr(name) in str(failure.value)
     assert all(card.name in str(failure.value) for card in CARDS)
+
+
+def test_a_precision_is_part_of_a_name():
+    card = find(by_name(), "bianque-2@8")
+    assert (card.name, card.base, card.held, card.repo) == ("bianque-2@8", "bianque-2", 8, by_name()["bianque-2"].repo)
+    assert card.memory(8) == by_name()["bianque-2"].memory(8)
+    assert find(by_name(), "chatglm-6b-int4@4").held == 4
+
+
+@pytest.mark.parametrize("name", ["bianque-2@", "bianque-2@5", "bianque-2@8@4", "bianque-2@ 8", "chatglm-6b-int4@16"])
+def test_a_precision_that_a_model_cannot_have_is_refused(name):
+    with pytest.raises(BadInput, match=re.escape(repr(name))) as failure:
+        find(by_name(), name)
+    assert name.partition("@")[0] + ("@4" if "int4" in name else "@16, ") in str(failure.value)
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
