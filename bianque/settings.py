@@ -34,6 +34,8 @@ class Settings:
     cards: Path | None = None  # a file of further cards: see cards.py
     preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
     slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
+    votes: Path = Path("votes")  # where the arena's votes are kept
+    votes_repo: str | None = None  # a dataset repo that they are pushed to; needs HF_TOKEN
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -55,6 +57,8 @@ class Settings:
             bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,
             cards=Path(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
             preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
+            votes=Path(env.get("BIANQUE_VOTES") or defaults.votes),
+            votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
         )
 
 
@@ -65,6 +69,13 @@ def whole(env: Mapping[str, str], name: str, default: int, least: int) -> int:
     if not value.isdecimal() or int(value) < least:
         raise SettingsError(f"{name}={value!r}: a whole number of at least {least} is needed")
     return int(value)
+
+
+def dataset(value: str) -> str | None:
+    """A dataset repo's id on the Hub; None for none."""
+    if value and not re.fullmatch(r"[\w.-]+/[\w.-]+", value, re.ASCII):
+        raise SettingsError(f"BIANQUE_VOTES_REPO={value!r}: write owner/name of a dataset")
+    return value or None
 
 
 def gigabytes(value: str) -> float | None:

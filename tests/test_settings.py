@@ -11,7 +11,20 @@ from bianque.settings import Settings, folders
 
 
 def test_an_empty_environment_gives_the_defaults():
-    names = ("MODELS", "ASK", "ADVISE", "PATHS", "THREADS", "QUESTIONS", "MAX_WAITING", "MEMORY_GB", "BITS", "SLOTS")
+    names = (
+        "MODELS",
+        "ASK",
+        "ADVISE",
+        "PATHS",
+        "THREADS",
+        "QUESTIONS",
+        "MAX_WAITING",
+        "MEMORY_GB",
+        "BITS",
+        "SLOTS",
+        "VOTES",
+        "VOTES_REPO",
+    )
     assert Settings.read({}) == Settings() == Settings.read({f"BIANQUE_{name}": "" for name in names})
 
 
@@ -27,10 +40,15 @@ def test_every_variable_is_read(tmp_path):
         "BIANQUE_MEMORY_GB": "7.5",
         "BIANQUE_BITS": "8, 4",
         "BIANQUE_SLOTS": "6",
+        "BIANQUE_VOTES": "/data/votes",
+        "BIANQUE_VOTES_REPO": "me/votes",
         "OTHER": "x",
     }
     paths = {"bianque-1": tmp_path, "bianque-2": tmp_path}
-    assert Settings.read(env) == Settings("hub", "bianque-1", "bianque-2", paths, 3, 5, 7, 7.5, (8, 4), slots=6)
+    votes = {"votes": Path("/data/votes"), "votes_repo": "me/votes"}
+    assert Settings.read(env) == Settings(
+        "hub", "bianque-1", "bianque-2", paths, 3, 5, 7, 7.5, (8, 4), slots=6, **votes
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,6 +69,8 @@ def test_every_variable_is_read(tmp_path):
         ("BIANQUE_BITS", "8,8"),
         ("BIANQUE_BITS", "16,"),
         ("BIANQUE_BITS", "int8"),
+        ("BIANQUE_VOTES_REPO", "votes"),
+        ("BIANQUE_VOTES_REPO", "https://huggingface.co/datasets/me/votes"),
         ("BIANQUE_PATHS", "bianque-1"),
         ("BIANQUE_PATHS", "bianque-1="),
         ("BIANQUE_PATHS", "bianque-1=/no/such/folder"),
