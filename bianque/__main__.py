@@ -1,4 +1,4 @@
-"""`python -m bianque chat | models | convert | bench | train-mini …`: imports wait for their command."""
+"""`python -m bianque chat | models | convert | bench | evaluate | train-mini …`: imports wait for their command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bianque.types import Phase
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bianque", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_chat, add_models, add_convert, add_bench, add_train, add_blend, add_measure):
+    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_train, add_blend, add_measure):
         add(commands)
     options = parser.parse_args(arguments)
     speak_utf_8()
@@ -149,6 +149,42 @@ def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
     return found
 
 
+def add_evaluate(commands) -> None:
+    command = commands.add_parser("evaluate", help="models on the dialogues of a file, or recorded outputs: a report")
+    command.add_argument("--data", type=Path, required=True, help="JSONL, JSON or CSV of dialogues, also as .gz")
+    command.add_argument("--out", type=Path, metavar="DIR", help="rows, figures and report; the same command resumes")
+    told = "next: the recorded dialogue before each doctor's turn; consultation: its own, with the patient's turns"
+    command.add_argument("--task", nargs="+", choices=("next", "consultation"), help=f"{told}; next if left out")
+    told = "auto, ask, advise or a card, as bianque-2:temperature=0,seed=1; what is left out is as below"
+    command.add_argument("--model", nargs="+", metavar="NAME[:OPTIONS]", help=told)
+    command.add_argument("--temperature", type=float, help="0 is greedy; a model's own default if left out")
+    command.add_argument("--top-p", type=float)
+    command.add_argument("--max-new-tokens", type=int)
+    command.add_argument("--seed", type=int, default=0, help="each turn draws with a seed of its own from this one; 0")
+    command.add_argument("--limit", type=int, metavar="N", help="so many dialogues, chosen by their ids")
+    command.add_argument(
+        "--concurrency",
+        type=int,
+        default=4,
+        metavar="N",
+        help="replies at a time; 4 (1 makes runs of 8 bits repeatable)",
+    )
+    command.add_argument("--recorded", action="store_true", help="score the outputs in the file; no model runs")
+    command.add_argument("--references", type=Path, metavar="FILE", help="human answers for recorded outputs")
+    command.add_argument("--judge", metavar="URL", help="an OpenAI-compatible server that scores whole dialogues")
+    command.add_argument("--judge-model", metavar="NAME")
+    command.add_argument("--judge-key-env", metavar="VAR", help="the environment variable with the judge's key")
+    command.add_argument("--fresh", action="store_true", help="forget what the folder has")
+    command.add_argument("--preview", action="store_true", help="show what the file holds and what is wrong in it")
+    command.set_defaults(run=evaluate)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from bianque.evaluate.command import command
+
+    return command(options)
+
+
 def add_measure(commands) -> None:
     command = commands.add_parser("measure-mini", help="the bundled models beside two baselines, on held-out dialogues")
     command.add_argument("--data", type=Path, required=True)
@@ -227,14 +263,15 @@ def add_bench(commands) -> None:
         "prefill": "milliseconds to the first token, for several prompts",
         "concurrency": "tokens a second of several visitors at once",
         "growth": "what longer contexts, more rows and more models cost, beside what the arithmetic says",
+        "precision": "perplexity at 16, 8 and 4 bits a weight",
         "estimate": "on paper: how many visitors one accelerator serves",
     }
     for what, help in told.items():
         kind = kinds.add_parser(what, help=help)
         kind.add_argument("--json", type=Path, help="also write every figure here")
         kind.set_defaults(run=bench, what=what)
-        if what == "estimate":
-            add_estimate(kind)
+        if what in ("estimate", "precision"):
+            (add_estimate if what == "estimate" else add_loss)(kind)
             continue
         kind.add_argument("--rounds", type=int, default=7)
         if what not in ("startup", "load"):
@@ -275,6 +312,16 @@ def add_decoding(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--tokens", type=int, default=64, help="of a reply")
     kind.add_argument("--visitors", type=int, nargs="+", default=[1, 8])
     kind.add_argument("--sample", action="store_true", help="draw tokens, as BianQue-1.0 does; else greedy")
+
+
+def add_loss(kind: argparse.ArgumentParser) -> None:
+    kind.add_argument("--data", type=Path, required=True, help="JSONL(.gz) of dialogues")
+    kind.add_argument("--limit", type=int, help="so many dialogues, chosen by their ids; all if left out")
+    kind.add_argument("--model", nargs="+", default=["ask-mini", "advise-mini"], metavar="CARD")
+    told = "the first is what the others are compared with"
+    kind.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8", "int4"], choices=PRECISIONS, help=told)
+    kind.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
+    kind.add_argument("--device", default="cpu")
 
 
 def add_estimate(kind: argparse.ArgumentParser) -> None:

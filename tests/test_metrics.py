@@ -118,6 +118,23 @@ def test_question_rate():
     assert metrics.question_rate([]) == 0.0
 
 
+ASK, BOTH, ADVISE = "头痛多久了？", "头痛多久了？有没有发热？", "多喝水，注意休息。"
+
+
+@pytest.mark.parametrize(
+    ("dialogues", "first", "some", "per_turn"),
+    [
+        ([[ASK, ADVISE], [ADVISE, BOTH], [ADVISE, ADVISE], [""]], 1 / 4, 2 / 4, 3 / 7),
+        ([[BOTH]], 1.0, 1.0, 2.0),
+        ([], 0.0, 0.0, 0.0),
+    ],
+)
+def test_where_and_how_much_a_doctor_asks(dialogues, first, some, per_turn):
+    assert metrics.first_turn_ask(dialogues) == pytest.approx(first)
+    assert metrics.dialogue_any_ask(dialogues) == pytest.approx(some)
+    assert metrics.questions_per_turn([turn for turns in dialogues for turn in turns]) == pytest.approx(per_turn)
+
+
 @pytest.mark.parametrize(
     ("gold", "model", "precision", "recall", "f1"),
     [

@@ -9,12 +9,28 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bianque.errors import BadInput
 from bianque.types import Dialogue, Message
 
 _SHOWN = 5  # bad lines named in one error
+_QUOTED = 40  # characters of a wrong value that an error repeats
+
+
+class Said(NamedTuple):
+    """One phrase in Chinese and in English."""
+
+    zh: str
+    en: str
+
+
+class Flaw(BadInput):
+    """What is wrong with one field of a record (`turns[2].text`; empty: the whole), and the remedy."""
+
+    def __init__(self, field: str, wrong: Said, remedy: Said) -> None:
+        super().__init__(f"{field} {wrong.en}; {remedy.en}".strip())
+        self.field, self.wrong, self.remedy = field, wrong, remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,45 +87,72 @@ def sample(records: Sequence[Record], limit: int | None) -> list[Record]:
 def parse(line: str, where: str) -> Record:
     """One line of such a file; `where` names it in errors."""
     try:
-        raw = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"{where}: not JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise BadInput(f"{where}: is {_kind(raw)}; give an object with id, source and turns")
-    turns = raw.get("turns")
-    if not isinstance(turns, list) or not turns:
-        raise BadInput(f"{where}: turns is {_kind(turns)}; give a list of at least one turn")
-    found = tuple(_turn(turn, place, f"{where}: turns[{place}]") for place, turn in enumerate(turns))
-    return Record(_text(raw, "id", where), _text(raw, "source", where), found)
+        raw = loads(line)
+        if not isinstance(raw, dict):
+            raise Flaw(
+                "", kind(raw), Said("请写成含 id、source、turns 的对象", "give an object with id, source and turns")
+            )
+        found = turns(raw)
+        return Record(text(raw, "id"), text(raw, "source"), found)
+    except Flaw as flaw:
+        raise BadInput(f"{where}: {flaw}") from flaw
 
 
-def _turn(raw: object, place: int, where: str) -> Turn:
+def loads(line: str) -> Any:
+    """A JSON value; Flaw if it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        wrong = Said(f"不是 JSON（{error}）", f"not JSON ({error})")
+        raise Flaw("", wrong, Said("请写成合法的 JSON", "write valid JSON")) from error
+
+
+def turns(raw: dict[str, Any], name: str = "turns", content: str = "text") -> tuple[Turn, ...]:
+    """The turns of a record: objects with `role` and, under the key `content`, what was said."""
+    listed = raw.get(name)
+    if not isinstance(listed, list) or not listed:
+        raise Flaw(name, kind(listed), Said("请写成至少一轮的列表", "give a list of at least one turn"))
+    return tuple(_turn(turn, place, f"{name}[{place}]", content) for place, turn in enumerate(listed))
+
+
+def _turn(raw: object, place: int, where: str, content: str) -> Turn:
     if not isinstance(raw, dict):
-        raise BadInput(f"{where} is {_kind(raw)}; give an object with role and text")
+        remedy = Said(f"请写成含 role 与 {content} 的对象", f"give an object with role and {content}")
+        raise Flaw(where, kind(raw), remedy)
     due: Literal["patient", "doctor"] = "doctor" if place % 2 else "patient"
     if raw.get("role") != due:
-        raise BadInput(
-            f"{where}.role is {raw.get('role')!r} where {due!r} is due: turns alternate and the patient begins"
+        given = repr(raw.get("role"))[:_QUOTED]
+        raise Flaw(
+            f"{where}.role",
+            Said(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due"),
+            Said("双方轮流说话，病人先说", "turns alternate and the patient begins"),
         )
-    return Turn(due, _text(raw, "text", where, "."))
+    return Turn(due, text(raw, content, f"{where}."))
 
 
-def _text(raw: dict[str, Any], name: str, where: str, join: str = ": ") -> str:
+def text(raw: dict[str, Any], name: str, where: str = "") -> str:
+    """The text under a key; `where` goes before the key in errors."""
     value = raw.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise BadInput(f"{where}{join}{name} is {_kind(value)}; give text")
+        raise Flaw(f"{where}{name}", kind(value), Said("请写上文字", "give text"))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        wrong = Said("含有半个代理对", "holds half of a surrogate pair")
+        raise Flaw(f"{where}{name}", wrong, Said("请删去它", "remove it")) from None
     return value
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> Said:
     """What a JSON value that is not what it should be is, in a word or two."""
     if value is None:
-        return "missing"
+        return Said("缺失", "is missing")
     if isinstance(value, str):
-        return "a string" if value.strip() else "blank"
+        return Said("是字符串", "is a string") if value.strip() else Said("是空白", "is blank")
     if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return {dict: "an object", bool: "a boolean"}.get(type(value), "a number")
+        return Said("是列表", "is a list") if value else Said("是空列表", "is an empty list")
+    known = {dict: Said("是对象", "is an object"), bool: Said("是布尔值", "is a boolean")}
+    return known.get(type(value), Said("是数字", "is a number"))
 
 
 def _lines(path: Path) -> Iterable[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bianque.errors import BadInput
-from bianque.questions import asks
+from bianque.questions import asks, questions
 
 # Latin letters, a number with its decimals, or any one other character: Han, a punctuation mark.
 _TOKEN = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?|\S")
@@ -64,16 +64,21 @@ def distinct(turns: Iterable[str], n: int) -> float:
 
 def self_repetition(dialogues: Iterable[Sequence[str]]) -> float:
     """Share of the 4-grams of doctor turns 2..k that an earlier one of the dialogue has; dialogues are pooled."""
+    counts = [repeated_4grams(turns) for turns in dialogues]
+    return _share(sum(repeated for repeated, _ in counts), sum(total for _, total in counts))
+
+
+def repeated_4grams(turns: Sequence[str]) -> tuple[int, int]:
+    """Of one dialogue: the 4-grams of turns 2..k that an earlier turn has, and all of those turns."""
     repeated = total = 0
-    for turns in dialogues:
-        seen: set[tuple[str, ...]] = set()
-        for place, turn in enumerate(turns):
-            grams = list(ngrams(tokens(turn), 4))
-            if place:
-                repeated += sum(gram in seen for gram in grams)
-                total += len(grams)
-            seen.update(grams)
-    return _share(repeated, total)
+    seen: set[tuple[str, ...]] = set()
+    for place, turn in enumerate(turns):
+        grams = list(ngrams(tokens(turn), 4))
+        if place:
+            repeated += sum(gram in seen for gram in grams)
+            total += len(grams)
+        seen.update(grams)
+    return repeated, total
 
 
 def repeats_4gram(text: str, times: int = 3) -> bool:
@@ -84,6 +89,21 @@ def repeats_4gram(text: str, times: int = 3) -> bool:
 def question_rate(turns: Sequence[str]) -> float:
     """Asking turns / turns."""
     return _share(sum(map(asks, turns)), len(turns))
+
+
+def first_turn_ask(dialogues: Sequence[Sequence[str]]) -> float:
+    """Dialogues whose first doctor turn asks / dialogues."""
+    return _share(sum(asks(turns[0]) for turns in dialogues), len(dialogues))
+
+
+def dialogue_any_ask(dialogues: Sequence[Sequence[str]]) -> float:
+    """Dialogues with a doctor turn that asks / dialogues."""
+    return _share(sum(any(map(asks, turns)) for turns in dialogues), len(dialogues))
+
+
+def questions_per_turn(turns: Sequence[str]) -> float:
+    """Sentences that ask / turns."""
+    return _share(sum(len(questions(turn)) for turn in turns), len(turns))
 
 
 def pqa(gold_asks: Sequence[bool], model_asks: Sequence[bool]) -> PQA:
