@@ -26,7 +26,7 @@ from bianque.graphs import Graphs, Recorder
 from bianque.sampling import Sampler
 from bianque.types import Sampling
 
-SLICE = 0.05  # seconds of a newcomer's prompt for which the others wait, or one layer if that takes longer
+SLICE = 0.1  # seconds of a newcomer's prompt for which the others wait, or one layer if that takes longer
 THREAD = "decode"
 IDLE = 60.0  # seconds without work after which the cache goes
 
