@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,27 @@ ON_ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
 if ON_ZERO:
     import spaces  # noqa: F401 (changes torch and Gradio, so it comes before both)
 
-from bianque import cards, pair
+from bianque import cards, pair, roster
 from bianque.backend import Backend, Local
 from bianque.session import Session
 from bianque.settings import Settings
 from bianque.ui import serve
+from bianque.ui.arena import Arena
 from bianque.ui.chat import Page
+from bianque.votes import Publisher, Votes
 
 HERE = Path(__file__).parent
 
 
-def page(settings: Settings) -> Page:
+def page(settings: Settings, publisher: Publisher) -> Page:
     settings, known = cards.known(settings)
     ask, advise = pair.choose(settings, known)
     local = Local(settings, known, (ask, advise))
     backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
-    return Page(Session(backend, ask, advise, settings.question_budget), HERE / "examples.json")
+    session = Session(backend, ask, advise, settings.question_budget)
+    runs = backend.loaded if ON_ZERO else roster.able(local)
+    arena = Arena(session, publisher.votes, publisher.where, runs)
+    return Page(session, HERE / "examples.json", arena)
 
 
 def lent(local: Local, names: Sequence[str]) -> Backend:
@@ -42,7 +49,9 @@ def lent(local: Local, names: Sequence[str]) -> Backend:
     return Zero(local, names)
 
 
-consultation = page(Settings.read())
+settings = Settings.read()
+publisher = Publisher(Votes(settings.votes), settings.votes_repo)
+consultation = page(settings, publisher)
 demo = consultation.build()
 
 
@@ -50,5 +59,13 @@ def launch(**options: Any) -> Any:
     return serve.launch(demo, consultation.session, **options)
 
 
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
+    try:
+        launch()
+    finally:
+        publisher.close()
+
+
 if __name__ == "__main__":
-    launch()
+    main()

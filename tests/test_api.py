@@ -89,6 +89,78 @@ def test_a_failure_has_a_code_and_shows_no_path(client, script, error, code):
     assert caught.value.title == code and "secret" not in str(caught.value)
 
 
+BOTH = ["ask", "advise-mini:temperature=0.2"]
+
+
+def test_a_comparison_streams_every_column(client, script):
+    script.asks, script.advises, script.pause = ["请问头痛多久了？" * 4], ["建议您先休息。" * 4], 0.01
+    call = client.submit("我最近总是头痛", contenders=BOTH, seed=7, api_name="/compare")
+    parts = [part["columns"] for part in call]
+    assert any(a["reply"] and b["reply"] and not a["finish_reason"] and not b["finish_reason"] for a, b in parts)
+    for early, late in itertools.pairwise(parts):
+        assert all(b["reply"].startswith(a["reply"]) for a, b in zip(early, late, strict=True))
+    last = call.result()
+    assert [column["contender"] for column in last["columns"]] == BOTH and last["notice"] is None
+    assert set(last["licences"]) == {"ask-mini", "advise-mini"} and "人工智能生成" in last["label"]
+    for column, asks in zip(last["columns"], (True, False), strict=True):
+        assert column["finish_reason"] == "stop" and column["error"] is None and column["asks"] is asks
+        assert (
+            column["kernel"] == "float32"
+            and column["tokens_per_second"] > 0
+            and column["length"] == len(column["reply"])
+        )
+        assert 0 < column["timing"]["first_token_ms"] <= column["timing"]["total_ms"]
+    assert sorted((s.temperature, s.seed) for _, _, s in script.heard) == [(0.2, 7), (0.7, 7)]
+
+
+def test_a_comparison_goes_on_from_each_columns_history_or_from_one(client, script):
+    first = client.predict("头痛", contenders=BOTH, api_name="/compare")["columns"]
+    client.predict("三天", contenders=BOTH, histories=[c["messages"] for c in first], api_name="/compare")
+    heard = {model: [turn.content for turn in dialogue] for model, dialogue, _ in script.heard[-2:]}
+    assert heard == {
+        "ask-mini": ["头痛", first[0]["reply"], "三天"],
+        "advise-mini": ["头痛", first[1]["reply"], "三天"],
+    }
+    client.predict("三天", contenders=BOTH, histories=first[0]["messages"], api_name="/compare")
+    assert [len(dialogue) for _, dialogue, _ in script.heard[-2:]] == [3, 3]
+
+
+def test_an_error_of_a_column_is_that_columns(client, script):
+    script.fails = Busy("人多")
+    columns = client.predict("我不想活了", contenders=["ask", {"name": "advise", "seed": 3.0}], api_name="/compare")
+    assert [column["error"] for column in columns["columns"]] == [{"code": "BQ_BUSY", "text": "人多"}] * 2
+    assert columns["notice"]["level"] == "crisis" and columns["columns"][1]["contender"] == "advise:seed=3"
+
+
+WRONG = [
+    ({"contenders": ["auto"]}, "BQ_BAD_INPUT", "1 列"),
+    ({"contenders": "auto"}, "BQ_BAD_INPUT", "contenders"),
+    ({"contenders": ["auto", {"name": "ask", "temprature": 1}]}, "BQ_BAD_INPUT", "temprature"),
+    ({"contenders": ["auto", "bianqe-2"]}, "BQ_UNKNOWN_MODEL", "bianqe-2"),
+    ({"contenders": ["auto", "advise-mini@7"]}, "BQ_BAD_INPUT", "@7"),
+    ({"message": " "}, "BQ_BAD_INPUT", "空"),
+    ({"seed": -1}, "BQ_BAD_INPUT", "seed"),
+    ({"histories": [[], [], []]}, "BQ_BAD_INPUT", "histories"),
+    ({"histories": [[], [{"role": "x", "content": ""}]]}, "BQ_BAD_INPUT", "histories[1]"),
+]
+
+
+def test_a_wrong_comparison_is_refused(client):
+    for arguments, code, names in WRONG:
+        with pytest.raises(AppError) as caught:
+            client.predict(**({"message": "头痛", "contenders": BOTH} | arguments), api_name="/compare")
+        assert caught.value.title == code and names in str(caught.value), arguments
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_a_comparison_with_curl(url):
+    call = f"{url}gradio_api/call/compare"
+    sent = curl("-H", "Content-Type: application/json", "-d", json.dumps({"data": ["头痛", BOTH, None, 7]}), call)
+    answer = curl("-N", f"{call}/{json.loads(sent)['event_id']}")
+    last = json.loads(answer.rsplit("data: ", 1)[1].splitlines()[0])[0]
+    assert "event: complete" in answer and [column["phase"] for column in last["columns"]] == ["asking", "advising"]
+
+
 def test_models_lists_the_cards(client):
     cards = client.predict(api_name="/models")
     assert [card["name"] for card in cards] == [card.name for card in CARDS]

@@ -17,7 +17,10 @@ from bianque import transcript
 from bianque.errors import BianQueError
 from bianque.session import Delta, Done, Event, Loading, Session, Speaking, Thinking
 from bianque.transcript import Turn
-from bianque.ui import about, draw, endpoints, panel, script
+from bianque.ui import about, draw, endpoints, evaluate_api, panel, script
+from bianque.ui.arena import Arena
+from bianque.ui.compare import Compare
+from bianque.ui.evaluate import Evaluate
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.pace import Pace, beating
 from bianque.words import WORDS, say, waiting
@@ -41,22 +44,30 @@ class Asked:
 class Page:
     """One page over a session. Built once; keeps nothing of any visitor."""
 
-    def __init__(self, session: Session, examples: Path) -> None:
-        self.session = session
+    def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
+        self.session, self.arena = session, arena
         self.cards = session.cards
         self.examples = json.loads(examples.read_text(encoding="utf-8"))
 
     def build(self) -> gr.Blocks:
-        with gr.Blocks(title="扁鹊 BianQue", fill_width=True, analytics_enabled=False) as blocks:
+        # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
+        kept: dict[str, Any] = {"analytics_enabled": False, "delete_cache": (600, 3600)}
+        with gr.Blocks(title="扁鹊 BianQue", fill_width=True, **kept) as blocks:
             self.head = gr.HTML(self.header("zh-CN"), padding=False)
+            compare = Compare(self.session)
             with gr.Tabs():
                 with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
                     self.consult_tab()
+                compare.build(blocks)
+                if self.arena:
+                    self.arena.build(blocks)
+                Evaluate(self.session).build()
                 with gr.Tab(t("about"), id="about", elem_id="bq-about-tab"):
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
             self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
             endpoints.add(self.session)
+            evaluate_api.add(self.session)
         return blocks
 
     def header(self, lang: str) -> str:

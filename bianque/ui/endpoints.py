@@ -1,19 +1,20 @@
-"""The public API: `/chat`, `/chat_once`, `/models`. Stateless; names and shapes are frozen by a snapshot test."""
+"""The public API: `/chat`, `/chat_once`, `/compare`, `/models`. Stateless; names and shapes are frozen by a snapshot test."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, TypedDict, get_args
 
 import gradio as gr
 
-from bianque import safety
+from bianque import compare, safety
+from bianque.compare import Contender, Failure, Tally
 from bianque.errors import BadInput, BianQueError
-from bianque.session import Choices, Delta, Done, Handed, Notice, Session, Speaking, Timing
+from bianque.session import Choices, Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Timing
 from bianque.types import Message, Phase, Usage
-from bianque.ui.pace import Pace
+from bianque.ui.pace import Pace, beating
 
 LABEL = f"{safety.LABEL}；{safety.DISCLAIMER}"
 
@@ -55,6 +56,45 @@ class ChatReply(TypedDict):
     usage: UsageReply
     timing: TimingReply
     label: str
+
+
+class ProgressReply(TypedDict):
+    model: str
+    stage: str
+    fraction: float
+    ahead: int
+
+
+class ErrorReply(TypedDict):
+    code: str
+    text: str
+
+
+class ColumnReply(ChatReply):
+    contender: str
+    models: list[str]
+    kernel: str | None
+    tokens_per_second: float | None
+    length: int
+    asks: bool
+    progress: ProgressReply | None
+    error: ErrorReply | None
+
+
+class CompareReply(TypedDict):
+    columns: list[ColumnReply]
+    notice: NoticeReply | None
+    licences: dict[str, str]
+    label: str
+
+
+class ContenderAsked(TypedDict, total=False):
+    name: str
+    bits: int | None
+    temperature: float | None
+    top_p: float | None
+    max_new_tokens: int | None
+    seed: int | None
 
 
 class Card(TypedDict):
@@ -149,6 +189,70 @@ class Reply:
         }
 
 
+class Column:
+    """One contender's part of a comparison as it grows."""
+
+    def __init__(self, contender: Contender, history: Sequence[Message], message: str, session: Session) -> None:
+        self.contender = contender
+        self.reply, self.tally = Reply(history, message), Tally(session.backend.kernel)
+        self.progress: ProgressReply | None = None
+        self.error: ErrorReply | None = None
+
+    def take(self, event: Event | Failure) -> None:
+        self.tally.take(event)
+        match event:
+            case Failure():
+                self.progress, self.error = None, {"code": event.code, "text": event.text}
+            case Loading(found):
+                self.progress = {
+                    "model": found.model, "stage": found.stage, "fraction": found.fraction, "ahead": found.ahead
+                }  # fmt: skip
+            case _:
+                self.reply.take(event)
+                self.progress = None
+
+    def as_dict(self) -> ColumnReply:
+        figures = self.tally.figures()
+        return {
+            **self.reply.as_dict(), "contender": self.contender.label, "models": list(figures.models),
+            "kernel": figures.kernel, "length": figures.length, "asks": figures.asks,
+            "tokens_per_second": None if figures.speed is None else round(figures.speed, 2),
+            "progress": self.progress, "error": self.error,
+        }  # fmt: skip
+
+
+def parse_contenders(contenders: object) -> list[Contender]:
+    if not isinstance(contenders, list):
+        raise BadInput('contenders: 需要列表，如 ["auto", "bianque-2@8"] (a list of contenders is needed)')
+    exact = [{k: whole(v) for k, v in given.items()} if isinstance(given, dict) else given for given in contenders]
+    return [Contender.of(given, f"contenders[{place}]") for place, given in enumerate(exact)]
+
+
+def parse_histories(histories: object, columns: int) -> list[list[Message]]:
+    """A history a column: each its own, or one for all."""
+    if not isinstance(histories, list) or not any(isinstance(history, list) for history in histories):
+        return [parse_history(histories)] * columns
+    if len(histories) != columns:
+        raise BadInput(
+            f"histories: {len(histories)} 份历史，{columns} 列；每列一份，或全体共用一份 (give one a column, or one for all)"
+        )
+    found = []
+    for place, history in enumerate(histories):
+        try:
+            found.append(parse_history(history))
+        except BadInput as error:
+            raise BadInput(f"histories[{place}]: {error}") from None
+    return found
+
+
+def compared(columns: Iterable[Column], notice: NoticeReply | None, session: Session) -> CompareReply:
+    made = [column.as_dict() for column in columns]
+    spoken = [[{"model": column["model"]}] for column in made if column["reply"]]
+    return {
+        "columns": made, "notice": notice, "licences": compare.licences(spoken, session.cards), "label": LABEL
+    }  # fmt: skip
+
+
 def turn_dict(turn: Message) -> Turn:
     return {"role": turn.role, "content": turn.content, "phase": turn.phase, "model": turn.model}
 
@@ -212,6 +316,25 @@ def add(session: Session) -> None:
         assert last is not None
         return last
 
+    async def compare_(
+        message: str,
+        contenders: list[str | ContenderAsked],
+        histories: list[Turn] | list[list[Turn]] | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[CompareReply, None]:
+        """Replies of two to four contenders to one message, written at the same time: each item is all of them so far."""
+        try:
+            if not isinstance(message, str):
+                raise BadInput("message: 需要字符串 (a string is needed)")
+            named, drawn = parse_contenders(contenders), whole(seed)
+            compare.verify(session, named, message, drawn)
+            past = parse_histories(histories, len(named))
+            async with aclosing(compared_replies(session, named, past, message, drawn)) as replies:
+                async for reply in replies:
+                    yield reply
+        except Exception as error:
+            raise calm(error) from None
+
     def models() -> list[Card]:
         """The models there are."""
         held = session.backend
@@ -226,7 +349,30 @@ def add(session: Session) -> None:
 
     gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=64)
     gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=64)
+    gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=64)
     gr.api(models, api_name="models", queue=False)
+
+
+async def compared_replies(
+    session: Session, named: Sequence[Contender], past: Sequence[Sequence[Message]], message: str, seed: int | None
+) -> AsyncGenerator[CompareReply, None]:
+    """All columns as they grow, no oftener than a reader's eye can follow, and once more when they are complete."""
+    columns = [Column(who, history, message, session) for who, history in zip(named, past, strict=True)]
+    notice: NoticeReply | None = None
+    pace, changed = Pace(), False
+    async with aclosing(beating(compare.together(session, named, past, message, seed))) as items:
+        async for item in items:
+            if item:
+                place, event = item
+                changed = True
+                if isinstance(event, Notice) and place == compare.EVERY:
+                    notice = {"level": event.level, "text": event.text}
+                else:
+                    columns[place].take(event)
+            if changed and pace.due():
+                changed = False
+                yield compared(columns, notice, session)
+    yield compared(columns, notice, session)
 
 
 def whole(value: Any) -> Any:

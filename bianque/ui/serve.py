@@ -10,9 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from bianque.evaluate import readers
+from bianque.evaluate.visitors import Folders
 from bianque.registry import by_name
 from bianque.session import Session
 from bianque.ui import script, theme
+from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations
 
 
@@ -47,7 +50,7 @@ def launch(demo: gr.Blocks, session: Session, **options: Any) -> Any:
     defaults: dict[str, Any] = {
         "theme": theme.theme(), "css": theme.CSS, "js": script.load(), "i18n": translations(), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
-        "app_kwargs": {"routes": probes(session)},
+        "max_file_size": readers.MAX_BYTES, "app_kwargs": {"routes": [*probes(session), *reports(Folders())]},
     }  # fmt: skip
     if os.environ.get("SYSTEM") == "spaces":
         defaults["server_name"] = "0.0.0.0"

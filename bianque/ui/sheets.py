@@ -1,0 +1,147 @@
+"""What the Evaluate tab shows as HTML: a file's preview and problems, progress, figures, and the report in its frame.
+
+Files and replies are anybody's text: all of it is escaped here, and the report stands in a sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from bianque.evaluate.command import clock
+from bianque.evaluate.formats import Case
+from bianque.evaluate.measures import MEASURES, Measure
+from bianque.evaluate.readers import Loaded, Problem
+from bianque.evaluate.run import Tally
+from bianque.words import say
+
+SHOWN = 3  # dialogues of a preview
+TURNS = 12  # turns of each
+LISTED = 50  # problems
+# No allow-same-origin: a report can read neither this page nor what it keeps.
+SANDBOX = "allow-scripts allow-downloads"
+
+
+def line(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def alert(text: str) -> str:
+    """What is wrong, a line each."""
+    lines = "<br>".join(escape(part) for part in text.splitlines())
+    return f'<div class="bq-notice" role="alert">{lines}</div>'
+
+
+def preview(name: str, found: Loaded, lang: str) -> str:
+    turns = sum(1 for case in found.dialogues for _ in case.items())
+    facts = say(lang, "eval_found", name=name, kind=found.kind, count=len(found.dialogues), turns=turns)
+    told = [line(facts, "bq-eval-facts"), *(line(warning) for warning in found.warnings)]
+    if found.problems:
+        told.append(problems(found.problems, lang))
+    shown = found.dialogues[:SHOWN]
+    if shown:
+        talks = "".join(dialogue(case, lang) for case in shown)
+        title = escape(say(lang, "eval_first", count=len(shown)))
+        told.append(f"<details{'' if found.problems else ' open'}><summary>{title}</summary>{talks}</details>")
+    return "".join(told)
+
+
+def problems(found: Sequence[Problem], lang: str) -> str:
+    """A table, in which each line says where, what is wrong, and what to do."""
+    heads = [say(lang, f"eval_{name}") for name in ("where", "field", "wrong", "remedy")]
+    units = {"line": "eval_line", "row": "eval_row", "item": "eval_item"}
+    cells = [
+        (say(lang, units[one.unit], number=one.number), one.field, one.wrong, one.remedy) for one in found[:LISTED]
+    ]  # fmt: skip
+    more = len(found) - len(cells)
+    rest = line(say(lang, "eval_more", count=more)) if more else ""
+    return alert(say(lang, "eval_problems", count=len(found))) + table(heads, cells) + rest
+
+
+def table(heads: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
+    """Texts as a table in a box of its own to scroll in; the first cell names its line."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in lines
+    )
+    return f'<div class="bq-box" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def dialogue(case: Case, lang: str) -> str:
+    said = "".join(
+        f"<p><b>{say(lang, 'patient' if message.role == 'user' else 'doctor')}</b> {escape(message.content)}</p>"
+        for message in case.messages[:TURNS]
+    )
+    name = " · ".join(part for part in (f"{case.set}/{case.id}", case.recorded) if part)
+    rest = "<p>…</p>" if len(case.messages) > TURNS else ""
+    return f'<section lang="zh-CN"><h4>{escape(name)}</h4>{said}{rest}</section>'
+
+
+def progress(tally: Tally, lang: str) -> str:
+    """A bar, and beside it how many replies are there, how many failed, and how long it will take."""
+    parts = [say(lang, "eval_progress", done=tally.done, total=tally.total)]
+    if tally.failed:
+        parts.append(say(lang, "eval_failed", count=tally.failed))
+    if tally.done == tally.total:
+        parts.append(say(lang, "eval_counting"))
+    elif tally.left is not None:
+        parts.append(say(lang, "eval_left", clock=clock(tally.left)))
+    return bar(tally.done, tally.total, lang) + line(" · ".join(parts))
+
+
+def bar(done: int, total: int, lang: str) -> str:
+    return f'<progress value="{done}" max="{max(1, total)}" aria-label="{escape(say(lang, "evaluate"))}"></progress>'
+
+
+def figures(metrics: Mapping[str, Any], lang: str) -> str:
+    """The figures of each task and set, measures down and models across, and what they mean."""
+    parts, used = [], set[str]()
+    sides = dict.fromkeys((group["task"], group["set"]) for group in metrics["groups"])
+    for task, name in sides:
+        groups = [group for group in metrics["groups"] if (group["task"], group["set"]) == (task, name)]
+        known = [measure for measure in MEASURES.values() if any(measure.name in g["figures"] for g in groups)]
+        used |= {measure.name for measure in known}
+        parts.append(f"<h3>{escape(name)} · {escape(say(lang, f'task_{task}'))}</h3>{sheet(groups, known, lang)}")
+    place = 0 if lang.startswith("zh") else 1
+    meanings = "".join(
+        f"<dt>{escape(measure.title[place])}</dt><dd>{escape(measure.meaning[place])}</dd>"
+        for measure in MEASURES.values()
+        if measure.name in used
+    )
+    signature = line(f"BLEU: {metrics['signature']}") if metrics.get("signature") else ""
+    legend = f"<details><summary>{escape(say(lang, 'eval_legend'))}</summary><dl>{meanings}</dl>{signature}</details>"
+    return "".join(parts) + legend
+
+
+def sheet(groups: Sequence[Mapping[str, Any]], measures: Sequence[Measure], lang: str) -> str:
+    lines = [
+        [say(lang, "eval_replies"), *(str(group["rows"]) for group in groups), ""],
+        [say(lang, "eval_errors"), *(str(sum(group["errors"].values())) for group in groups), ""],
+    ]
+    for measure in measures:
+        found = [group["figures"].get(measure.name) for group in groups]
+        counts = sorted({figure["n"] for figure in found if figure})
+        among = "–".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+        lines.append([measure.title[0 if lang.startswith("zh") else 1], *(value(measure, one) for one in found), among])
+    return table([say(lang, "eval_figure"), *(group["model"] for group in groups), "n"], lines)
+
+
+def value(measure: Measure, figure: Mapping[str, float] | None) -> str:
+    """A figure and, where it can be told, its 95 % interval."""
+    if figure is None:
+        return "–"
+    shown = format(figure["value"], measure.format)
+    if figure.get("low") is None:
+        return shown
+    return f"{shown} [{format(figure['low'], measure.format)}, {format(figure['high'], measure.format)}]"
+
+
+def frame(address: str, lang: str) -> str:
+    """The report in a frame, and a link to it as a page of its own."""
+    title, own = escape(say(lang, "eval_report")), escape(say(lang, "eval_own"))
+    return (
+        f'<p><a href="{escape(address)}" target="_blank" rel="noopener">{own}</a></p>'
+        f'<iframe sandbox="{SANDBOX}" title="{title}" src="{escape(address)}"></iframe>'
+    )
