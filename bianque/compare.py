@@ -5,123 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, fields
-from typing import Any, cast, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 from urllib.parse import parse_qs, quote
 
-from bianque import questions, registry, safety, transcript
+from bianque import questions, safety, transcript
+from bianque.contenders import Contender, Wishes, number
 from bianque.errors import BadInput, BianQueError
 from bianque.evaluate.metrics import length
-from bianque.session import MAX_CHARACTERS, Choices, Delta, Done, Event, Notice, Session, Speaking, Thinking
+from bianque.session import MAX_CHARACTERS, Delta, Done, Event, Notice, Session, Speaking, Thinking
 from bianque.transcript import Turn
-from bianque.types import Bits, Dialogue, Mode, ModelCard, Phase
+from bianque.types import Dialogue, ModelCard, Phase
 from bianque.words import say
 
-MODES: tuple[Mode, ...] = get_args(Mode)
 FEWEST, MOST = 2, 4  # columns
 LETTERS = "ABCD"
 EVERY = -1  # the place of an event that concerns all columns
 VERSION = "1"  # of a link
 WAITING = 16  # events that wait for whoever reads; past them no reply is written on
 INTERNAL = "服务内部出错，请稍后重试 (internal error; please retry)"
-
-NUMBERS: dict[str, Callable[[str], Any]] = {"temperature": float, "top_p": float, "max_new_tokens": int, "seed": int}
-_FORM = re.compile(r"(\w[\w.-]{0,63})(?:@(.*))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Who answers: a mode with this page's pair, or one card, held with `bits` a weight where that is said.
-
-    What is None is the model's own default.
-    """
-
-    name: str
-    bits: Bits | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_new_tokens: int | None = None
-    seed: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Contender:
-        """`auto`, `bianque-2`, `bianque-2@8`, `bianque-2@8:temperature=0.7,seed=1`: what `label` writes."""
-        head, colon, wishes = (part.strip() for part in text.partition(":"))
-        found = _FORM.fullmatch(head)
-        if not found:
-            raise BadInput(
-                f"{head[:80]!r}: 应为 auto、ask、advise 或模型名，可加 @8 (a mode or a model's name, as bianque-2@8)"
-            )
-        numbers: dict[str, Any] = {}
-        for part in wishes.split(",") if colon else ():
-            name, _, value = (side.strip() for side in part.partition("="))
-            if name not in NUMBERS or name in numbers:
-                raise BadInput(f"{part[:80]!r}: 每项至多一次 (each once at most): {', '.join(NUMBERS)}")
-            numbers[name] = number(name, value)
-        return cls(found[1], precision(found[1], found[2]), **numbers)
-
-    @classmethod
-    def of(cls, value: object, where: str = "contender") -> Contender:
-        """A text as `parse` takes it, or an object with the fields of this class."""
-        if isinstance(value, str):
-            return cls.parse(value)
-        known = [field.name for field in fields(cls)]
-        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise BadInput(f"{where}: 需要字符串，或含 name 的对象 (a string or an object with a name is needed)")
-        if unknown := [str(key) for key in value if key not in known]:
-            raise BadInput(f"{where}: 没有 {unknown[0][:80]!r}，可选 (no such field; choose from): {', '.join(known)}")
-        named = cls.parse(value["name"])
-        bits = value.get("bits", named.bits)
-        given = {name: value[name] for name in NUMBERS if value.get(name) is not None}
-        return cls(named.name, precision(named.name, bits), **given)
-
-    @property
-    def model(self) -> str:
-        """The card's name with its precision, as the backend takes it."""
-        return self.name if self.bits is None else f"{self.name}@{self.bits}"
-
-    @property
-    def label(self) -> str:
-        """The whole contender in one line, which `parse` reads."""
-        given = ((name, getattr(self, name)) for name in NUMBERS)
-        wishes = ",".join(f"{name}={plain(value)}" for name, value in given if value is not None)
-        return f"{self.model}:{wishes}" if wishes else self.model
-
-    def choices(self, cards: Mapping[str, ModelCard], seed: int | None = None) -> Choices:
-        """The same as a session takes it; `seed` is for who has none of their own. A card alone speaks in its role."""
-        drawn: dict[str, Any] = {name: getattr(self, name) for name in NUMBERS}
-        drawn["seed"] = seed if self.seed is None else self.seed
-        if self.name in MODES:
-            return Choices(cast(Mode, self.name), **drawn)
-        mode: Mode = "ask" if registry.find(cards, self.name).role == "asks" else "advise"
-        return Choices(mode, self.model, self.model, **drawn)
-
-
-def number(name: str, text: str) -> Any:
-    try:
-        return NUMBERS[name](text)
-    except ValueError:
-        kind = "整数 (a whole number)" if NUMBERS[name] is int else "数 (a number)"
-        raise BadInput(f"{name}={text[:40]!r}: 需要{kind}") from None
-
-
-def plain(value: object) -> str:
-    """0.0 as 0: a link stays short."""
-    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
-
-
-def precision(name: str, bits: object) -> Bits | None:
-    if bits is None:
-        return None
-    if name in MODES:
-        raise BadInput(f"{name}@{bits}: 位数只能用在单个模型上 (a mode has no precision; name a model)")
-    if str(bits) not in map(str, get_args(Bits)):
-        raise BadInput(f"{name}@{str(bits)[:20]}: 位数可选 (bits: choose one of) {', '.join(map(str, get_args(Bits)))}")
-    return cast(Bits, int(str(bits)))
 
 
 def verify(session: Session, contenders: Sequence[Contender], message: str | None = None, seed: object = None) -> None:
@@ -135,13 +40,7 @@ def verify(session: Session, contenders: Sequence[Contender], message: str | Non
     if message is not None and len(message) > MAX_CHARACTERS:
         raise BadInput(f"消息有 {len(message)} 个字符，最多 {MAX_CHARACTERS} 个 (the message is too long)")
     for contender in contenders:
-        choices = contender.choices(session.cards, cast("int | None", seed))
-        if contender.bits and contender.bits not in (can := session.cards[contender.name].precisions):
-            raise BadInput(
-                f"{contender.model}: 这个模型可用的位数 (bits it can be held with): {', '.join(map(str, can))}"
-            )
-        for model in (choices.ask_model or session.ask, choices.advise_model or session.advise):
-            session.sampling(model, choices)
+        replace(contender, others=Wishes(seed=cast("int | None", seed))).choices(session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +104,7 @@ async def pump(
 ) -> None:  # fmt: skip
     """One column's events into the common queue, and None behind them."""
     try:
-        choices = contender.choices(session.cards, seed)
+        choices = replace(contender, others=Wishes(seed=seed)).choices(session)
         async with aclosing(session.reply(dialogue, message, choices)) as events:
             async for event in events:
                 await came.put((place, event))
@@ -351,7 +250,7 @@ class Setup:
         seed, message = (given.get(name, [""])[0] for name in ("seed", "say"))
         if len(message) > MAX_CHARACTERS:
             raise BadInput(f"say: {len(message)} 个字符，最多 {MAX_CHARACTERS} 个 (the message is too long)")
-        return cls(tuple(map(Contender.parse, named)), message, number("seed", seed) if seed else None)
+        return cls(tuple(map(Contender.parse, named)), message, cast(int, number("seed", seed)) if seed else None)
 
 
 def licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:

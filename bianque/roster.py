@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bianque import arena, compare, hub, registry
+from bianque import arena, contenders, hub, registry
 from bianque.backend import Local
 from bianque.errors import BadInput
 from bianque.session import Session
@@ -28,7 +28,7 @@ class Entrant:
     """Somebody who may be drawn: as a vote names them, as a comparison asks them, and their parts of a consultation."""
 
     contender: arena.Contender
-    who: compare.Contender
+    who: contenders.Contender
     parts: frozenset[Phase]
 
     @property
@@ -57,11 +57,11 @@ def both(ask: ModelCard, advise: ModelCard) -> Entrant:
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Entrant(contender, compare.Contender("auto"), PARTS["both"])
+    return Entrant(contender, contenders.Contender("auto"), PARTS["both"])
 
 
 def alone(card: ModelCard) -> Entrant:
-    return Entrant(arena.Contender.of(card, card.sampling), compare.Contender.parse(card.name), PARTS[card.role])
+    return Entrant(arena.Contender.of(card, card.sampling), contenders.Contender.parse(card.name), PARTS[card.role])
 
 
 def draw(

@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque import compare, safety
-from bianque.compare import EVERY, WAITING, Contender, Failure, Figures, Setup, Tally, rewound, together, verify, write
-from bianque.errors import BadInput, BianQueError, LoadFailed, UnknownModel
+from bianque.compare import EVERY, WAITING, Failure, Figures, Setup, Tally, rewound, together, verify, write
+from bianque.contenders import MODES, Contender, Wishes
+from bianque.errors import BadInput, BianQueError, LoadFailed
 from bianque.pool import Fit, Pool
 from bianque.registry import CARDS, by_name
-from bianque.session import MAX_CHARACTERS, Choices, Delta, Done, Loading, Notice, Session, Speaking, Thinking, Timing
+from bianque.session import MAX_CHARACTERS, Delta, Done, Loading, Notice, Session, Speaking, Thinking, Timing
 from bianque.types import Message, Piece, Usage
 from tests import tiny
 
@@ -97,59 +98,6 @@ def shown(items, place):
     return "".join(event.text for where, event in items if where == place and isinstance(event, Delta))
 
 
-# --- who answers ---
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("auto", Contender("auto")),
-        (" bianque-2 ", Contender("bianque-2")),
-        ("bianque-2@8", Contender("bianque-2", 8)),
-        ("我的卡.1@4:seed=1", Contender("我的卡.1", 4, seed=1)),
-        (
-            "advise: temperature=0.5, top_p=0.9,max_new_tokens=7",
-            Contender("advise", None, temperature=0.5, top_p=0.9, max_new_tokens=7),
-        ),
-    ],
-)
-def test_a_contender_is_named_in_one_line(text, found):
-    assert Contender.parse(text) == found == Contender.parse(found.label)
-
-
-@pytest.mark.parametrize(
-    ("text", "tells"),
-    [
-        ("", "应为"), ("a b", "a b"), ("x@7", "x@7"), ("x@", "x@"), ("auto@8", "auto@8"), ("x:", "temperature"),
-        ("x:temprature=1", "temprature"), ("x:seed=1.5", "seed='1.5'"), ("x:top_p=much", "top_p='much'"),
-        ("x:seed=1,seed=2", "seed=2"), ("x:seed", "seed="),
-    ],
-)  # fmt: skip
-def test_a_contender_that_means_nothing_is_named(text, tells):
-    with pytest.raises(BadInput, match=tells):
-        Contender.parse(text)
-
-
-def test_a_contender_may_be_an_object():
-    assert Contender.of({"name": "x", "bits": 8, "seed": 3}) == Contender("x", 8, seed=3)
-    assert Contender.of({"name": "x@4", "temperature": None}) == Contender("x", 4)
-    assert Contender.of("x@4:seed=2") == Contender("x", 4, seed=2)
-    for wrong in (7, None, {}, {"name": 7}, {"name": "x", "bits": 7}, {"name": "x", "mode": "auto"}):
-        with pytest.raises(BadInput):
-            Contender.of(wrong)
-
-
-def test_a_card_alone_speaks_in_its_role_and_a_mode_with_the_pair():
-    cards = by_name()
-    assert Contender.parse("bianque-1@8").choices(cards) == Choices("ask", "bianque-1@8", "bianque-1@8")
-    assert Contender.parse("soulchat").choices(cards) == Choices("advise", "soulchat", "soulchat")
-    assert Contender.parse("disc-medllm").choices(cards).mode == "advise"
-    assert Contender.parse("auto:temperature=0.2").choices(cards, 5) == Choices("auto", temperature=0.2, seed=5)
-    assert Contender.parse("auto:seed=1").choices(cards, 5).seed == 1
-    with pytest.raises(UnknownModel, match="bianqe"):
-        Contender.parse("bianqe").choices(cards)
-
-
 @pytest.mark.parametrize(
     ("texts", "message", "tells"),
     [
@@ -181,7 +129,7 @@ def test_each_column_is_what_its_contender_says_alone():
     texts = ["auto", "ask", "advise", f"{ADVISE}:seed=9"]
     items = run(Voices(), *texts)
     for place, who in enumerate(named(*texts)):
-        alone = tiny.gathered(session(Voices()).reply([], COMPLAINT, who.choices(by_name())))
+        alone = tiny.gathered(session(Voices()).reply([], COMPLAINT, who.choices(session(Voices()))))
         mine = [event for where, event in items if where == place]
         assert [type(event) for event in mine] == [type(event) for event in alone]
         assert mine[-1].message == alone[-1].message
@@ -371,8 +319,8 @@ def contenders(draw):
         "temperature": draw(st.none() | st.floats(0, 2)), "top_p": draw(st.none() | st.floats(0.01, 1)),
         "max_new_tokens": draw(st.none() | st.integers(1, 2048)), "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
     }  # fmt: skip
-    bits = None if name in compare.MODES else draw(st.sampled_from([None, 16, 8, 4]))
-    return Contender(name, bits, **numbers)
+    bits = None if name in MODES else draw(st.sampled_from([None, 16, 8, 4]))
+    return Contender(name, bits, Wishes(**numbers))
 
 
 @given(
@@ -399,7 +347,7 @@ def test_other_addresses_speak_of_no_comparison(link):
     ("link", "tells"),
     [
         ("?compare=", "版本"), ("?compare=9;auto;ask", "'9'"), ("?compare=1;auto", "1 列"), ("?compare=1;a;b;c;d;e", "5 列"),
-        ("?compare=1;auto;a b", "a b"), ("?compare=1;auto;ask:x=1", "x=1"), ("?compare=1;auto;ask&seed=x", "seed='x'"),
+        ("?compare=1;auto;ask:x=1", "x=1"), ("?compare=1;auto;ask&seed=x", "seed='x'"),
         (f"?compare=1;auto;ask#say={'x' * 8001}", "8001"), ("?compare=1;auto;ask" + "&a=1" * 60, "太多"),
     ],
 )  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bianque.compare import Contender, Failure
+from bianque.compare import Failure
+from bianque.contenders import Contender
 from bianque.errors import LoadFailed
 from bianque.session import Delta, Done, Loading, Notice, Speaking, Thinking, Timing
 from bianque.types import Message, Progress, Usage

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bianque.errors import BadInput
-from bianque.evaluate.contenders import Contender, Wishes, parse_all
+from bianque.contenders import Contender, Wishes, parse_all
+from bianque.errors import BadInput, BianQueError, UnknownModel
+from bianque.evaluate.evaluation import facts
 from bianque.registry import by_name
-from bianque.session import Session
+from bianque.session import Choices, Session
 from tests.conftest import Scripted
 
 ASK, ADVISE = "ask-mini", "advise-mini"
@@ -17,20 +18,21 @@ SESSION = Session(Scripted(), ASK, ADVISE)
 
 
 @pytest.mark.parametrize(
-    "text, label, name, wishes",
+    "text, label, name, bits, wishes",
     [
-        ("auto", "auto", "auto", Wishes()),
-        (" bianque-2 ", "bianque-2", "bianque-2", Wishes()),
-        ("bianque-2@8:temperature=0,seed=1", "bianque-2@8:temperature=0,seed=1", "bianque-2@8", Wishes(0, seed=1)),
-        ("auto:seed=01, temperature=0.50", "auto:temperature=0.5,seed=1", "auto", Wishes(0.5, seed=1)),
-        ("m:top_p=.9,max_new_tokens=7", "m:top_p=0.9,max_new_tokens=7", "m", Wishes(top_p=0.9, max_new_tokens=7)),
-        ("host/qwen:7b", "host/qwen:7b", "host/qwen:7b", Wishes()),
-        ("host/qwen:7b:seed=2", "host/qwen:7b:seed=2", "host/qwen:7b", Wishes(seed=2)),
+        ("auto", "auto", "auto", None, Wishes()),
+        (" bianque-2 ", "bianque-2", "bianque-2", None, Wishes()),
+        ("bianque-2@8:temperature=0,seed=1", "bianque-2@8:temperature=0,seed=1", "bianque-2", 8, Wishes(0, seed=1)),
+        ("auto:seed=01, temperature=0.50", "auto:temperature=0.5,seed=1", "auto", None, Wishes(0.5, seed=1)),
+        ("m:top_p=.9,max_new_tokens=7", "m:top_p=0.9,max_new_tokens=7", "m", None, Wishes(top_p=0.9, max_new_tokens=7)),
+        ("我的卡.1@4", "我的卡.1@4", "我的卡.1", 4, Wishes()),
+        ("host/qwen:7b", "host/qwen:7b", "host/qwen:7b", None, Wishes()),
+        ("host/qwen:7b:seed=2", "host/qwen:7b:seed=2", "host/qwen:7b", None, Wishes(seed=2)),
     ],
 )
-def test_a_contender_is_written_in_one_way(text, label, name, wishes):
+def test_a_contender_is_written_in_one_way(text, label, name, bits, wishes):
     found = Contender.parse(text)
-    assert found == Contender(label, name, wishes) and Contender.parse(label) == found
+    assert found == Contender(name, bits, wishes) == Contender.parse(label) and found.label == label
 
 
 @given(wishes=st.builds(Wishes, st.none() | st.floats(0, 2), st.none() | st.floats(0.01, 1),
@@ -42,15 +44,17 @@ def test_a_label_says_all_that_was_wished(wishes):
 
 def test_others_hold_where_the_contender_says_nothing():
     found = Contender.parse("auto:seed=5", Wishes(temperature=0, seed=1))
-    assert found.wishes == Wishes(temperature=0, seed=5) and found.label == "auto:seed=5"
+    assert found.drawn == Wishes(temperature=0, seed=5) and found.label == "auto:seed=5"
+    assert found.choices(SESSION) == Choices("auto", temperature=0, seed=5)
+    assert found.seeded(7).choices(SESSION).seed == 7
 
 
 @pytest.mark.parametrize(
     "text, named",
     [
-        ("", "名称"), (":seed=1", "名称"), ("auto:speed=1", "'speed'"), ("auto:seed=1.5", "seed='1.5'"),
+        ("", "名称"), (":seed=1", "名称"), ("@8", "名称"), ("auto:speed=1", "'speed'"), ("auto:seed=1.5", "seed='1.5'"),
         ("auto:temperature=hot", "temperature='hot'"), ("auto:seed=1,seed=2", "seed"), ("auto:seed=", "seed=''"),
-        ("auto:seed=1,", "''"),
+        ("auto:seed=1,", "''"), ("x@7", "x@7"), ("x@", "x@"), ("x@8@4", "x@8@4"), ("auto@8", "auto@8"),
     ],
 )  # fmt: skip
 def test_a_contender_that_means_nothing_is_refused(text, named):
@@ -58,9 +62,25 @@ def test_a_contender_that_means_nothing_is_refused(text, named):
         Contender.parse(text)
 
 
+def test_a_contender_may_be_an_object():
+    assert Contender.of({"name": "x", "bits": 8, "seed": 3}) == Contender("x", 8, Wishes(seed=3))
+    assert Contender.of({"name": "x@4", "temperature": None}) == Contender("x", 4)
+    assert Contender.of({"name": "x@4:seed=2", "seed": 3}) == Contender("x", 4, Wishes(seed=3))
+    assert Contender.of("x@4:seed=2") == Contender("x", 4, Wishes(seed=2))
+    for wrong in (7, None, {}, {"name": 7}, {"name": "x", "bits": 7}, {"name": "x", "mode": "auto"}):
+        with pytest.raises(BadInput):
+            Contender.of(wrong)
+
+
 def test_two_contenders_of_one_label_are_refused():
     with pytest.raises(BadInput, match="auto:seed=1"):
         parse_all(["auto:seed=1", "ask", "auto:seed=01"])
+
+
+@pytest.mark.parametrize("text", ["bianqe", "a b", "x:", "chatglm-6b-int4@8", "ask:temperature=9", "ask:seed=-1"])
+def test_what_cannot_be_answered_is_refused(text):
+    with pytest.raises(BianQueError):
+        Contender.parse(text).choices(SESSION)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +90,7 @@ def test_two_contenders_of_one_label_are_refused():
         ("ask", "ask", {"asking": ASK}),
         ("advise", "advise", {"advising": ADVISE}),
         ("bianque-1", "ask", {"asking": "bianque-1"}),
+        ("bianque-1@8", "ask", {"asking": "bianque-1@8"}),
         ("bianque-2", "advise", {"advising": "bianque-2"}),
         ("soulchat", "advise", {"advising": "soulchat"}),
         ("disc-medllm", "advise", {"advising": "disc-medllm"}),
@@ -78,6 +99,11 @@ def test_two_contenders_of_one_label_are_refused():
 def test_a_mode_is_the_sessions_and_a_card_speaks_alone(name, mode, models):
     found = Contender.parse(name)
     assert found.choices(SESSION).mode == mode and found.speakers(SESSION) == models
-    facts = found.facts(SESSION)
-    assert [card["name"] for card in facts["cards"]] == list(models.values())
-    assert facts["cards"][0]["repo"] == by_name()[next(iter(models.values()))].repo
+    made = facts(found, SESSION)
+    assert [card["name"] for card in made["cards"]] == list(models.values())
+    assert made["cards"][0]["repo"] == by_name()[next(iter(models.values())).partition("@")[0]].repo
+
+
+def test_an_unknown_model_is_told_by_name():
+    with pytest.raises(UnknownModel, match="bianqe"):
+        Contender.parse("bianqe").choices(SESSION)

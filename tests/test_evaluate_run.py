@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from bianque.contenders import Wishes, parse_all
 from bianque.errors import BadInput, OutOfMemory
-from bianque.evaluate.contenders import Wishes, parse_all
 from bianque.evaluate.formats import Case
 from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
 from bianque.evaluate.store import Store, read

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bianque.backend import Local
+from bianque.contenders import Wishes, parse_all
 from bianque.errors import BadInput, UnknownModel
-from bianque.evaluate.contenders import Wishes, parse_all
 from bianque.evaluate.evaluation import Asked, Outcome, Source, evaluate
 from bianque.evaluate.run import Tally
 from bianque.evaluate.store import read
@@ -145,7 +145,7 @@ def test_what_does_not_go_together_is_refused(tmp_path, changes, named):
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from bianque.evaluate.contenders import parse_all
+from bianque.contenders import parse_all
 from bianque.evaluate.evaluation import Source, Asked, evaluate
 from bianque.evaluate.formats import Case
 from bianque.registry import CARDS

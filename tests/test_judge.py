@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bianque.contenders import parse_all
 from bianque.errors import BadInput
-from bianque.evaluate.contenders import parse_all
 from bianque.evaluate.evaluation import Asked, Source, evaluate
 from bianque.evaluate.formats import Case
 from bianque.evaluate.judge import LONGEST_PAUSE, Judge, endpoint, parse, prompt, retry_after

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from bianque.contenders import Wishes
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import visitors
-from bianque.evaluate.contenders import Wishes
 from bianque.evaluate.evaluation import evaluate
 from bianque.evaluate.visitors import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders
 from tests import tiny
@@ -110,7 +110,7 @@ def test_the_limit_counts_every_reply(tmp_path):
     path = tmp_path / written(tmp_path, DIALOGUES)
     found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, wishes=Wishes(seed=0))
     assert visitors.rows(found) == 4 * 2 * 2 * 2 and found.tasks == ("next", "consultation")
-    assert [contender.wishes.seed for contender in found.contenders] == [0, 1]
+    assert [contender.drawn.seed for contender in found.contenders] == [0, 1]
     assert visitors.rows(asked(path, limit=1)) == 2
 
 

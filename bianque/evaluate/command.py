@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bianque import catalogue, terminal
+from bianque.contenders import MODES, NUMBERS, Contender, Wishes, parse_all
 from bianque.errors import BadInput
 from bianque.evaluate import readers
-from bianque.evaluate.contenders import KINDS, Contender, Wishes, parse_all
 from bianque.evaluate.evaluation import RECORDED, Asked, Outcome, evaluate
 from bianque.evaluate.run import Tally
 from bianque.session import Session
-from bianque.types import Mode
 
 if TYPE_CHECKING:
     from bianque.evaluate.judge import Judge
@@ -39,7 +38,7 @@ def command(options: argparse.Namespace) -> int:
         return preview(options.data)
     if options.out is None:
         raise BadInput("--out: 需要存放结果的文件夹 (a folder for the results is needed)")
-    wishes = Wishes(**{name: getattr(options, name) for name in KINDS})
+    wishes = Wishes(**{name: getattr(options, name) for name in NUMBERS})
     asked = Asked.of(
         options.data,
         RECORDED if options.recorded else tuple(options.task or ("next",)),
@@ -72,9 +71,8 @@ def opened(contenders: Sequence[Contender]) -> Session:
     from bianque.settings import Settings
 
     settings, known = cards.known(Settings.read())
-    modes: set[Mode] = {"auto", "ask", "advise"}
     # Without a mode nobody asks for the usual pair: to choose it would look at the Hub.
-    ask, advise = pair.choose(settings, known) if modes & {c.name for c in contenders} else pair.MINI
+    ask, advise = pair.choose(settings, known) if {*MODES} & {c.name for c in contenders} else pair.MINI
     together = (ask, advise) if any(contender.name == "auto" for contender in contenders) else ()
     return Session(Local(settings, known, together), ask, advise, settings.question_budget)
 

@@ -15,16 +15,16 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bianque
 from bianque import registry
+from bianque.contenders import Contender
 from bianque.errors import BadInput
 from bianque.evaluate import dialogues, readers
-from bianque.evaluate.contenders import Contender
 from bianque.evaluate.formats import Case
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.run import Runner, Tally, jobs, spread
@@ -140,7 +140,7 @@ class Asked:
             "references": source(self.referred),
             "tasks": list(self.tasks),
             "limit": self.limit,
-            "contenders": [contender.facts(session) for contender in self.contenders if session],
+            "contenders": [facts(contender, session) for contender in self.contenders if session],
             "judge": {"url": self.judge.url, "model": self.judge.model} if self.judge else None,
         }
 
@@ -259,6 +259,23 @@ def whole(rows: Iterable[Row]) -> list[Row]:
             found.setdefault((row.task, row.set, row.id, row.model), []).append(row)
     complete = (turns for turns in found.values() if all(row.error is None for row in turns))
     return [max(turns, key=lambda row: row.turn) for turns in complete]
+
+
+def facts(contender: Contender, session: Session) -> dict[str, Any]:
+    """What run.json keeps: which models speak, from which repo and revision, and how they draw tokens."""
+    choices = contender.choices(session)
+    cards = [
+        {
+            "name": name,
+            "phase": phase,
+            "repo": registry.find(session.cards, name).repo,
+            "revision": registry.find(session.cards, name).revision,
+            "sampling": asdict(session.sampling(name, choices)),
+        }
+        for phase, name in contender.speakers(session).items()
+    ]
+    budget = session.budget if choices.mode == "auto" else None
+    return {"label": contender.label, "mode": choices.mode, "question_budget": budget, "cards": cards}
 
 
 def conclude(store: Store, keys: Sequence[Key]) -> Outcome:

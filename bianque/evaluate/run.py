@@ -13,8 +13,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
+from bianque.contenders import Contender
 from bianque.errors import BadInput, BianQueError
-from bianque.evaluate.contenders import Contender
 from bianque.evaluate.formats import Case
 from bianque.evaluate.metrics import strip_echo
 from bianque.evaluate.rows import Row, Task
@@ -61,7 +61,7 @@ class Job:
 
         With one seed for all turns, each would be drawn at the same place of its distribution.
         """
-        given = self.contender.wishes.seed
+        given = self.contender.drawn.seed
         if given is None:
             return None
         name = "\0".join((str(given), self.task, self.case.set, self.case.id, str(turn)))
@@ -129,7 +129,7 @@ class Runner:
         """One turn's row; whatever goes wrong is the row's error, and no score."""
         row = Row(job.task, job.case.set, job.case.id, turn, job.contender.label, history, reference=job.reference)
         try:
-            choices = job.contender.choices(self.session, job.seed(turn))
+            choices = job.contender.seeded(job.seed(turn)).choices(self.session)
             done = None
             async with aclosing(self.session.reply(history[:-1], history[-1].content, choices)) as events:
                 async for event in events:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bianque.contenders import Contender, Wishes, parse_all
 from bianque.errors import BadInput, BianQueError, Busy
 from bianque.evaluate import readers
-from bianque.evaluate.contenders import Contender, Wishes, parse_all
 from bianque.evaluate.evaluation import RECORDED, TASKS, Asked, Source
 from bianque.evaluate.run import jobs
 from bianque.evaluate.store import FACTS, ROWS, RUN
@@ -69,10 +69,7 @@ def ask(
 def named_by(texts: Sequence[str], wishes: Wishes) -> tuple[Contender, ...]:
     if not texts:
         raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
-    try:
-        return parse_all(texts, wishes)
-    except BadInput as error:  # which names the option of the command line
-        raise BadInput(str(error).replace("--model ", "")) from None
+    return parse_all(texts, wishes)
 
 
 def rows(asked: Asked) -> int:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from bianque.compare import LETTERS, MODES, NUMBERS, Contender, Failure, Figures, Tally, write
+from bianque.compare import LETTERS, Failure, Figures, Tally, write
+from bianque.contenders import MODES, NUMBERS, Contender
 from bianque.errors import BadInput, BianQueError
 from bianque.session import Done, Event, Loading, Session, Speaking, Thinking
 from bianque.transcript import Turn

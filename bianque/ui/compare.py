@@ -19,7 +19,6 @@ from bianque.compare import (
     FEWEST,
     LETTERS,
     MOST,
-    NUMBERS,
     Setup,
     answered,
     as_json,
@@ -28,6 +27,7 @@ from bianque.compare import (
     together,
     verify,
 )  # fmt: skip
+from bianque.contenders import NUMBERS
 from bianque.errors import BadInput, BianQueError
 from bianque.session import Delta, Session
 from bianque.transcript import Turn, messages
@@ -282,7 +282,7 @@ class Compare:
             chosen = setup.contenders[place] if setup and place < len(setup.contenders) else None
             found.append(gr.Dropdown(choices=columns.names(cards, lang), value=name))
             found.append(gr.Dropdown(**columns.precisions(cards, name, lang, chosen.bits if chosen else None)))
-            found += [number(getattr(chosen, key, None)) for key in NUMBERS]
+            found += [number(getattr(chosen and chosen.wishes, key, None)) for key in NUMBERS]
         return found
 
     def named(self, setup: Setup | None) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypedDict, get_args
 import gradio as gr
 
 from bianque import compare, safety
-from bianque.compare import Contender, Failure, Tally
+from bianque.compare import Failure, Tally
+from bianque.contenders import Contender
 from bianque.errors import BadInput, BianQueError
 from bianque.session import Choices, Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Timing
 from bianque.types import Message, Phase, Usage

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from bianque.contenders import Wishes
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import readers, visitors
-from bianque.evaluate.contenders import Wishes
 from bianque.evaluate.evaluation import TASKS, Asked, Outcome, evaluate
 from bianque.evaluate.run import Tally
 from bianque.evaluate.store import METRICS, REPORT, ROWS, read

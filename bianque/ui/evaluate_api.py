@@ -15,9 +15,9 @@ from typing import Any, TypedDict
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from bianque.contenders import Wishes
 from bianque.errors import BadInput
 from bianque.evaluate import visitors
-from bianque.evaluate.contenders import Wishes
 from bianque.evaluate.evaluation import Asked, Outcome, evaluate
 from bianque.evaluate.run import Tally
 from bianque.evaluate.store import ROWS
