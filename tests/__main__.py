@@ -13,11 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
+# A file's tests share servers and browsers; the files share the cores, but for one.
+WORKERS = ("-n", str(max(1, (os.cpu_count() or 2) - 1)), "--dist", "loadfile")
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
-    ("pytest", *sys.argv[1:]),
+    ("pytest", *WORKERS, *sys.argv[1:]),
 )
 
 
