@@ -82,7 +82,8 @@ def texts(case):
     "shape", [jsonl, json.dumps, lambda records: json.dumps(records, indent=2, ensure_ascii=False)]
 )
 @pytest.mark.parametrize(
-    "pack", [str.encode, lambda text: gzip.compress(text.encode(), mtime=0), lambda text: b"\xef\xbb\xbf" + text.encode()]
+    "pack",
+    [str.encode, lambda text: gzip.compress(text.encode(), mtime=0), lambda text: b"\xef\xbb\xbf" + text.encode()],
 )
 def test_our_dialogues_in_every_wrapping(write, shape, pack):
     path = write(pack(shape([own("a", "我头痛", ASK, "三天", ADVISE), own("b", "咳嗽")])), "no.name.tells")
