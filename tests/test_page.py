@@ -30,7 +30,8 @@ def visit(chromium, url, **options) -> Page:
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)
-    page.locator("#bq-box textarea").wait_for(timeout=WAIT)
+    # A link may open another tab than the first, before anybody has seen that one.
+    page.locator(":is(#bq-box, #bq-all) textarea:visible").first.wait_for(timeout=WAIT)
     expect(page.locator("#bq-foot")).to_be_visible()
     page.wait_for_timeout(500)
     return page
