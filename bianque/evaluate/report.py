@@ -85,7 +85,7 @@ def page(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]
 def _head(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]) -> str:
     sums = (
         (len(rows), "行", "rows"), (len(models(rows)), "个模型", "models"),
-        (len({(row.task, row.set, row.id) for row in rows}), "段对话", "dialogues"),
+        (len({(row.set, row.id) for row in rows}), "段对话", "dialogues"),
         (sum(row.error is not None for row in rows), "行出错", "rows with an error"),
     )  # fmt: skip
     counted = "".join(f"<li><b>{count}</b>{both(chinese, english)}</li>" for count, chinese, english in sums)
