@@ -18,7 +18,6 @@ from typing import Any, Literal, cast, get_args
 
 from bianque.errors import BadInput
 from bianque.types import Dialogue, ModelCard, Sampling
-from bianque.words import LANGS, Lang
 
 SCHEMA = 1
 Side = Literal["a", "b"]  # a is shown first
@@ -121,11 +120,6 @@ class Problem:
     file: str
     line: int
     reason: str
-
-
-def named(lang: str, table: Mapping[str, tuple[str, str, str, str]], key: str) -> str:
-    """The words for a category or a reason."""
-    return table[key][LANGS.index(cast(Lang, lang))]
 
 
 def chosen(what: str, value: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, cast
 from urllib.parse import parse_qs, quote
 
@@ -254,9 +255,8 @@ class Setup:
 
 
 def licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:
-    """The licence of every model that spoke; a precision changes no licence."""
-    spoke = [{**turn, "model": (turn.get("model") or "").partition("@")[0]} for turns in columns for turn in turns]
-    return transcript.licences(spoke, cards)
+    """The licence of every model that spoke in any column."""
+    return transcript.licences(chain.from_iterable(columns), cards)
 
 
 def as_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:

@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import accumulate, count
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bianque.arena import Contender, Vote
-from bianque.words import LANGS, Lang
+from bianque.words import told
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -310,21 +309,24 @@ def plot(ranking: Ranking, lang: str = "zh-CN") -> str:
     ticks = _ticks(min([MEAN, *ends]) - 4, max([MEAN, *ends]) + 4)
     low, high = ticks[0], ticks[-1]
     x = lambda value: round(_EDGE + 12 + (value - low) / (high - low) * (_WIDTH - 2 * _EDGE - 24), 1)
-    title, bottom = _say(lang, "title", share=f"{ranking.confidence:.0%}"), _ROW * max(len(ranking.standings), 1) + 4
+    title, bottom = (
+        told(_WORDS, lang, "title", share=f"{ranking.confidence:.0%}"),
+        _ROW * max(len(ranking.standings), 1) + 4,
+    )
     body = [
         f'<path d="M{x(tick)} 6V{bottom}" stroke="currentColor" opacity=".15"/>'
         f'<text x="{x(tick)}" y="{bottom + 14}" text-anchor="middle" font-size="11" opacity=".8">{tick:g}</text>'
         for tick in (ticks if ends else ())
     ]
-    told = []
+    rated = []
     for place, standing in enumerate(ranking.standings):
         line, drawn = _row(ranking, standing, lang, place * _ROW, x)
-        told.append(line)
+        rated.append(line)
         body.append(drawn)
-    notes = [_say(lang, "prior")] if any(standing.prior for standing in ranking.standings) else []
-    notes += [] if told else [_say(lang, "none")]
+    notes = [told(_WORDS, lang, "prior")] if any(standing.prior for standing in ranking.standings) else []
+    notes += [] if rated else [told(_WORDS, lang, "none")]
     body += [f'<text x="{_EDGE}" y="{bottom + 34}" font-size="11">{escape(note)}</text>' for note in notes]
-    whole = "; ".join(told + notes)
+    whole = "; ".join(rated + notes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {bottom + (42 if notes else 22)}" role="img" '
         f'aria-label="{escape(title)}" style="width:100%;max-width:640px;height:auto" fill="currentColor" font-size="13">'
@@ -335,9 +337,9 @@ def plot(ranking: Ranking, lang: str = "zh-CN") -> str:
 def _row(ranking: Ranking, standing: Standing, lang: str, top: int, x: Callable[[float], float]) -> tuple[str, str]:
     """One contender in words and drawn: name and numbers, and the interval below them."""
     several = any(other.group != standing.group for other in ranking.standings)
-    name = _say(lang, "group", name=standing.name, number=standing.group) if several else standing.name
+    name = told(_WORDS, lang, "group", name=standing.name, number=standing.group) if several else standing.name
     rating, low, high = (f"{value:.0f}" for value in (standing.rating, standing.low, standing.high))
-    line = _say(lang, "line", name=name, rating=rating, low=low, high=high)
+    line = told(_WORDS, lang, "line", name=name, rating=rating, low=low, high=high)
     left, right, y = x(standing.low), x(standing.high), top + 31
     dash, fill = (' stroke-dasharray="3 3"', "none") if standing.prior else ("", "currentColor")
     return line, (
@@ -347,10 +349,6 @@ def _row(ranking: Ranking, standing: Standing, lang: str, top: int, x: Callable[
         f'<path d="M{left} {y}H{right}"{dash}/><path d="M{left} {y - 4}v8M{right} {y - 4}v8"/>'
         f'<circle cx="{x(standing.rating)}" cy="{y}" r="4.5" fill="{fill}"/></g>'
     )
-
-
-def _say(lang: str, key: str, **values: object) -> str:
-    return _WORDS[key][LANGS.index(cast(Lang, lang))].format(**values)
 
 
 def _short(text: str, columns: int) -> str:

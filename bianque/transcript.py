@@ -43,9 +43,8 @@ def messages(turns: Iterable[Turn]) -> list[Message]:
 
 def licences(turns: Iterable[Turn], cards: Mapping[str, ModelCard]) -> dict[str, str]:
     """The licence of every model that spoke."""
-    spoke = dict.fromkeys(str(t.get("model")) for t in turns)
-    bases = {name: name.partition("@")[0] for name in spoke}  # a precision has no licence of its own
-    return {name: cards[base].licence for name, base in bases.items() if base in cards}
+    spoke = dict.fromkeys(str(t.get("model")).partition("@")[0] for t in turns)  # a precision has no licence of its own
+    return {name: cards[name].licence for name in spoke if name in cards}
 
 
 def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:

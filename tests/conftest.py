@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,20 @@ def url(script: Scripted) -> Iterator[str]:
     _, address, _ = serve.launch(demo, page.session, **here, prevent_thread_lock=True)
     yield address
     demo.close(verbose=False)
+
+
+@contextmanager
+def listening(handler: type) -> Iterator[str]:
+    """The address of a small HTTP server on this machine, in a thread of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def free_port() -> int:

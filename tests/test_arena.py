@@ -16,7 +16,7 @@ from bianque import arena, registry
 from bianque.arena import CATEGORIES, REASONS, Battle, Contender, Vote, cast_vote, pair, parse, written
 from bianque.errors import BadInput
 from bianque.types import Message, Sampling
-from bianque.words import LANGS
+from bianque.words import LANGS, told
 
 ONE, OTHER = (Contender(name, "main", None, {"temperature": 0.5, "seed": None}) for name in ("one", "other"))
 SECRET = "我头痛三天了 \ud800"  # an unpaired surrogate: what a browser may send
@@ -112,7 +112,7 @@ def test_a_word_that_is_not_known_is_answered_with_those_that_are(wrong, named):
 def test_the_words_are_in_every_language_and_a_vote_may_be_of_any_category():
     for table in (CATEGORIES, REASONS):
         for key in table:
-            assert all(arena.named(lang, table, key).strip() for lang in LANGS)
+            assert all(told(table, lang, key).strip() for lang in LANGS)
     assert [finished(category).category for category in CATEGORIES] == list(CATEGORIES)
 
 

@@ -48,7 +48,7 @@ ROOMS = {
 # Rooms of pure functions and values: the standard library and one another.
 PURE = {
     "types", "errors", "settings", "registry", "prompts", "handoff", "questions", "repeats", "safety", "session", "words",
-    "transcript", "catalogue", "cards", "terminal", "arena",
+    "words_compare", "transcript", "catalogue", "cards", "terminal", "arena",
 }  # fmt: skip
 
 

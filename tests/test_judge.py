@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -29,7 +28,7 @@ from bianque.evaluate.store import read
 from bianque.session import Session
 from bianque.types import Message
 from tests import tiny
-from tests.conftest import Scripted
+from tests.conftest import Scripted, listening
 
 TALK = [
     Message("user", "我头痛"),
@@ -79,16 +78,8 @@ def serving(*says) -> Iterator[Server]:
         def log_message(self, *_):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{http.server_port}"
-    try:
+    with listening(Handler) as server.url:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def score(server: Server, talk=TALK, **options) -> Judged:

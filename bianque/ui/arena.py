@@ -27,7 +27,7 @@ from bianque.ui.duel import SIDES, WORD_OF, Duel
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.pace import Pace, beating
 from bianque.votes import Votes, Where
-from bianque.words import WORDS, say
+from bianque.words import WORDS, say, told
 
 Views = AsyncGenerator[tuple, None]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -215,7 +215,7 @@ class Arena:
 
 
 def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[str, str]]:
-    return [(arena.named(lang, table, key), key) for key in table]
+    return [(told(table, lang, key), key) for key in table]
 
 
 def noted(text: str, box: Any = None) -> tuple:

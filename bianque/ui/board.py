@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from bianque import arena, ranking
+from bianque import ranking
 from bianque.arena import CATEGORIES, Problem, written
 from bianque.ranking import Ranking, Standing
 from bianque.ui import script
 from bianque.ui.i18n import lang_of, t
 from bianque.votes import Votes, Where
-from bianque.words import say
+from bianque.words import say, told
 
 ALL = ""  # the choice of no category
 COLUMNS = ("rank", "name", "rating", "elo", "votes", "wins", "losses", "ties", "both_bad_share")
@@ -72,7 +72,7 @@ class Board:
 
 
 def categories(lang: str) -> list[tuple[str, str]]:
-    return [(say(lang, "all_categories"), ALL), *((arena.named(lang, CATEGORIES, key), key) for key in CATEGORIES)]
+    return [(say(lang, "all_categories"), ALL), *((told(CATEGORIES, lang, key), key) for key in CATEGORIES)]
 
 
 def drawn(found: Ranking, where: Where, problems: Sequence[Problem], lang: str) -> str:
