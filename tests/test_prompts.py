@@ -362,7 +362,7 @@ def test_a_reply_shows_while_it_is_written():
 
 @pytest.mark.parametrize("run", [" ", "\n", "\\n", "\\", "[", ",", "病", "\n病人", "[Round ", "[Round 1"])
 def test_a_degenerate_reply_costs_little(run):
-    begun = time.perf_counter()
+    begun = time.thread_time()
     prompts.settled(run * 1024)
     prompts.settled(run * 1024 + "abcdefghij")
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
