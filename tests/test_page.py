@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from bianque.errors import LoadFailed
 from bianque.registry import by_name
-from bianque.ui import draw
+from bianque.ui import chat, compare, draw
 from bianque.ui.pace import beating
 from tests.conftest import ROOT
 
@@ -67,6 +69,45 @@ def test_a_whole_consultation_asks_hands_over_and_advises(chromium, url, script)
     idle(page)
     assert [url for url in page.requests if "//127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
     assert page.errors == []
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Both tabs' first paint waits until the test wants it."""
+    wanted, greeted = threading.Event(), threading.Semaphore(0)
+
+    def slow(greet):
+        @functools.wraps(greet)
+        def slowly(*given):
+            wanted.wait(WAIT / 1000)
+            try:
+                return greet(*given)
+            finally:
+                greeted.release()
+
+        return slowly
+
+    for tab in (chat.Page, compare.Compare):
+        monkeypatch.setattr(tab, "greet", slow(tab.greet))
+    yield lambda: (wanted.set(), [greeted.acquire(timeout=WAIT / 1000) for _ in range(2)])[1]
+    wanted.set()
+
+
+def test_a_first_message_outlives_a_late_greeting(chromium, late, url):
+    page = visit(chromium, url)
+    say(page, "最近总是头痛")
+    expect(replies(page).first).to_contain_text("问诊 1/8 · ask-mini", timeout=WAIT)
+    page.get_by_role("tab", name="对比").click()
+    box = page.locator("#bq-all textarea")
+    box.fill("最近总是头痛")
+    box.press("Enter")
+    expect(page.locator("#bq-note")).to_contain_text("已答完", timeout=WAIT)
+    assert late() == [True, True]
+    page.wait_for_timeout(1000)
+    expect(page.locator("#bq-side-1 .message.bot")).to_contain_text("建议您先休息")
+    page.get_by_role("tab", name="问诊").click()
+    expect(replies(page).first).to_contain_text("问诊 1/8 · ask-mini")
+    expect(page.get_by_role("button", name="清空")).to_be_enabled()
 
 
 def test_stop_ends_generation_and_keeps_what_was_written(chromium, url, script):

@@ -222,8 +222,10 @@ class Page:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
         lang, said = lang_of(request), draw.kept(turns)
         modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
-        chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(said, lang)), placeholder=welcome(lang))
         worded = (modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang), self.story(lang))
+        if not said:  # a first message may be on its way already: nothing is drawn over it
+            return gr.Chatbot(placeholder=welcome(lang)), *UNCHANGED[1:], *worded
+        chatbot = gr.Chatbot(value=cast(Any, draw.chatbot(said, lang)), placeholder=welcome(lang))
         return chatbot, *settled(said, lang)[1:], *worded
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:

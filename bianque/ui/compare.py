@@ -258,9 +258,11 @@ class Compare:
         shown = [gr.Column(visible=place < count) for place in range(MOST)]
         note = wrong or say(lang, "compare_why")
         view = list(settled(known, lang, count, setup, note, text, link_of(kept)))
+        if setup is None:  # nothing to restore, and a first message may be on its way: nothing is drawn over it
+            view = [UNCHANGED[0], view[1], *UNCHANGED[2:]]
         for place, name in enumerate(self.named(setup)):
-            hint = columns.hint(self.session.cards, name, lang)
-            view[7 + place] = gr.Chatbot(value=view[7 + place], placeholder=hint)
+            drawn: dict[str, Any] = {"value": view[7 + place]} if setup else {}
+            view[7 + place] = gr.Chatbot(placeholder=columns.hint(self.session.cards, name, lang), **drawn)
         return tabs, *self.filled(setup, lang), *shown, *view
 
     def decoded(self, link: str) -> tuple[Setup | None, str]:
