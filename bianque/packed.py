@@ -6,6 +6,7 @@ takes up to twice as long (`python -m bianque bench decode`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from bianque.attention import Parallel, RMSNorm
 
-LEAST = 1 << 18  # weights; below, calling oneDNN by hand takes longer than it saves
+# Weights of a layer; below, calling oneDNN by hand takes longer than it saves, with MKL as float32's own way the longest.
+LEAST = {torch.bfloat16: 1 << 18, torch.float32: 1 << 21}
 
 
 class PackedLinear(nn.Module):
@@ -31,19 +33,19 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise.binary(x, onto, self.weight, self.bias, "add")
 
 
-def fits(linear: nn.Linear, least: int) -> bool:
+def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:
     weight = linear.weight
     there = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    narrow = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    there = there and weight.numel() >= least
-    return there and hasattr(torch.ops.mkldnn, "_linear_pointwise") and (narrow or weight.dtype == torch.float32)
+    there = there and hasattr(torch.ops.mkldnn, "_linear_pointwise") and weight.dtype in least
+    able = weight.dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return there and able and weight.numel() >= least[weight.dtype]
 
 
-def settle(model: nn.Module, least: int = LEAST) -> None:
-    """Pack the linear layers of at least so many weights, each in its place, and as one those that read the same."""
+def settle(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
+    """Pack the linear layers of at least so many weights of a type, each in its place, and as one those that read the same."""
     for module in list(model.modules()):
         if isinstance(module, Parallel) and module.together is None:
-            join(module, least)
+            join(module)
         if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
             module.twice = torch.cat((module.weight.data, module.weight.data))
     for name, linear in list(model.named_modules()):
@@ -52,11 +54,14 @@ def settle(model: nn.Module, least: int = LEAST) -> None:
             setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
 
 
-def join(module: Parallel, least: int) -> None:
+def join(module: Parallel) -> None:
     readers = [module.get_submodule(name) for name in module.readers]
-    if all(isinstance(linear, nn.Linear) and fits(linear, least) and linear.bias is None for linear in readers):
-        weights = [cast(Tensor, linear.weight) for linear in readers]
-        module.join(PackedLinear(torch.cat([weight.data for weight in weights]), None))
+    if all(isinstance(linear, nn.Linear) and linear.bias is None and linear.weight.is_cpu for linear in readers):
+        together = torch.cat([cast(Tensor, linear.weight).data for linear in readers])
+        with torch.device("meta"):
+            linear = nn.Linear(together.shape[1], together.shape[0], bias=False)
+        linear.weight = nn.Parameter(together, requires_grad=False)
+        module.join(linear)
 
 
 def release(model: nn.Module) -> None:

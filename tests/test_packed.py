@@ -15,6 +15,7 @@ from bianque.packed import PackedLinear
 from tests import tiny
 
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+ALL = dict.fromkeys((torch.float32, torch.bfloat16), 0)
 MODELS = {"t5": tiny.t5, "chatglm": tiny.chatglm, "baichuan": tiny.baichuan}
 
 
@@ -69,7 +70,7 @@ def test_rows_need_not_lie_side_by_side():
 def test_a_model_says_the_same(name):
     model = MODELS[name]()
     fast = copy.deepcopy(model)
-    packed.settle(fast, 0)
+    packed.settle(fast, ALL)
     assert not any(type(module) is nn.Linear for module in fast.modules())
     prompt = {"t5": [5, 6, 7, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 6, 46]}[name]
     given = [prompt], [[12, 13, 14]]
@@ -78,14 +79,14 @@ def test_a_model_says_the_same(name):
 
 def test_what_onednn_does_not_multiply_stays():
     model = nn.Sequential(nn.Linear(8, 8).half(), nn.Linear(8, 8, device="meta"), nn.Linear(8, 8))
-    packed.settle(model, 0)
+    packed.settle(model, ALL)
     assert [type(layer) for layer in model] == [nn.Linear, nn.Linear, PackedLinear]
 
 
 def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
     model = nn.Sequential(nn.Linear(8, 8))
     plain = weakref.ref(model[0].weight)
-    packed.settle(model, 0)
+    packed.settle(model, ALL)
     assert plain() is None
     held = weakref.ref(model[0].weight)
     packed.release(model)
@@ -93,6 +94,7 @@ def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
 
 
 def test_small_matrices_stay_plain():
-    model = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 511))
+    model = nn.Sequential(nn.Linear(1024, 2048), nn.Linear(1024, 2047), nn.Linear(512, 512).bfloat16())
+    model.append(nn.Linear(512, 511).bfloat16())
     packed.settle(model)
-    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]
+    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear, PackedLinear, nn.Linear]
