@@ -77,6 +77,7 @@ FIELDS: dict[str, Rule] = {
     "bytes": whole(1, 1 << 44),
     "parameters": whole(1, 1 << 42),
     "kept": whole(0, 1 << 42),
+    "head": whole(0, 1 << 42),
     "cache": whole(1, 1 << 30),
     "stored": Rule(lambda value: type(value) is int and value in get_args(Bits), "16、8 或 4 (bits a weight)"),
     "licence": text(),
@@ -206,8 +207,11 @@ class Entry:
                 f"也可以写 like 来沿用已有的卡片 (or take over a card with like): {', '.join(cards)}"
             )
         card = replace(like, **values) if like else ModelCard(**values)
-        if card.kept > card.parameters:
-            self.fail("kept", card.kept, f"不大于 parameters 的数 (at most the parameters, {card.parameters})")
+        if card.kept + card.head > card.parameters:
+            most = card.parameters - card.head
+            self.fail(
+                "kept", card.kept, f"不大于 parameters 减去 head 的数 (at most the parameters less the head, {most})"
+            )
         return card
 
     def made(self, values: Mapping[str, Any], like: ModelCard | None) -> dict[str, Any]:

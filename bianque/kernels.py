@@ -11,7 +11,7 @@ in the high half, [out, width / 2]; both signed. Scales are float16, [out], or [
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -210,12 +210,39 @@ def int4_many(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
     block = packed_block()
     if not block or form.out % block:
         return int4_few(x, weight, scale, form)
-    dtype, rows, given = wide(x), at_once(x, form), x.dtype
-    x, out = x.to(dtype), []
+    dtype = wide(x)
+    parts = [F.linear(x.to(dtype), scaled(*part, dtype)) for part in int4_parts(weight, scale, form, block)]
+    return torch.cat(parts, dim=1).to(x.dtype)
+
+
+def int4_digits(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
+    """As `int4_many`, through integer products: two to three times as fast where the CPU has them."""
+    block = packed_block()
+    if not block or form.out % block:
+        return int4_few(x, weight, scale, form)
+    (both, unit), out = split(x), []
+    for part in int4_parts(weight, scale, form, block):
+        numbers, each = evened(*part)
+        out.append(joined(torch._int_mm(both, numbers.T), unit).mul_(each).to(x.dtype))
+    return torch.cat(out, dim=1)
+
+
+def evened(numbers: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """4-bit numbers [rows, columns] with scales [rows, groups] as int8 numbers with a scale a row, float32 [rows].
+
+    What the rounding adds to the error is a 12th of what 4 bits have lost, of weights drawn from a normal distribution.
+    """
+    each = scale.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-30) * (8 / 127)
+    steps = (scale.float() / each * 256).round_().to(torch.int16)  # in 256ths: −8 … 7 of them stay within 16 bits
+    wide = numbers.to(torch.int16).view(*scale.shape, -1).mul_(steps[:, :, None])
+    return (wide.add_(128) >> 8).to(torch.int8).view(numbers.shape), each[:, 0]
+
+
+def int4_parts(weight: Tensor, scale: Tensor, form: Form, block: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """A packed matrix some rows at a time: numbers −8 … 7, int8 [rows, width], and scales [rows, width / span]."""
+    rows = at_once(weight, form)
     for part, s in zip(weight.split(rows), scale[..., 0].T.split(rows), strict=True):
-        signed = unblocked(part, block).sub_(8).view(torch.int8)
-        out.append(F.linear(x, scaled(signed, s, dtype)))
-    return torch.cat(out, dim=1).to(given)
+        yield unblocked(part, block).sub_(8).view(torch.int8), s
 
 
 def unblocked(weight: Tensor, block: int) -> Tensor:
@@ -292,6 +319,7 @@ def cuda(machine: Machine, form: Form, bits: int, *dtypes: torch.dtype) -> bool:
 
 # Rows at which `many` overtakes `few` were measured on one thread of an AVX-512 server CPU, 4096 × 4096.
 KERNELS = (
+    Kernel("cpu", lambda m, f: cpu(m, f, 4) and m.int8, int4_cpu, int4_few, int4_digits, rows=64),
     Kernel("cpu", lambda m, f: cpu(m, f, 4), int4_cpu, int4_few, int4_many, rows=64),
     Kernel("cpu", lambda m, f: cpu(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4),
     Kernel("cpu", lambda m, f: cpu(m, f, 8), int8_cpu, int8_few, plain, rows=32),

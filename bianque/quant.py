@@ -3,7 +3,8 @@
 `swap` puts them into a model that has no weights yet, `arrive` says what each stored tensor becomes, `settle` lets
 every layer choose its kernel (`kernels.py`) once the weights are there. A stored matrix may be quantised already, as
 THUDM/chatglm-6b-int8 and -int4 are (a scale a row), or of any floating type: then it is quantised on its way in,
-8 bits with a scale a row, 4 bits with a scale per group of columns, since a scale a row costs 4 bits too much.
+8 bits with a scale a row, 4 bits with a scale per group of columns, since a scale a row costs 4 bits too much. What
+is quantised here has a head of 8 bits too: with 16 it would be most of what a 4-bit model reads for a token.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bianque.kernels import Form
 from bianque.types import Bits
 
 GROUPS = (128, 64, 32)
+HEAD = "lm_head"
 SHARES = (0.9, 0.8)  # of a 4-bit group's full scale, tried beside it
 
 
@@ -76,23 +78,28 @@ def bits_of(config: Mapping[str, Any]) -> Bits:
     return cast(Bits, bits)
 
 
-def swap(model: nn.Module, bits: Bits, *, grouped: bool = True) -> None:
+def swap(model: nn.Module, bits: Bits, *, published: bool = False) -> None:
     """Put a QuantLinear, as yet without weights, where the model's class names a linear layer in `quantised`.
 
-    `grouped` is how 4-bit weights are scaled: per group of columns when they are quantised here, per row as published
-    int4 checkpoints are. A layer whose width no group divides keeps 16 bits; per row, ValueError if its width is odd.
+    Matrices that are `published` quantised have a scale a row, and no head among them; ValueError if one of 4 bits is
+    an odd number of columns wide. Otherwise a layer whose width no group divides keeps 16 bits instead of 4.
     """
     if bits == 16:
         return
     for name, linear in list(model.named_modules()):
-        if not isinstance(linear, nn.Linear) or not re.fullmatch(str(model.quantised), name):
+        if not isinstance(linear, nn.Linear):
             continue
-        group = group_of(linear.in_features) if bits == 4 and grouped else None
-        if bits == 4 and grouped and group is None:
+        if name == HEAD and not published:
+            form = Form(linear.out_features, linear.in_features, 8)
+        elif re.fullmatch(str(model.quantised), name):
+            group = group_of(linear.in_features) if bits == 4 and not published else None
+            if bits == 4 and not published and group is None:
+                continue
+            form = Form(linear.out_features, linear.in_features, bits, group)
+        else:
             continue
-        if linear.in_features * bits % 8:
-            raise ValueError(f"{name} is {linear.in_features} wide: {bits}-bit weights come two in a byte")
-        form = Form(linear.out_features, linear.in_features, bits, group)
+        if form.width * form.bits % 8:
+            raise ValueError(f"{name} is {form.width} wide: {bits}-bit weights come two in a byte")
         with linear.weight.device:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, QuantLinear(form, linear.bias is not None))

@@ -90,7 +90,7 @@ class ModelCard:
     window: int  # tokens the prompt may fill (t5) or prompt and reply together (the others)
     bytes: int  # weights as published, in bytes
     parameters: int  # weights in all
-    kept: int  # of them keep 16 bits when the others go to 8 or 4: embeddings, head, norms, biases
+    kept: int  # of them keep 16 bits when the others go to 8 or 4: embeddings, norms, biases
     cache: int  # bytes of keys and values per token of a conversation, 16 bit
     licence: str
     citation: str
@@ -98,15 +98,17 @@ class ModelCard:
     revision: str = "main"
     files: tuple[str, ...] = field(default=())  # what is fetched from the Hub, as glob patterns
     stored: Bits = 16  # bits a weight as published, 16 also for float32
+    head: int = 0  # of the weights go to 8 bits, never to 4, and stay at 16 if published so: the vocabulary's scores
     adapter: str | None = None  # a LoRA that is merged at load: its Hub id, or the file to name in BIANQUE_PATHS
     rounds: int | None = None  # finished rounds that the prompt keeps at most
     preview: bool = False  # a small bundled stand-in, not medical knowledge
 
     def memory(self, bits: Bits) -> int:
         """Bytes of the weights once loaded with `bits` a weight; what is published quantised stays as it is."""
-        bits, others = (bits if self.stored == 16 else self.stored), self.parameters - self.kept
+        bits, others = (bits if self.stored == 16 else self.stored), self.parameters - self.kept - self.head
         scales = others // 128 * 4 if bits == 4 else 0  # a scale and a zero per 128 weights, as kernels take them
-        return self.kept * 2 + others * bits // 8 + scales
+        head = max(bits, 8) if self.stored == 16 else 16
+        return self.kept * 2 + self.head * head // 8 + others * bits // 8 + scales
 
     @property
     def precisions(self) -> tuple[Bits, ...]:

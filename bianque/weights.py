@@ -134,7 +134,7 @@ def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module,
         stored = quant.bits_of(raw)
         with torch.device("meta"):
             model = kind.model(config)
-            quant.swap(model, bits if stored == 16 else stored, grouped=stored == 16)
+            quant.swap(model, bits if stored == 16 else stored, published=stored != 16)
         return model, tokenizer
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error

@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 def local(folder, size: int, **changes) -> Local:
     """Two models of 1000 weights (so their cards say) and a cache of 100 bytes, in so many bytes of memory."""
-    facts = {"parameters": 1000, "kept": 0, "cache": 1, "window": 100}
+    facts = {"parameters": 1000, "kept": 0, "head": 0, "cache": 1, "window": 100}
     cards = [replace(tiny.card("bianque-2"), name=name, **facts) for name in ("one", "two")]
     return Local(Settings(paths={"one": folder, "two": folder}, memory_gb=size / 1e9, threads=1, **changes), cards)
 

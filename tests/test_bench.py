@@ -250,9 +250,8 @@ def test_bytes_read_count_what_a_token_needs(precision, size):
     model, _ = shapes.random_model(config, "t5", precision, "cpu")
     d, kv, ff = config["d_model"], config["d_kv"] * config["num_heads"], config["d_ff"]
     layer = 4 * d * kv + 2 * d * kv + 3 * d * ff  # own attention, what the cross one does for each token, feed-forward
-    linear, rest = 2 * layer, config["vocab_size"] * d
-    norms = (2 * 3 + 1) * d
-    expected = linear * size + (rest + norms) * max(size, 2)
+    linear, norms = 2 * layer + config["vocab_size"] * d, (2 * 3 + 1) * d
+    expected = linear * size + norms * max(size, 2)
     assert expected <= shapes.bytes_read(model, "t5") <= expected * 1.1  # scales, biases of distance
 
 

@@ -158,7 +158,7 @@ WRONG = [
     ({"window": "2048"}, "window", '"2048"', "a whole number"),
     ({"bytes": 0}, "bytes", "0", "1 到"),
     ({"parameters": -5}, "parameters", "-5", "1 到"),
-    ({"kept": 99_000_000_000}, "kept", "99000000000", "6707929088"),
+    ({"kept": 99_000_000_000}, "kept", "99000000000", "6173286400"),
     ({"cache": 0}, "cache", "0", "1 到"),
     ({"stored": 3}, "stored", "3", "16、8 或 4"),
     ({"licence": ""}, "licence", '""', "one line"),

@@ -38,8 +38,8 @@ def test_the_table_tells_the_facts_of_every_card(monkeypatch, capsys):
 
 
 def test_sizes_are_the_memory_in_one_unit():
-    assert catalogue.sizes(by_name()["bianque-2"]) == "13.4/7.8/5.1 GB"
-    assert catalogue.sizes(by_name()["ask-mini"]) == "23/16/12 MB"
+    assert catalogue.sizes(by_name()["bianque-2"]) == "13.4/7.2/4.6 GB"
+    assert catalogue.sizes(by_name()["ask-mini"]) == "23/14/10 MB"
     assert catalogue.sizes(by_name()["chatglm-6b-int4"]) == "5.1 GB"
 
 

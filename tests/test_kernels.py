@@ -128,8 +128,22 @@ def test_an_unknown_packed_layout_costs_speed_alone(monkeypatch):
     form = Form(128, 64, 4, 64)
     weight, scale = layer(form)
     x = rows(70, form, BF16)
-    found = kernels.int4_many(x, *kernels.int4_cpu(weight, scale, form), form)
-    close(found, x.double() @ matrix(weight, scale, form).T, 0.012)
+    for many in (kernels.int4_many, kernels.int4_digits):
+        found = many(x, *kernels.int4_cpu(weight, scale, form), form)
+        close(found, x.double() @ matrix(weight, scale, form).T, 0.012)
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(-12, 0), st.integers(0, 99))
+def test_four_bits_and_their_scales_are_nearly_eight_bits_and_one_scale(count, groups, power, phase):
+    """To half a step and what 256ths round; the extremes do not overflow."""
+    given = (numbers(torch.Size((count, groups * 32)), phase) * 8).int().clamp(-8, 7).to(torch.int8)
+    given[0, :2] = torch.tensor([-8, 7])
+    scale = (numbers(torch.Size((count, groups)), phase + 1) * 2.0**power).half()
+    found, each = kernels.evened(given, scale)
+    exact = given.double().view(count, groups, 32) * scale.double()[:, :, None]
+    off = found.double() * each.double()[:, None] - exact.view(count, -1)
+    assert (off.abs() <= each.double()[:, None] * 0.52).all()
+    assert kernels.evened(given, torch.zeros_like(scale))[0].abs().max() == 0
 
 
 def test_the_probe_of_the_layout_tells_all_rows_and_columns_apart(monkeypatch):
@@ -236,6 +250,7 @@ INT8, INT4, ROW4 = Form(*SQUARE, 8), Form(*SQUARE, 4, 128), Form(*SQUARE, 4)
 CASES = (
     (Machine("cpu", BF16, int8=True), INT8, "cpu", "digits"),
     (Machine("cpu", BF16), INT8, "cpu", "plain"),
+    (Machine("cpu", BF16, int8=True), INT4, "cpu", "int4_digits"),
     (Machine("cpu", BF16), INT4, "cpu", "int4_many"),
     (Machine("cpu", BF16), ROW4, "cpu", "int4_many"),
     (Machine("cpu", FLOAT, int8=True), INT8, "plain", "plain"),

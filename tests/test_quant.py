@@ -21,11 +21,11 @@ from tests import tiny
 FLOAT, BF16, HALF = torch.float32, torch.bfloat16, torch.float16
 
 
-def emptied(model: nn.Module, bits: int, *, grouped: bool = True) -> nn.Module:
+def emptied(model: nn.Module, bits: int, *, published: bool = False) -> nn.Module:
     """A model of the same config, without weights, and with quantised layers."""
     with torch.device("meta"):
         empty = type(model)(model.config)
-    quant.swap(empty, bits, grouped=grouped)
+    quant.swap(empty, bits, published=published)
     return empty
 
 
@@ -66,7 +66,7 @@ def test_a_published_checkpoint_loads_exactly(bits, name):
     """The same logits as a model whose weights are the stored numbers times their scales."""
     model = tiny.chatglm()
     tensors = tiny.stored_quantised(model, bits)
-    loaded = filled(emptied(model, bits, grouped=False), tensors)
+    loaded = filled(emptied(model, bits, published=True), tensors)
     assert quant.kernel_of(loaded) == name
     for key, layer in quant.linears(loaded).items():
         assert torch.equal(layer.weight, tensors[f"{key}.weight"])
@@ -83,8 +83,8 @@ def test_a_published_checkpoint_loads_exactly(bits, name):
 def test_a_published_checkpoint_runs_on_the_cpus_kernels(bits):
     model = tiny.chatglm(hidden_size=64, inner_hidden_size=128)
     tensors = tiny.stored_quantised(model, bits)
-    exact = filled(emptied(model, bits, grouped=False), tensors)
-    fast = filled(emptied(model, bits, grouped=False), tensors, BF16)
+    exact = filled(emptied(model, bits, published=True), tensors)
+    fast = filled(emptied(model, bits, published=True), tensors, BF16)
     assert quant.kernel_of(fast) == {8: "cpu-int8", 4: "cpu-int4-row"}[bits]
     assert loss(reply(fast), reply(exact)) < 0.02
 
@@ -178,11 +178,11 @@ def test_groups_divide_the_width(width, group):
 GLM_LAYERS = {"attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"}
 
 
-def test_chatglms_layers_are_swapped_and_nothing_else():
+def test_chatglms_layers_and_head_are_swapped_and_nothing_else():
     model = emptied(tiny.chatglm(hidden_size=64, inner_hidden_size=128), 4)
     names = {f"transformer.layers.{i}.{name}" for i in range(3) for name in GLM_LAYERS}
-    assert quant.linears(model).keys() == names
-    assert isinstance(model.lm_head, nn.Linear)
+    assert quant.linears(model).keys() == names | {"lm_head"}
+    assert model.lm_head.form == Form(model.config.vocab_size, 64, 8)
     layer = model.get_submodule("transformer.layers.1.mlp.dense_h_to_4h")
     assert layer.form == Form(128, 64, 4, 64)
     assert all(p.is_meta for p in model.parameters())
@@ -191,21 +191,29 @@ def test_chatglms_layers_are_swapped_and_nothing_else():
     assert layer.bias.shape == (128,)
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_is_published_quantised_keeps_its_head(bits):
+    model = emptied(tiny.chatglm(hidden_size=64, inner_hidden_size=128), bits, published=True)
+    assert isinstance(model.lm_head, nn.Linear)
+    assert {layer.form.bits for layer in quant.linears(model).values()} == {bits}
+
+
 def test_t5s_layers_are_swapped_in_both_stacks():
     model = emptied(tiny.t5(), 8)
     parts = {"encoder": ("SelfAttention",) * 2, "decoder": ("SelfAttention", "EncDecAttention") * 3}
     attention = sum(4 * len(names) for names in parts.values())
     found = quant.linears(model)
-    assert len(found) == attention + 3 * 5
-    assert {name.rsplit(".", 1)[1] for name in found} == {"q", "k", "v", "o", "wi_0", "wi_1", "wo"}
-    assert isinstance(model.lm_head, nn.Linear) and isinstance(model.shared, nn.Embedding)
+    assert len(found) == attention + 3 * 5 + 1
+    assert {name.rpartition(".")[2] for name in found} == {"q", "k", "v", "o", "wi_0", "wi_1", "wo", "lm_head"}
+    assert isinstance(model.shared, nn.Embedding)
     assert all(layer.bias is None and layer.weight_scale.ndim == 1 for layer in found.values())
 
 
 def test_baichuans_layers_are_swapped():
     found = quant.linears(emptied(tiny.baichuan(), 8))
-    assert len(found) == 3 * 5
-    assert {name.rsplit(".", 1)[1] for name in found} == {"W_pack", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert len(found) == 3 * 5 + 1
+    layers = {"W_pack", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert {name.rpartition(".")[2] for name in found} == layers | {"lm_head"}
 
 
 @pytest.mark.parametrize("model", [ChatGLM, T5, Baichuan])
@@ -229,8 +237,8 @@ def test_a_width_that_no_group_divides_keeps_its_bits():
     """48 columns: no group of 32; 8 bits take every width."""
     model = tiny.chatglm()
     four = quant.linears(emptied(model, 4))
-    assert {name.rsplit(".", 1)[1] for name in four} == {"query_key_value", "dense", "dense_h_to_4h"}
-    assert len(quant.linears(emptied(model, 8))) == 4 * model.config.num_layers
+    assert {name.rpartition(".")[2] for name in four} == {"query_key_value", "dense", "dense_h_to_4h", "lm_head"}
+    assert len(quant.linears(emptied(model, 8))) == 4 * model.config.num_layers + 1
     assert loss(reply(quantised(model, 4)), reply(model)) < 0.3
 
 
@@ -238,7 +246,7 @@ def test_an_odd_width_cannot_be_two_in_a_byte():
     model = nn.Sequential(nn.Linear(33, 4))
     model.quantised = "0"
     with pytest.raises(ValueError, match="33 wide"):
-        quant.swap(model, 4, grouped=False)
+        quant.swap(model, 4, published=True)
     quant.swap(model, 4)
     assert isinstance(model[0], nn.Linear)
     quant.swap(model, 8)
@@ -333,8 +341,8 @@ def test_what_a_stored_tensor_becomes():
     assert torch.equal(kept, numbers) and kept.data_ptr() != numbers.data_ptr()
     assert arrive("weight_scale", torch.ones(64, 1))[f"{name}.weight_scale"].dtype == HALF
     assert arrive("bias", torch.ones(64))[f"{name}.bias"].dtype == BF16
-    head = quant.arrive(layers, "lm_head.weight", torch.ones(2, 2), "cpu", BF16)
-    assert head["lm_head.weight"].dtype == BF16
+    name = "transformer.word_embeddings"
+    assert quant.arrive(layers, f"{name}.weight", torch.ones(2, 2), "cpu", BF16)[f"{name}.weight"].dtype == BF16
 
 
 def test_a_misshapen_weight_arrives_as_it_is():
@@ -350,8 +358,11 @@ def test_settling_leaves_no_second_copy(bits):
     for layer in quant.linears(model).values():
         tensors = [*layer.parameters(), *layer.buffers()]
         assert [name for name, value in vars(layer).items() if isinstance(value, torch.Tensor)] == []
-        assert len(tensors) == 3
-        assert layer.weight.numel() * layer.weight.element_size() == layer.form.out * layer.form.width * bits // 8
+        assert len(tensors) == 2 + (layer.bias is not None)
+        assert (
+            layer.weight.numel() * layer.weight.element_size()
+            == layer.form.out * layer.form.width * layer.form.bits // 8
+        )
 
 
 def test_numbers_that_are_not_int8_are_refused_by_name():
@@ -362,7 +373,9 @@ def test_numbers_that_are_not_int8_are_refused_by_name():
         filled(model, tensors | {name: tensors[name].int()})
 
 
-@pytest.mark.parametrize("bits, name", [(16, "float32"), (8, "plain-int8"), (4, "plain-int4-g32+plain-int4-g64")])
+@pytest.mark.parametrize(
+    "bits, name", [(16, "float32"), (8, "plain-int8"), (4, "plain-int4-g32+plain-int4-g64+plain-int8")]
+)
 def test_a_model_names_its_kernels(bits, name):
     assert quant.kernel_of(quantised(tiny.chatglm(hidden_size=64, inner_hidden_size=96), bits)) == name
 

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from bianque import quant
 from bianque.bench.load import CHATGLM, T5_LARGE
 from bianque.errors import BadInput, UnknownModel
 from bianque.hub import BUNDLED
@@ -70,14 +71,16 @@ def test_a_card_names_what_is_fetched_or_comes_with_the_package(card):
         assert not any(name.endswith((".py", "*")) for name in card.files), "no remote code"
 
 
-def counted(architecture: str, config: dict) -> tuple[int, int]:
-    """Weights of a model of this shape in all, and outside its quantised layers, on no device at all."""
+def counted(architecture: str, config: dict) -> tuple[int, int, int]:
+    """Weights of a model of this shape in all, outside its quantised layers, and of its head; on no device at all."""
     kind = ARCHITECTURES[architecture]
     with torch.device("meta"):
         model = kind.model(kind.config.from_dict(config))
-    names = {f"{name}.weight" for name, _ in model.named_modules() if re.fullmatch(model.quantised, name)}
     sizes = {name: weight.numel() for name, weight in model.named_parameters()}
-    return sum(sizes.values()), sum(size for name, size in sizes.items() if name not in names)
+    quant.swap(model, 8)
+    names = {f"{name}.weight" for name in quant.linears(model)}
+    kept = sum(size for name, size in sizes.items() if name not in names)
+    return sum(sizes.values()), kept, sizes["lm_head.weight"]
 
 
 # From the models' published config.json.
@@ -97,7 +100,7 @@ SHAPES = {
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_the_weights_of_a_card_are_counted(card):
     shape = SHAPES.get(card.name) or json.loads((BUNDLED / card.name / "config.json").read_text())
-    assert counted(card.architecture, shape) == (card.parameters, card.kept)
+    assert counted(card.architecture, shape) == (card.parameters, card.kept, card.head)
     heads = shape.get("num_heads", 1) * shape.get("d_kv", shape.get("hidden_size", 0))
     layers = next(shape[key] for key in ("num_decoder_layers", "num_layers", "num_hidden_layers") if key in shape)
     assert card.cache == layers * heads * 2 * 2  # keys and values of two bytes

@@ -69,7 +69,7 @@ class Service:
         """Seconds of reading and of computing a token for everybody; the longer is what it takes."""
         arch, context = self.card.architecture, self.prompt + self.tokens / 2
         _, reply, head = roofline.weights(self.config, arch)
-        needed = replace(self.card, parameters=reply + head, kept=head).memory(self.bits)
+        needed = replace(self.card, parameters=reply + head, kept=0, head=head).memory(self.bits)
         return {
             "bandwidth": (needed + visitors * context * self.card.cache) / self.roof.read,
             "compute": roofline.step_flops(self.config, arch, visitors, context) / self.roof.compute,

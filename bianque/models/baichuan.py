@@ -166,7 +166,7 @@ class Baichuan(nn.Module, Steps):
         """A cache for so many conversations, each of so many tokens of prompt and reply."""
         facts = self.config
         shape = (facts.num_hidden_layers, count, facts.num_attention_heads, prompt + reply, facts.head_dim)
-        return Cache(*shape, self.lm_head.weight)
+        return Cache(*shape, self.model.embed_tokens.weight)
 
     def said(self, prompt: Sequence[int]) -> Sequence[int]:
         """What counts as said before a reply: the reply continues its prompt."""

@@ -197,7 +197,7 @@ class ChatGLM(nn.Module, Steps):
 
     def slots(self, count: int, prompt: int, reply: int) -> Conversations:
         """A cache for so many conversations, each of so many tokens of prompt and reply."""
-        return Conversations(self.config, count, prompt + reply, self.lm_head.weight)
+        return Conversations(self.config, count, prompt + reply, self.transformer.word_embeddings.weight)
 
     def said(self, prompt: Sequence[int]) -> Sequence[int]:
         """What counts as said before a reply: the reply continues its prompt."""
