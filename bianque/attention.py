@@ -219,6 +219,19 @@ def fused(dtype: torch.dtype) -> bool:
     return min(times[True]) < min(times[False])
 
 
+def split(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """[rows, new, parts · heads · size] → [rows, heads, new, size] for each part."""
+    rows, new, _ = x.shape
+    if new == 1:  # each call counts in a step
+        return x.view(rows, parts, heads, 1, -1).unbind(1)
+    return x.view(rows, new, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+
+def merge(x: Tensor) -> Tensor:
+    """[rows, heads, new, size] → [rows, new, heads · size]."""
+    return x.reshape(len(x), 1, -1) if x.shape[2] == 1 else x.transpose(1, 2).flatten(2)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
     """What queries [rows, heads, new, size] gather from keys and values [rows, heads, span, size].
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Linear, Look, Parallel, RMSNorm, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Look, Parallel, RMSNorm, Standing, Steps, attend, merge, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,7 @@ class Attention(nn.Module):
     def forward(self, normed: Tensor, look: Look, x: Tensor) -> Tensor:
         """Onto x."""
         # Fused in blocks: [query | key | value][head][head_dim].
-        packed = self.W_pack(normed).unflatten(-1, (3, self.heads, -1))
-        out = look(self.layer, *packed.permute(2, 0, 3, 1, 4).unbind())
-        return self.o_proj(out.transpose(1, 2).flatten(2), x)
+        return self.o_proj(merge(look(self.layer, *split(self.W_pack(normed), 3, self.heads))), x)
 
 
 class MLP(Parallel):

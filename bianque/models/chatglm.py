@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Linear, Look, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Look, Standing, Steps, attend, merge
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         # Upstream divides the query by sqrt(d)·(layer + 1), then multiplies the float32 scores by (layer + 1): a guard
         # for half precision which cancels here, since scores are float32 anyway.
         out = look(self.layer, query, key, value)
-        return self.dense(out.transpose(1, 2).flatten(2), x * ALPHA)
+        return self.dense(merge(out), x * ALPHA)
 
 
 class MLP(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Linear, Parallel, RMSNorm, Standing, Steps, attend
+from bianque.attention import Cache, Linear, Parallel, RMSNorm, Standing, Steps, attend, merge, split
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -112,7 +112,7 @@ class Attention(Parallel):
         super().__init__()
         self.readers = ("k", "v") if cross else ("q", "k", "v")
         inner = config.num_heads * config.d_kv
-        self.config = config
+        self.config, self.heads = config, config.num_heads
         self.q = nn.Linear(config.d_model, inner, bias=False)
         self.k = nn.Linear(config.d_model, inner, bias=False)
         self.v = nn.Linear(config.d_model, inner, bias=False)
@@ -120,19 +120,14 @@ class Attention(Parallel):
         if biased:
             self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
 
-    def split(self, x: Tensor, parts: int = 1) -> tuple[Tensor, ...]:
-        """[batch, new, parts · inner] → [batch, heads, new, d_kv] each."""
-        apart = x.view(*x.shape[:2], parts, self.config.num_heads, self.config.d_kv)
-        return apart.permute(2, 0, 3, 1, 4).unbind()
-
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """What the readers make of x, [batch, heads, new, d_kv] each."""
-        return self.split(self.project(x), len(self.readers))
+        return split(self.project(x), len(self.readers), self.heads)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
         """Onto x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
         out = attend(query, key, value, bias, scale=1.0)
-        return self.o(out.transpose(1, 2).flatten(2), x)
+        return self.o(merge(out), x)
 
     def bias(self, query: Tensor, key: Tensor, two_sided: bool) -> Tensor:
         """Relative biases [rows, heads, queries, keys] of query positions [rows, queries] and key positions [keys]."""
@@ -188,7 +183,7 @@ class Block(nn.Module):
         query, key, value = own.SelfAttention.parts(own.layer_norm(x))
         x = own.SelfAttention(query, *keep(key, value), bias, x)
         looking = other.EncDecAttention
-        (query,) = looking.split(looking.q(other.layer_norm(x)))
+        (query,) = split(looking.q(other.layer_norm(x)), 1, looking.heads)
         x = looking(query, *cross, visible, x)
         return feed.DenseReluDense(feed.layer_norm(x), x)
 
