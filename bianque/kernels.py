@@ -47,8 +47,8 @@ class Form:
         return f"int{self.bits}" + ("" if self.bits == 8 else f"-g{self.group}" if self.group else "-row")
 
 
-Pack = Callable[[Tensor, Tensor, Form], tuple[Tensor, Tensor]]
-Run = Callable[[Tensor, Tensor, Tensor, Form], Tensor]
+Pack = Callable[[Tensor, Tensor, Form], tuple[Any, Tensor]]
+Run = Callable[[Tensor, Any, Tensor, Form], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,45 @@ def digit_product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 # CPU, bfloat16.
+
+
+def vnni_pack(weight: Tensor, scale: Tensor, form: Form) -> tuple[Any, Tensor]:
+    """The weights as FBGEMM or oneDNN reads them fastest, which is no tensor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch will do without this one day: then `vnni_there` says so
+        none, least = torch.zeros(form.out, dtype=torch.long), 1e-30
+        given = torch._make_per_channel_quantized_tensor(weight, scale.float().clamp(min=least), none, 0)
+        return torch.ops.quantized.linear_prepack(given, None), scale
+
+
+def vnni(x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
+    """Rows go to 8 bits on their way in, each with a scale of its own; one row is one call.
+
+    torch gives all rows one scale. So each is brought to a largest number of 1, and a further row has 1 and −1: no
+    row's scale depends on its neighbours, and one that is not finite harms none of them.
+    """
+    if len(x) == 1:
+        return torch.ops.quantized.linear_dynamic(x.float(), weight, False).to(x.dtype)
+    unit = x.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
+    ends = F.pad(torch.tensor([[-1.0, 1.0]]), (0, form.width - 2))
+    rows = torch.cat(((x / unit).nan_to_num_(0, 0, 0), ends))
+    return torch.ops.quantized.linear_dynamic(rows, weight, False)[:-1].mul_(unit).to(x.dtype)
+
+
+@cache
+def vnni_there() -> bool:
+    """Whether this torch still has those calls, and they count right."""
+    form, number = Form(16, 64, 8), torch.arange(16 * 64).view(16, 64)
+    weight, scale = (number * 37 % 255 - 127).to(torch.int8), torch.ones(16)
+    x = (number[:2] * 53 % 255 - 127).float()
+    x[:, 0] = -127
+    x[:, 1] = 127
+    try:
+        found = vnni(x, *vnni_pack(weight, scale, form), form)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    exact = x @ weight.float().T
+    return bool((found - exact).norm() < 0.02 * exact.norm())
 
 
 def int8_cpu(weight: Tensor, scale: Tensor, form: Form) -> tuple[Tensor, Tensor]:
@@ -321,6 +360,11 @@ def cuda(machine: Machine, form: Form, bits: int, *dtypes: torch.dtype) -> bool:
 KERNELS = (
     Kernel("cpu", lambda m, f: cpu(m, f, 4) and m.int8, int4_cpu, int4_few, int4_digits, rows=64),
     Kernel("cpu", lambda m, f: cpu(m, f, 4), int4_cpu, int4_few, int4_many, rows=64),
+    Kernel(
+        "cpu-vnni",
+        lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.int8 and f.bits == 8 and f.width > 1,
+        vnni_pack, vnni, vnni, ready=lambda: vnni_there(),
+    ),
     Kernel("cpu", lambda m, f: cpu(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4),
     Kernel("cpu", lambda m, f: cpu(m, f, 8), int8_cpu, int8_few, plain, rows=32),
     Kernel(

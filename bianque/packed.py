@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bianque.attention import Parallel, RMSNorm
+from bianque.quant import QuantLinear
 
 # Weights of a layer; below, calling oneDNN by hand takes longer than it saves, with MKL as float32's own way the longest.
 LEAST = {torch.bfloat16: 1 << 18, torch.float32: 1 << 21}
@@ -67,5 +68,5 @@ def join(module: Parallel) -> None:
 def release(model: nn.Module) -> None:
     """Let go of packed weights, which `to("meta")` does not reach."""
     for module in model.modules():
-        if isinstance(module, PackedLinear):
+        if isinstance(module, PackedLinear | QuantLinear) and not isinstance(module.weight, nn.Parameter):
             module.weight = None

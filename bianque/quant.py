@@ -40,14 +40,16 @@ class QuantLinear(nn.Module):
         self.kernel = kernels.KERNELS[-1]
         weight = torch.empty(form.out, form.width * form.bits // 8, dtype=torch.int8)
         shape = (form.out, form.width // form.group) if form.group else (form.out,)
-        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.weight: Any = nn.Parameter(weight, requires_grad=False)
         self.weight_scale = nn.Parameter(torch.empty(shape, dtype=torch.float16), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(form.out)) if bias else None
 
     def settle(self, machine: kernels.Machine) -> None:
         self.kernel = kernels.choose(machine, self.form)
-        packed = self.kernel.pack(self.weight.data, self.weight_scale.data, self.form)
-        self.weight, self.weight_scale = (nn.Parameter(part, requires_grad=False) for part in packed)
+        weight, scale = self.kernel.pack(self.weight.data, self.weight_scale.data, self.form)
+        self.weight_scale = nn.Parameter(scale, requires_grad=False)
+        del self.weight  # a kernel's own layout need not be a tensor
+        self.weight = nn.Parameter(weight, requires_grad=False) if isinstance(weight, Tensor) else weight
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """[..., width] → [..., out], on top of `onto` if it is given."""

@@ -123,7 +123,7 @@ def test_bits_drop_to_what_fits(folder):
     found = local(folder, 1100)
     asyncio.run(reply(found, "one"))
     assert found.pool.resident() == {"one": Fit(8, 1100)}
-    assert found.pool.residents["one"].engine.model.transformer.layers[0].mlp.dense_h_to_4h.weight.dtype == torch.int8
+    assert found.pool.residents["one"].engine.model.transformer.layers[0].mlp.dense_h_to_4h.form.bits == 8
     with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8,4"):
         asyncio.run(reply(local(folder, 1000), "one"))
     with pytest.raises(OutOfMemory, match="BIANQUE_BITS=16,8 "):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -101,7 +102,7 @@ def test_this_machines_kernels_agree_with_plain_torch(form, count):
 
 def test_the_machine_here_has_fast_kernels_for_bfloat16_alone():
     for form in (Form(96, 64, 8), Form(96, 64, 4, 64), Form(96, 64, 4)):
-        assert kernels.choose(kernels.here(CPU, BF16), form).name == "cpu"
+        assert kernels.choose(kernels.here(CPU, BF16), form).name in ("cpu", "cpu-vnni")
         assert kernels.choose(kernels.here(CPU, FLOAT), form).name == "plain"
 
 
@@ -245,10 +246,48 @@ def test_cpm_kernels_without_cuda_is_not_there():
     assert kernels.cpm.__wrapped__() is None
 
 
+needs_vnni = pytest.mark.skipif(not kernels.here(CPU, BF16).int8, reason="this CPU has no VNNI")
+
+
+@needs_vnni
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_a_row_of_8_bits_is_its_own(count):
+    """Its neighbours may be a million times larger, or no numbers at all: each row is what it is beside any other."""
+    form = Form(96, 64, 8)
+    weight, scale = layer(form)
+    packed = kernels.vnni_pack(weight, scale, form)
+    x = rows(count, form, FLOAT)
+    found = kernels.vnni(x, *packed, form)
+    close(found, x.double() @ matrix(weight, scale, form).T, 0.012)
+    for stranger in (1e6, 1e-6, torch.inf, torch.nan):
+        beside = torch.cat((x, torch.full((1, 64), stranger)))
+        again = kernels.vnni(beside, *packed, form)
+        if count > 1:
+            assert torch.equal(again[:-1], found)
+        close(again[:-1], x.double() @ matrix(weight, scale, form).T, 0.012)
+        assert bool(again[-1].isfinite().all()) == math.isfinite(stranger)
+
+
+@pytest.mark.parametrize("gone", ["_make_per_channel_quantized_tensor", "ops"])
+def test_a_torch_without_those_calls_takes_the_next_kernel(gone, monkeypatch):
+    class Wrong:
+        class quantized:
+            linear_prepack = staticmethod(lambda weight, bias: weight)
+            linear_dynamic = staticmethod(lambda x, weight, reduced: torch.zeros(len(x), 16))
+
+    if gone == "ops":
+        monkeypatch.setattr(torch, "ops", Wrong)
+    else:
+        monkeypatch.delattr(torch, gone)
+    assert not kernels.vnni_there.__wrapped__()
+    monkeypatch.setattr(kernels, "vnni_there", lambda: False)
+    assert kernels.choose(Machine("cpu", BF16, int8=True), INT8).many is kernels.digits
+
+
 SQUARE = (4096, 4096)
 INT8, INT4, ROW4 = Form(*SQUARE, 8), Form(*SQUARE, 4, 128), Form(*SQUARE, 4)
 CASES = (
-    (Machine("cpu", BF16, int8=True), INT8, "cpu", "digits"),
+    (Machine("cpu", BF16, int8=True), INT8, "cpu-vnni", "vnni"),
     (Machine("cpu", BF16), INT8, "cpu", "plain"),
     (Machine("cpu", BF16, int8=True), INT4, "cpu", "int4_digits"),
     (Machine("cpu", BF16), INT4, "cpu", "int4_many"),
@@ -257,7 +296,7 @@ CASES = (
     (Machine("cpu", HALF, int8=True), INT8, "plain", "plain"),
     (Machine("cpu", FLOAT), INT4, "plain", "plain"),
     # torch reads past the end of such weights, or refuses them.
-    (Machine("cpu", BF16, int8=True), Form(16, 24, 8), "plain", "plain"),
+    (Machine("cpu", BF16), Form(16, 24, 8), "plain", "plain"),
     (Machine("cpu", BF16), Form(24, 64, 4, 32), "plain", "plain"),
     (Machine("cpu", BF16), Form(32, 48, 4), "plain", "plain"),
     (Machine("cpu", BF16), Form(32, 64, 4, 16), "plain", "plain"),
@@ -285,6 +324,7 @@ CASES = (
 @pytest.mark.parametrize("machine, form, name, many", CASES, ids=lambda value: str(value))
 def test_which_kernel_is_taken(machine, form, name, many, monkeypatch):
     monkeypatch.setattr(kernels, "cpm", lambda: SimpleNamespace())
+    monkeypatch.setattr(kernels, "vnni_there", lambda: True)
     found = kernels.choose(machine, form)
     assert (found.name, found.many.__name__) == (name, many)
 

@@ -101,11 +101,13 @@ def bytes_read(model: nn.Module, arch: str) -> int:
 
 def bytes_without(model: nn.Module, left_out: str) -> int:
     """Bytes of weights in all modules but those that are named so."""
-    parts = [
-        getattr(module, part)
-        for name, module in model.named_modules()
-        if not re.fullmatch(left_out, name)
-        for part in ("weight", "weight_scale")
-        if hasattr(module, part)
-    ]
-    return sum(part.numel() * part.element_size() for part in parts)
+    size = 0
+    for name, module in model.named_modules():
+        if re.fullmatch(left_out, name):
+            continue
+        for part in (getattr(module, "weight", None), getattr(module, "weight_scale", None)):
+            if isinstance(part, Tensor):
+                size += part.numel() * part.element_size()
+            elif part is not None:  # a kernel's own layout
+                size += module.form.out * module.form.width * module.form.bits // 8
+    return size
