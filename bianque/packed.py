@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bianque.attention import Parallel, RMSNorm
 from bianque.quant import QuantLinear
 
-# Weights of a layer; below, calling oneDNN by hand takes longer than it saves, with MKL as float32's own way the longest.
+# Weights of a layer, below which calling oneDNN by hand takes longer than it saves; float32 has MKL otherwise.
 LEAST = {torch.bfloat16: 1 << 18, torch.float32: 1 << 21}
 
 

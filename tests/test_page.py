@@ -98,6 +98,9 @@ def test_a_first_message_outlives_a_late_greeting(chromium, late, url):
     say(page, "最近总是头痛")
     expect(replies(page).first).to_contain_text("问诊 1/8 · ask-mini", timeout=WAIT)
     page.get_by_role("tab", name="对比").click()
+    page.get_by_role("radio", name="3 列").check()
+    expect(page.locator("#bq-side-2")).to_be_visible()
+    page.locator("#bq-seed").get_by_role("textbox").fill("7")
     box = page.locator("#bq-all textarea")
     box.fill("最近总是头痛")
     box.press("Enter")
@@ -105,6 +108,8 @@ def test_a_first_message_outlives_a_late_greeting(chromium, late, url):
     assert late() == [True, True]
     page.wait_for_timeout(1000)
     expect(page.locator("#bq-side-1 .message.bot")).to_contain_text("建议您先休息")
+    expect(page.locator("#bq-side-2")).to_be_visible()
+    expect(page.locator("#bq-seed").get_by_role("textbox")).to_have_value("7")
     page.get_by_role("tab", name="问诊").click()
     expect(replies(page).first).to_contain_text("问诊 1/8 · ask-mini")
     expect(page.get_by_role("button", name="清空")).to_be_enabled()

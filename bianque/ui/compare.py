@@ -255,13 +255,14 @@ class Compare:
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
         tabs = gr.Tabs(selected="compare") if linked or wrong else gr.skip()
-        shown = [gr.Column(visible=place < count) for place in range(MOST)]
+        shown = [gr.Column(visible=place < count) if setup else gr.skip() for place in range(MOST)]
         note = wrong or say(lang, "compare_why")
         view = list(settled(known, lang, count, setup, note, text, link_of(kept)))
-        if setup is None:  # nothing to restore, and a first message may be on its way: nothing is drawn over it
+        bare = setup is None and not any(known)
+        if bare:  # nothing to restore, and a first message may be on its way: nothing is drawn over it
             view = [UNCHANGED[0], view[1], *UNCHANGED[2:]]
         for place, name in enumerate(self.named(setup)):
-            drawn: dict[str, Any] = {"value": view[7 + place]} if setup else {}
+            drawn: dict[str, Any] = {} if bare else {"value": view[7 + place]}
             view[7 + place] = gr.Chatbot(placeholder=columns.hint(self.session.cards, name, lang), **drawn)
         return tabs, *self.filled(setup, lang), *shown, *view
 
@@ -276,14 +277,18 @@ class Compare:
         return setup, ""
 
     def filled(self, setup: Setup | None, lang: str) -> list[Any]:
-        """Count, seed and the fields of every column."""
+        """Count, seed and the fields of every column; without a setup their words alone."""
         count: dict[str, Any] = {"value": len(setup.contenders)} if setup else {}
         found: list[Any] = [gr.Radio(choices=counts(lang), **count), number(setup.seed) if setup else gr.skip()]
         cards = self.session.cards
         for place, name in enumerate(self.named(setup)):
             chosen = setup.contenders[place] if setup and place < len(setup.contenders) else None
-            found.append(gr.Dropdown(choices=columns.names(cards, lang), value=name))
-            found.append(gr.Dropdown(**columns.precisions(cards, name, lang, chosen.bits if chosen else None)))
+            bits = columns.precisions(cards, name, lang, chosen.bits if chosen else None)
+            if setup is None:  # somebody may be filling them in already
+                found += [gr.Dropdown(choices=columns.names(cards, lang)), gr.Dropdown(choices=bits["choices"])]
+                found += [gr.skip()] * len(NUMBERS)
+                continue
+            found += [gr.Dropdown(choices=columns.names(cards, lang), value=name), gr.Dropdown(**bits)]
             found += [number(getattr(chosen and chosen.wishes, key, None)) for key in NUMBERS]
         return found
 
