@@ -31,7 +31,7 @@ SHARES = (0.9, 0.8)  # of a 4-bit group's full scale, tried beside it
 class QuantLinear(nn.Module):
     """`nn.Linear` with int8 `weight` and float16 `weight_scale`; the bias keeps the type of the activations.
 
-    Until `settle` it multiplies by plain torch; afterwards both tensors are in the layout of the kernel it took.
+    Until `settle` it multiplies by plain torch; afterwards both are as the kernel it took wants them.
     """
 
     def __init__(self, form: Form, bias: bool) -> None:
