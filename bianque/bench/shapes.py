@@ -6,6 +6,7 @@ import json
 import math
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -63,14 +64,18 @@ def config_of(arch: str, size: str = "true", layers: int | None = None) -> dict[
 
 
 def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
-    """Float32 weights: fan-in scaled matrices, norms of one, biases of zero."""
+    """Float32 weights: fan-in scaled matrices, norms of one, biases of zero.
+
+    A matrix begins in the numbers where its name says: CTranslate2's converter stores matrices that are alike once,
+    and a processor's cache then holds them all.
+    """
     grain = torch.randn(GRAIN, generator=torch.Generator().manual_seed(0))
     for name, shape in shapes.items():
         if len(shape) == 1:
             yield name, torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
         else:
-            size = math.prod(shape)
-            yield name, (grain.repeat(-(-size // GRAIN))[:size] * shape[1] ** -0.5).view(shape)
+            size, begin = math.prod(shape), zlib.crc32(name.encode()) % GRAIN
+            yield name, (grain.repeat(-(-(begin + size) // GRAIN))[begin : begin + size] * shape[1] ** -0.5).view(shape)
 
 
 def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[Model, Tokenizer]:
