@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
@@ -24,7 +25,8 @@ class Standing:
     """All that a step must be told of the slots from `first` on: int64 `numbers` [kinds, rows], as their cache has them.
 
     `spans` say how far a look at each of its tables reaches. Where `exact` is False that may be further than needed,
-    which lets a step be recorded once for many lengths (`graphs.py`).
+    which lets a step be recorded once for many lengths (`graphs.py`). In a trace (`traces.py`) they are tensors,
+    which slices and ranges follow.
     """
 
     first: int
@@ -116,11 +118,23 @@ class Cache:
 
     def __init__(self, layers: int, slots: int, heads: int, length: int, size: int, like: Tensor) -> None:
         shape = (layers, slots, heads, length, size)
-        self.keys, self.values = zeros(shape, like), zeros(shape, like)
-        self.tables = [
-            (keys.view(-1, size), values.view(-1, size)) for keys, values in zip(self.keys, self.values, strict=True)
-        ]
+        self.hold(zeros(shape, like), zeros(shape, like))
         self.filled = [0] * slots
+
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self.tables = list(zip(*(kept.flatten(1, 3).unbind() for kept in (keys, values)), strict=True))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a step reads and writes here."""
+        return self.keys, self.values
+
+    def over(self, tensors: Sequence[Tensor]) -> Cache:
+        """The same slots in other tensors of these shapes."""
+        other = copy(self)
+        other.hold(*tensors)
+        return other
 
     def write(self, layer: int, slot: int, key: Tensor, value: Tensor) -> None:
         """What a prompt leaves in one layer, [heads, new, size], from the slot's beginning."""

@@ -117,8 +117,7 @@ class Local:
         import torch
 
         from bianque import packed
-        from bianque.engine import Engine
-        from bianque.graphs import recorder
+        from bianque.engine import Engine, recorder
 
         memory.give_back()  # of a load that failed
         processor.settle()

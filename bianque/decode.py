@@ -11,7 +11,7 @@ import atexit
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from torch import Tensor
 from bianque.attention import Standing
 from bianque.cores import Cores
 from bianque.errors import Busy
-from bianque.graphs import Graphs, Recorder
 from bianque.sampling import Sampler
 from bianque.types import Sampling
 
@@ -62,6 +61,17 @@ class Model(Protocol):
 
     def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
         """A step, but for the cache's own count of what it holds."""
+
+
+class Recorder(Protocol):
+    """Makes the steps of one model faster: CUDA graphs (`graphs.py`), or TorchScript (`traces.py`)."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it turned out that it cannot: then steps are plain ones."""
+
+    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+        """`model.step` in the first slots of a cache, of which there are so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,7 @@ class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface.
 
     `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time. With a
-    recorder, steps are recorded and played back (`graphs.py`); `cores` are shared with other decoders. The thread is
+    `recorder`, steps are recorded and played back; `cores` are shared with other decoders. The thread is
     there while there is work, the cache a minute longer.
     """
 
@@ -146,9 +156,10 @@ class Decoder:
         self.rest: threading.Timer | None = None  # until the cache goes
 
     def close(self) -> None:
-        """Let the cache go, once nobody's reply is under way."""
+        """Let the cache and all recordings go, once nobody's reply is under way."""
         if thread := self.thread:
             thread.join()
+        self.recorder = None
         if self.rest:
             self.rest.cancel()
         self.forget()
@@ -253,7 +264,8 @@ class Batch:
         self.model, self.ends, self.device = decoder.model, decoder.ends, decoder.device
         self.slots = decoder.slots
         self.cache = self.model.slots(self.slots, *decoder.room)
-        self.graphs = Graphs(self.model, self.cache, self.slots, decoder.recorder) if decoder.recorder else None
+        recorder = decoder.recorder
+        self.recorded = recorder.steps(self.model, self.cache, self.slots) if recorder else None
         self.sampler: Sampler | None = None  # the first logits tell the size of the vocabulary
         self.rows: list[Row] = []
         self.held: list[Page | None] = [None] * self.slots
@@ -348,7 +360,7 @@ class Batch:
         assert self.sampler is not None, "rows that were never read"
         ids = torch.tensor([row.last for row in self.rows], device=self.device)
         try:
-            logits = self.graphs.step(ids) if self.graphs else self.model.step(ids, self.cache)
+            logits = self.recorded(ids) if self.recorded else self.model.step(ids, self.cache)
         except Exception:  # whose fault was it?
             self.write_apart(ids)
         else:

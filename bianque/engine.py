@@ -12,10 +12,11 @@ from torch import nn
 
 from bianque import prompts
 from bianque.cores import Cores
-from bianque.decode import Ahead, Decoder, Model
-from bianque.graphs import Recorder
+from bianque.decode import Ahead, Decoder, Model, Recorder
+from bianque.graphs import Cuda
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
+from bianque.traces import Traces, there
 from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
 
 PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and cleaning the text takes time
@@ -41,9 +42,9 @@ class Engine:
 
     @property
     def kernel(self) -> str:
-        """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type; and whether in CUDA graphs."""
+        """What the weights are multiplied by: a kernel for 8 or 4 bits, or their type; and if steps could not be recorded."""
         recorder = self.decoder.recorder
-        return kernel_of(cast(nn.Module, self.model)) + (" + graphs" if recorder and not recorder.failed else "")
+        return kernel_of(cast(nn.Module, self.model)) + (" (plain steps)" if recorder and recorder.failed else "")
 
     def close(self) -> None:
         """Give the cache back; whoever still waits for a reply gets none."""
@@ -92,6 +93,13 @@ class Engine:
             yield Piece(text=final[len(shown) :])
         full = len(produced) >= sampling.max_new_tokens and not stopped and not prompts.over(raw)
         yield Piece(finish="length" if full else "stop", usage=replace(usage, completion_tokens=len(produced)))
+
+
+def recorder(device: str) -> Recorder | None:
+    """What makes the steps of one model faster there."""
+    if device == "cpu":
+        return Traces() if there() else None
+    return Cuda(device)
 
 
 def before(text: str, stops: Sequence[str]) -> tuple[str, bool]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bianque.attention import Standing
+from bianque.decode import Model
 
 SPAN = 128  # the least span that is recorded: shorter ones cost about the same
 
@@ -24,24 +25,22 @@ log = logging.getLogger(__name__)
 turns = threading.Lock()  # one recording at a time, whichever model's
 
 
-class Turning(Protocol):
-    """A model whose step is a pure function of tensors, but for what it writes to its cache."""
-
-    def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor: ...
-
-
-class Recorder(Protocol):
+class Graphic:
     """`record` makes a recording of a step; `failed` once it could not."""
 
-    failed: bool
+    failed = False
 
-    def record(self, step: Play) -> Play: ...
+    def record(self, step: Play) -> Play:
+        raise NotImplementedError
+
+    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+        return Graphs(model, cache, slots, self).step
 
 
 class Graphs:
     """Steps of one model over one cache; plain ones from the first recording on that fails."""
 
-    def __init__(self, model: Turning, cache: Any, slots: int, recorder: Recorder) -> None:
+    def __init__(self, model: Model, cache: Any, slots: int, recorder: Graphic) -> None:
         self.model, self.cache, self.slots, self.recorder = model, cache, slots, recorder
         self.known: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Play]] = {}
 
@@ -86,16 +85,11 @@ def above(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def recorder(device: str) -> Recorder | None:
-    """What records the steps of one model there; None where launching them costs nothing."""
-    return None if device == "cpu" else Cuda(device)
-
-
-class Cuda:
+class Cuda(Graphic):
     """Records on a GPU; the recordings of one model share their memory."""
 
     def __init__(self, device: str) -> None:
-        self.device, self.pool, self.failed = torch.device(device), torch.cuda.graph_pool_handle(), False
+        self.device, self.pool = torch.device(device), torch.cuda.graph_pool_handle()
 
     def record(self, step: Play) -> Play:
         with torch.cuda.device(self.device):

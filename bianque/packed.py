@@ -6,7 +6,8 @@ takes up to twice as long (`python -m bianque bench decode`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import cast
 
 import torch
@@ -29,9 +30,20 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """[..., width] → [..., out], on top of `onto` if it is given."""
-        if onto is None:
-            return torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
-        return torch.ops.mkldnn._linear_pointwise.binary(x, onto, self.weight, self.bias, "add")
+        run = scripted() if torch.jit.is_tracing() else product
+        return run(x, cast(Tensor, self.weight), self.bias, onto)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None) -> Tensor:
+    if onto is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, onto, weight, bias, "add")
+
+
+@cache
+def scripted() -> Callable[..., Tensor]:
+    """The same for a trace (`traces.py`), which cannot hold this call's list of no numbers."""
+    return torch.jit.script(product)
 
 
 def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:

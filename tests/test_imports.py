@@ -31,6 +31,7 @@ ROOMS = {
             "kernels",
             "decode",
             "graphs",
+            "traces",
             "cores",
             "engine",
             "convert",

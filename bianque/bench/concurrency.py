@@ -23,8 +23,7 @@ from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
 from bianque.decode import Model
-from bianque.engine import Engine
-from bianque.graphs import recorder
+from bianque.engine import Engine, recorder
 from bianque.registry import by_name
 from bianque.session import Choices, Done, Session
 from bianque.types import Dialogue, Message, ModelCard, Piece, Sampling

@@ -28,7 +28,7 @@ from torch import nn
 from bianque.bench import rounds, shapes
 from bianque.bench.rounds import Contestant, Figures, Table
 from bianque.decode import Ahead, Decoder
-from bianque.graphs import recorder
+from bianque.engine import recorder
 from bianque.types import Sampling
 
 

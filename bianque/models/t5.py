@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,17 @@ class Conversations:
         self.near, reply, like = near, len(near), near
         self.own = Cache(layers, slots, heads, reply, size, like)
         self.cross = Cache(layers, slots, heads, prompt, size, like)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that a step reads and writes here, but for the biases, which are the model's."""
+        return *self.own.tensors, *self.cross.tensors
+
+    def over(self, tensors: Sequence[Tensor]) -> Conversations:
+        """The same slots in other tensors of these shapes."""
+        other = copy(self)
+        other.own, other.cross = self.own.over(tensors[:2]), self.cross.over(tensors[2:])
+        return other
 
     def mark(self, slot: int) -> Any:
         return self.own.mark(slot), self.cross.mark(slot)

@@ -1,0 +1,145 @@
+"""Traced steps: the numbers of plain ones at every length, a trace for each number of rows, and a refusal that costs speed alone."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import logging
+import sys
+import weakref
+from collections import Counter
+
+import pytest
+import torch
+
+from bianque import packed
+from bianque.decode import Decoder
+from bianque.engine import recorder
+from bianque.traces import WORTH, Traces, holdings
+from tests import tiny
+from tests.test_decode import GREEDY, MODELS, ROOM, of, prompt_of, spoken
+from tests.test_graphs import told
+from tests.test_packed import ALL
+from tests.test_quant import quantised
+
+WIDE = {
+    "t5": lambda: tiny.t5(d_model=64, d_kv=16, d_ff=96, num_heads=4),
+    "chatglm": lambda: tiny.chatglm(hidden_size=64, inner_hidden_size=96),
+    "baichuan": lambda: tiny.baichuan(hidden_size=64, intermediate_size=96, num_attention_heads=4),
+}
+BITS = {
+    "fp32": (16, torch.float32),
+    "bf16": (16, torch.bfloat16),
+    "int8": (8, torch.bfloat16),
+    "int4": (4, torch.bfloat16),
+}
+
+
+def served(arch, precision):
+    """A tiny model whose weights are laid out as a benchmark's or a visitor's are."""
+    model, (bits, dtype) = WIDE[arch](), BITS[precision]
+    model = quantised(model, bits, dtype) if bits < 16 else model.to(dtype)
+    packed.settle(model, ALL)
+    return model
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return MODELS[request.param]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("arch", WIDE)
+def test_a_trace_gives_the_numbers_of_a_plain_step(arch, precision, rows):
+    """Also long after it was made, and in another cache of that size."""
+    model = served(arch, precision)
+    prompts = [
+        {"t5": [5, 6, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 46]}[arch][-3 - i :] for i in range(rows)
+    ]
+    traces = Traces(worth=2)
+    with torch.inference_mode():
+        for length in (40, 20):
+            (_, plain), (_, fast) = (tiny.begun(model, prompts, cache=model.slots(4, 8, 48)) for _ in range(2))
+            step = traces.steps(model, fast, 4)
+            for i in range(length):
+                ids = torch.arange(10 + i % 7, 10 + i % 7 + rows)
+                assert torch.equal(step(ids), model.step(ids, plain)), i
+            assert all(torch.equal(*pair) for pair in zip(fast.tensors, plain.tensors, strict=True))
+    assert not traces.failed and set(traces.known) == {rows} and traces.plain == {rows: 2}
+
+
+def test_the_words_are_those_of_plain_steps(model):
+    traces = Traces(worth=1)
+    assert told(model, traces) == told(model, None)
+    assert len(traces.known) > 1 and not traces.failed
+
+
+def test_rows_are_traced_once_they_are_met_often(model):
+    traces = Traces()
+    cache = model.slots(2, 16, 64)
+    for slot in range(2):
+        tiny.read(model, prompt_of(model, 5, 6), cache, slot)
+    turns, turn = Counter(), model.turn
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "turn", lambda ids, *rest: turns.update([len(ids)]) or turn(ids, *rest))
+        step = traces.steps(model, cache, 2)
+        for rows in (*[1] * (WORTH - 1), *[2] * (WORTH + 9), 1):
+            step(torch.arange(7, 7 + rows))
+        assert turns == {1: WORTH, 2: WORTH + 1}  # the last of two rows was traced, and not called again
+        assert set(traces.known) == {2}
+        step(torch.tensor([7]))
+        assert set(traces.known) == {1, 2}
+
+
+def test_a_trace_outlives_its_cache(model):
+    """A visitor who comes after a quiet minute finds a new cache, and the old trace."""
+    traces, prompt = Traces(worth=0), prompt_of(model, 5, 6, 7)
+
+    def reply():
+        return asyncio.run(spoken(decoder, prompt, GREEDY))
+
+    decoder = of(model, recorder=traces)
+    first, known = reply(), dict(traces.known)
+    held = weakref.ref(decoder.batch.cache)
+    decoder.thread.join() if decoder.thread else None
+    decoder.forget()
+    gc.collect()
+    assert held() is None
+    assert reply() == first and traces.known == known
+    decoder.close()
+
+
+def test_what_cannot_be_traced_runs_as_it_is_written(model, caplog, monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("no longer supported\nwith [5, 6]")
+
+    monkeypatch.setattr(torch._C, "CompilationUnit", refuse)
+    traces = Traces(worth=0)
+    with caplog.at_level(logging.WARNING, logger="bianque.traces"):
+        assert told(model, traces) == told(model, None)
+    assert traces.failed and not traces.known
+    assert [record.getMessage() for record in caplog.records] == [
+        "no TorchScript, steps run as they are written: RuntimeError: no longer supported"
+    ]
+
+
+def test_a_closed_model_leaves_no_weights_in_traces():
+    model = copy.deepcopy(MODELS["t5"])
+    packed.settle(model, ALL)
+    decoder = Decoder(model, (), "cpu", ROOM, recorder=Traces(worth=0))
+    asyncio.run(spoken(decoder, [5, 6, 1], GREEDY))
+    assert decoder.recorder.known
+    held = [weakref.ref(weight) for weight in holdings(model)]
+    decoder.close()
+    packed.release(model)
+    del model, decoder.model
+    gc.collect()
+    assert not any(ref() is not None for ref in held)
+
+
+@pytest.mark.parametrize("version, there", [((3, 13, 9), True), ((3, 14, 0), False)])
+def test_no_trace_on_a_python_for_which_torch_warns(version, there, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert isinstance(recorder("cpu"), Traces) == there
