@@ -25,8 +25,8 @@ class Standing:
     """All that a step must be told of the slots from `first` on: int64 `numbers` [kinds, rows], as their cache has them.
 
     `spans` say how far a look at each of its tables reaches. Where `exact` is False that may be further than needed,
-    which lets a step be recorded once for many lengths (`graphs.py`). In a trace (`traces.py`) they are tensors,
-    which slices and ranges follow.
+    which lets a step be recorded once for many lengths (`graphs.py`). In a trace (`traces.py`) they are tensors, as is
+    every size that a tensor tells of itself: slices and ranges follow them, but not what `len` says.
     """
 
     first: int
@@ -158,12 +158,12 @@ class Cache:
     def places(self, standing: Standing, kind: int = 0) -> Places:
         """Those that a kind of its numbers names."""
         first, place, span = standing.first, standing.numbers[kind], standing.spans[kind]
-        count, heads = len(place), self.keys.shape[2]
+        count, heads = place.shape[0], self.keys.shape[2]
         table = torch.arange(first * heads, (first + count) * heads, device=place.device).view(count, heads)
         lines = (table * self.length + place[:, None]).flatten()
         # All layers at once: four calls a layer cost more than what they look at.
         keys, values = (kept[:, first : first + count, :, :span].unbind() for kept in (self.keys, self.values))
-        return Places(place, span, lines, keys, values, count == 1 and standing.exact)
+        return Places(place, span, lines, keys, values, bool(count == 1) and standing.exact)
 
     def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
@@ -243,7 +243,7 @@ def split(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 
 def merge(x: Tensor) -> Tensor:
     """[rows, heads, new, size] → [rows, new, heads · size]."""
-    return x.reshape(len(x), 1, -1) if x.shape[2] == 1 else x.transpose(1, 2).flatten(2)
+    return x.reshape(x.shape[0], 1, -1) if x.shape[2] == 1 else x.transpose(1, 2).flatten(2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:

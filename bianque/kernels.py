@@ -165,7 +165,7 @@ def digit_product(x: Tensor, weight: Tensor) -> Tensor:
     both, unit = split(x)
     if x.is_cuda:  # cuBLAS wants more than 16 rows
         both = F.pad(both, (0, 0, 0, -len(both) % 32))
-    return joined(torch._int_mm(both, weight.T)[: 2 * len(x)], unit)
+    return joined(torch._int_mm(both, weight.T)[: 2 * x.shape[0]], unit)
 
 
 # CPU, bfloat16.

@@ -1,4 +1,4 @@
-"""A decoding step on a CPU as TorchScript: traced once for each number of rows, then run without Python.
+"""A decoding step on a CPU as TorchScript: traced once for one row, for a few and for more, then run without Python.
 
 Between two matrix products of a step there are half a dozen small operations. A product fills the processor's caches
 with weights, and whatever the next operation runs through must come from memory again: with Python and torch's
@@ -19,11 +19,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bianque.attention import Standing
+from bianque.attention import FEW, Standing
 from bianque.decode import Model
 
 core: Any = torch._C  # torch's stubs leave out most of what is used here
-WORTH = 8  # steps of so many rows that precede their trace, which takes as long as some more
+WORTH = 8  # steps of a kind that precede its trace, which takes as long as some more
 
 log = logging.getLogger(__name__)
 turns = threading.Lock()  # one trace at a time, whichever model's
@@ -39,7 +39,7 @@ class Traces:
 
     def __init__(self, worth: int = WORTH) -> None:
         self.worth, self.failed = worth, False
-        self.plain: Counter[int] = Counter()  # steps that were not traced, by their number of rows
+        self.plain: Counter[int] = Counter()  # steps that were not traced, by their kind
         self.known: dict[int, Callable[..., Tensor]] = {}
 
     def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
@@ -54,24 +54,29 @@ class Traces:
         return step
 
     def turn(self, model: Model, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
-        rows, given = len(ids), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)
-        if rows not in self.known and not self.failed and self.plain[rows] >= self.worth:
-            self.trace(rows, model, cache, given)
-        if run := self.known.get(rows):
+        kind, given = kind_of(len(ids)), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)
+        if kind not in self.known and not self.failed and self.plain[kind] >= self.worth:
+            self.trace(kind, model, cache, given)
+        if run := self.known.get(kind):
             with torch.jit.optimized_execution(False):  # it finds nothing to improve, and takes a second for that
                 return run(*given)
-        self.plain[rows] += 1
+        self.plain[kind] += 1
         return model.turn(ids, cache, standing)
 
-    def trace(self, rows: int, model: Model, cache: Any, given: Sequence[Tensor]) -> None:
+    def trace(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> None:
         try:
             with turns:
-                self.known[rows] = traced(model, cache, given)
+                self.known[kind] = traced(model, cache, given)
         except Exception as error:
             self.failed = True
             # Torch's errors can quote tensors, which are somebody's words, behind their first line.
             reason = str(error).partition("\n")[0]
             log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
+
+
+def kind_of(rows: int) -> int:
+    """Which trace they share: layers decide by their rows which way to go, and a trace holds one way."""
+    return (rows > 1) + (rows > FEW)
 
 
 def traced(model: Model, cache: Any, given: Sequence[Tensor]) -> Callable[..., Tensor]:

@@ -3,7 +3,8 @@
 Two checkpoints with random weights in the published file layouts: BianQue-1.0 whole (one fp32 `pytorch_model.bin`,
 3.1 GB) and BianQue-2 at true width with 4 of its 28 layers (8 fp16 `.bin` shards, 3.8 GB), for which transformers has
 no class. Each load is a process of its own; its memory is what it takes over having imported everything, from
-VmHWM and VmRSS, which count mapped files too.
+VmHWM and VmRSS, which count mapped files too. Ours then serves: a prompt is read and eight conversations, their caches
+full, write some tokens, with one row, two, up to eight; what that takes is set beside the bytes of weights and caches.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from typing import Any
 
 import torch
 
-from bianque import weights
-from bianque.bench.shapes import CHATGLM, T5_LARGE
+from bianque import packed, weights
+from bianque.bench.shapes import CHATGLM, T5_LARGE, bytes_without
 from bianque.hub import BUNDLED
 from bianque.registry import CARDS, by_name
+from bianque.traces import WORTH, Traces
+from bianque.types import ModelCard
 
 TOKENIZERS = {"bianque-1": BUNDLED / "ask-mini/spiece.model", "bianque-2": BUNDLED / "advise-mini/ice_text.model"}
 
@@ -47,8 +50,14 @@ if how == 'from_pretrained':
 else:
     model, _ = weights.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
 took = time.monotonic() - begun
-print(json.dumps({'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}))
+found = {'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}
+if how != 'from_pretrained':
+    from bianque.bench.load import serve
+    found['planned'] = serve(model, by_name(CARDS)[card])
+    found['serving'] = status('VmRSS') - before
+print(json.dumps(found))
 """
+SLOTS, READ = 8, 64  # conversations, and tokens of the prompt
 
 
 def load(options: Any) -> None:
@@ -67,9 +76,15 @@ def load(options: Any) -> None:
     for case, runs in found.items():
         seconds, peaks = [run["seconds"] for run in runs], [run["peak"] / 1e9 for run in runs]
         after = statistics.median(run["after"] for run in runs) / 1e9
+        serving = [
+            f"{run['serving'] / 1e9:.2f} GB, {run['serving'] / run['planned']:.3f} ×"
+            for run in runs
+            if "serving" in run
+        ]
         print(
             f"{case:28} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f})   "
             f"peak {statistics.median(peaks):5.2f} GB ({min(peaks):.2f}–{max(peaks):.2f})   after {after:5.2f} GB"
+            + (f"   serving {sorted(serving)[len(serving) // 2]} weights and caches" if serving else "")
         )
     if options.json:
         versions = {name: metadata.version(name) for name in ("torch", "transformers", "safetensors")}
@@ -77,6 +92,27 @@ def load(options: Any) -> None:
         options.json.write_text(
             json.dumps({"runs": found, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n"
         )
+
+
+@torch.inference_mode()
+def serve(model: Any, card: ModelCard) -> int:
+    """Let a loaded model work as it does for visitors; the bytes of its weights and of the conversations' caches."""
+    packed.settle(model)
+    cache = model.slots(SLOTS, card.window, 0 if model.decoder_only else card.longest - card.window)
+    config = model.config
+    prompt = torch.full((READ,), 5)
+    if model.decoder_only:
+        prompt[-2:] = torch.tensor([config.gmask_token_id, config.bos_token_id])
+    for slot in range(SLOTS):
+        for _ in model.prefill(prompt, cache, slot):
+            pass
+    for table in cache.tensors:  # as if the conversations were as long as they may be
+        table.fill_(0.01)
+    step = Traces().steps(model, cache, SLOTS)
+    for rows in range(1, SLOTS + 1):
+        for _ in range(WORTH + 2):
+            step(torch.full((rows,), 6))
+    return bytes_without(model, "") + sum(table.nbytes for table in cache.tensors)
 
 
 def once(name: str, folder: Path, how: str) -> dict[str, float]:
