@@ -24,12 +24,14 @@ from bianque.bench import roofline, rounds, shapes
 from bianque.bench.concurrency import last
 from bianque.bench.decode import Work
 from bianque.bench.rounds import Figures
+from bianque.engine import recorder
 from bianque.errors import BianQueError
+from bianque.traces import WORTH
 
 CONTEXTS = (64, 128, 256, 512, 1024, 2048)  # tokens
 ROWS = (1, 2, 4, 8, 16, 32)
 SHORT, HALF = 8, 32  # tokens of what is not varied, and of prompt and of reply where neither is
-STEPS = 8  # a round, of which the mean is taken
+STEPS = WORTH + 2  # a round, of which the mean is taken; the first, which does not count, records them
 MODELS, LAYERS = 3, 4  # in memory at once at most, and how deep each is unless --layers says
 
 
@@ -83,14 +85,21 @@ class Subject:
             part.values.fill_(0.01)
         return cache
 
-    def step(self, curve: str, x: int, cache: Any, rows: int, prompt: int, reply: int) -> Point:
+    def writing(self, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+        """A step in a cache as visitors have it, recorded."""
+        made = recorder(self.options.device)
+        return made.steps(self.model, cache, slots) if made else partial(self.model.step, cache=cache)
+
+    def step(
+        self, curve: str, x: int, cache: Any, write: Callable[[Tensor], Tensor], rows: int, prompt: int, reply: int
+    ) -> Point:
         ids = torch.full((rows,), 300, device=self.options.device)
         itemsize = shapes.PRECISIONS[self.options.precision][1].itemsize
         context = prompt + reply
         size = rows * roofline.kv_bytes(self.config, self.arch, context, itemsize)
         size += shapes.bytes_read(self.model, self.arch)
         flops = roofline.step_flops(self.config, self.arch, rows, context)
-        return Point(curve, x, partial(step, self.model, ids, cache, prompt, reply), size, flops)
+        return Point(curve, x, partial(step, write, self.model.decoder_only, ids, cache, prompt, reply), size, flops)
 
     def first(self, x: int, cache: Any) -> Point:
         given = self.options
@@ -106,15 +115,17 @@ class Subject:
         return max(1, min(MODELS, free // shapes.bytes_without(self.model, "")))
 
 
-def step(model: Any, ids: Tensor, cache: Any, prompt: int, reply: int) -> Figures:
+def step(
+    write: Callable[[Tensor], Tensor], decoder_only: bool, ids: Tensor, cache: Any, prompt: int, reply: int
+) -> Figures:
     """Milliseconds of a step, its newest token the last of this context; the mean of some."""
     rows, begun = len(ids), perf_counter()
     for _ in range(STEPS):
-        if model.decoder_only:
+        if decoder_only:
             cache.filled[:rows] = [prompt + reply - 1] * rows
         else:
             cache.cross.filled[:rows], cache.own.filled[:rows] = [prompt] * rows, [reply - 1] * rows
-        model.step(ids, cache).argmax(-1).tolist()
+        write(ids).argmax(-1).tolist()
     return {"ms": (perf_counter() - begun) * 1e3 / STEPS}
 
 
@@ -136,18 +147,21 @@ def among(others: list[Any], count: int, make: Callable[[], Any], run: Callable[
 def points(subject: Subject, small: Subject) -> Iterator[Point]:
     both = not subject.model.decoder_only
     one = subject.cache(1, CONTEXTS[-1], CONTEXTS[-1] if both else SHORT)
+    write = subject.writing(one, 1)
     for x in CONTEXTS:
         if both:
-            yield subject.step("prompt", x, one, 1, x, SHORT)
-            yield subject.step("reply", x, one, 1, SHORT, x)
+            yield subject.step("prompt", x, one, write, 1, x, SHORT)
+            yield subject.step("reply", x, one, write, 1, SHORT, x)
         else:
-            yield subject.step("context", x, one, 1, x - SHORT, SHORT)
+            yield subject.step("context", x, one, write, 1, x - SHORT, SHORT)
         yield subject.first(x, one)
     many = subject.cache(ROWS[-1], HALF, HALF)
-    yield from (subject.step("rows", x, many, x, HALF, HALF) for x in ROWS)
+    write = subject.writing(many, ROWS[-1])
+    yield from (subject.step("rows", x, many, write, x, HALF, HALF) for x in ROWS)
     alone, others = small.cache(1, HALF, HALF), list[Any]()
+    write = small.writing(alone, 1)
     for x in range(1, small.most() + 1):
-        point = small.step("models", x, alone, 1, HALF, HALF)
+        point = small.step("models", x, alone, write, 1, HALF, HALF)
         point.run = partial(among, others, x - 1, partial(Subject, small.options, small.layers), point.run)
         yield point
 
