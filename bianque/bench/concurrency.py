@@ -22,7 +22,7 @@ import torch
 from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
-from bianque.decode import Model
+from bianque.decode import Model, Recorder
 from bianque.engine import Engine, recorder
 from bianque.registry import by_name
 from bianque.session import Choices, Done, Session
@@ -72,7 +72,7 @@ def concurrency(options: Any) -> None:
         work = Work(options.arch, options.size, precision, options.layers, prompt, tokens, True, options.device)
         ways: dict[str, Callable[[int], None]] = {
             "session": partial(session, engine, serial()),
-            "bare loop": partial(bare, model, work),
+            "bare loop": partial(bare, model, recorder(options.device), work),
         }
         if "hf" in options.peer:
             ways["hf, a thread each"] = partial(threads, rounds.aside(partial(transformers_t5, work)), work)
@@ -125,15 +125,17 @@ def session(engine: Engine, numbers: Iterator[int], count: int) -> None:
     asyncio.run(everybody())
 
 
-def bare(model: Model, work: Work, count: int) -> None:
+def bare(model: Model, made: Recorder | None, work: Work, count: int) -> None:
+    """Nothing but reading prompts, recorded steps and the arg max."""
     cache: Any = model.slots(count, work.prompt, work.tokens)
+    step = made.steps(model, cache, count) if made else partial(model.step, cache=cache)
     rows = []
     for slot in range(count):
         pages = model.prefill(torch.tensor(work.ids(slot), device=work.device), cache, slot)
         rows.append(last(pages).argmax())
     ids = torch.stack(rows)
     for _ in range(work.tokens - 1):
-        ids = model.step(ids, cache).argmax(-1)
+        ids = step(ids).argmax(-1)
         ids.tolist()  # whoever streams wants to see each
 
 
