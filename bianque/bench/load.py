@@ -43,6 +43,7 @@ if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
     from bianque import weights
+    from bianque.bench.load import serve
     from bianque.registry import CARDS, by_name
 before, begun = status('VmRSS'), time.monotonic()
 if how == 'from_pretrained':
@@ -52,7 +53,6 @@ else:
 took = time.monotonic() - begun
 found = {'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}
 if how != 'from_pretrained':
-    from bianque.bench.load import serve
     found['planned'] = serve(model, by_name(CARDS)[card])
     found['serving'] = status('VmRSS') - before
 print(json.dumps(found))
