@@ -131,8 +131,8 @@ class Decoder:
     """Runs a model for many replies at once; `stream` is the whole interface.
 
     `room` are the most tokens of a prompt and of a reply, for each of the `slots` that write at the same time. With a
-    `recorder`, steps are recorded and played back; `cores` are shared with other decoders. The thread is
-    there while there is work, the cache a minute longer.
+    `recorder`, steps are recorded and played back; `cores` are shared with other decoders. The thread is there while
+    there is work, the cache a minute longer.
     """
 
     def __init__(

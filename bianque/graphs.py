@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 turns = threading.Lock()  # one recording at a time, whichever model's
 
 
-class Graphic:
+class GraphRecorder:
     """`record` makes a recording of a step; `failed` once it could not."""
 
     failed = False
@@ -40,7 +40,7 @@ class Graphic:
 class Graphs:
     """Steps of one model over one cache; plain ones from the first recording on that fails."""
 
-    def __init__(self, model: Model, cache: Any, slots: int, recorder: Graphic) -> None:
+    def __init__(self, model: Model, cache: Any, slots: int, recorder: GraphRecorder) -> None:
         self.model, self.cache, self.slots, self.recorder = model, cache, slots, recorder
         self.known: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Play]] = {}
 
@@ -85,7 +85,7 @@ def above(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-class Cuda(Graphic):
+class Cuda(GraphRecorder):
     """Records on a GPU; the recordings of one model share their memory."""
 
     def __init__(self, device: str) -> None:

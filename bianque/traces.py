@@ -55,23 +55,24 @@ class Traces:
 
     def turn(self, model: Model, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
         kind, given = kind_of(len(ids)), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)
-        if kind not in self.known and not self.failed and self.plain[kind] >= self.worth:
-            self.trace(kind, model, cache, given)
-        if run := self.known.get(kind):
-            with torch.jit.optimized_execution(False):  # it finds nothing to improve, and takes a second for that
-                return run(*given)
+        if not self.failed and (kind in self.known or self.plain[kind] >= self.worth):
+            try:
+                return self.play(kind, model, cache, given)
+            except Exception as error:
+                self.failed = True
+                self.known.clear()
+                # Torch's errors can quote tensors, which are somebody's words, behind their first line.
+                reason = str(error).partition("\n")[0]
+                log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
         self.plain[kind] += 1
         return model.turn(ids, cache, standing)
 
-    def trace(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> None:
-        try:
+    def play(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> Tensor:
+        if kind not in self.known:
             with turns:
                 self.known[kind] = traced(model, cache, given)
-        except Exception as error:
-            self.failed = True
-            # Torch's errors can quote tensors, which are somebody's words, behind their first line.
-            reason = str(error).partition("\n")[0]
-            log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
+        with torch.jit.optimized_execution(False):  # it finds nothing to improve, and takes a second for that
+            return self.known[kind](*given)
 
 
 def kind_of(rows: int) -> int:

@@ -24,7 +24,7 @@ from tests import tiny
 from tests.test_decode import DRAWN, GREEDY, MODELS, ROOM, prompt_of, spoken
 
 
-class Tape(graphs.Graphic):
+class Tape(graphs.GraphRecorder):
     def __init__(self) -> None:
         self.recorded = 0
 

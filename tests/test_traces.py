@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from bianque import kernels, packed
+from bianque import traces as traces_module
 from bianque.decode import Decoder
 from bianque.engine import recorder
 from bianque.traces import WORTH, Traces, holdings
@@ -120,6 +121,19 @@ def test_what_cannot_be_traced_runs_as_it_is_written(model, caplog, monkeypatch)
     assert [record.getMessage() for record in caplog.records] == [
         "no TorchScript, steps run as they are written: RuntimeError: no longer supported"
     ]
+
+
+def test_a_trace_that_breaks_gives_way_to_plain_steps(model, monkeypatch):
+    def broken(*args):
+        def run(*given):
+            raise RuntimeError("no kernel")
+
+        return run
+
+    monkeypatch.setattr(traces_module, "traced", broken)
+    traces = Traces(worth=1)
+    assert told(model, traces) == told(model, None)
+    assert traces.failed and not traces.known
 
 
 def test_a_closed_model_leaves_no_weights_in_traces():

@@ -76,15 +76,15 @@ def load(options: Any) -> None:
     for case, runs in found.items():
         seconds, peaks = [run["seconds"] for run in runs], [run["peak"] / 1e9 for run in runs]
         after = statistics.median(run["after"] for run in runs) / 1e9
-        serving = [
-            f"{run['serving'] / 1e9:.2f} GB, {run['serving'] / run['planned']:.3f} ×"
-            for run in runs
-            if "serving" in run
-        ]
+        served = [(run["serving"] / 1e9, run["serving"] / run["planned"]) for run in runs if "serving" in run]
         print(
             f"{case:28} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f})   "
             f"peak {statistics.median(peaks):5.2f} GB ({min(peaks):.2f}–{max(peaks):.2f})   after {after:5.2f} GB"
-            + (f"   serving {sorted(serving)[len(serving) // 2]} weights and caches" if serving else "")
+            + (
+                "   serving {:.2f} GB, {:.3f} × weights and caches".format(*statistics.median_low(served))
+                if served
+                else ""
+            )
         )
     if options.json:
         versions = {name: metadata.version(name) for name in ("torch", "transformers", "safetensors")}
