@@ -16,7 +16,7 @@ from bianque.decode import Ahead, Decoder, Model, Recorder
 from bianque.graphs import Cuda
 from bianque.quant import kernel_of
 from bianque.tokenizers import Tokenizer
-from bianque.traces import Traces, there
+from bianque.traces import WORTH, Traces, there
 from bianque.types import Dialogue, ModelCard, Piece, Progress, Sampling, Usage
 
 PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and cleaning the text takes time
@@ -95,10 +95,10 @@ class Engine:
         yield Piece(finish="length" if full else "stop", usage=replace(usage, completion_tokens=len(produced)))
 
 
-def recorder(device: str) -> Recorder | None:
-    """What makes the steps of one model faster there."""
+def recorder(device: str, worth: int = WORTH) -> Recorder | None:
+    """What makes the steps of one model faster there; on a CPU, after so many plain ones."""
     if device == "cpu":
-        return Traces() if there() else None
+        return Traces(worth) if there() else None
     return Cuda(device)
 
 

@@ -23,7 +23,7 @@ from bianque.attention import FEW, Standing
 from bianque.decode import Model
 
 core: Any = torch._C  # torch's stubs leave out most of what is used here
-WORTH = 8  # steps of a kind that precede its trace, which takes as long as some more
+WORTH = 32  # steps of a kind that precede its trace, which costs as much as so many of them lose
 
 log = logging.getLogger(__name__)
 turns = threading.Lock()  # one trace at a time, whichever model's

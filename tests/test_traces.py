@@ -17,7 +17,7 @@ from bianque import kernels, packed
 from bianque import traces as traces_module
 from bianque.decode import Decoder
 from bianque.engine import recorder
-from bianque.traces import WORTH, Traces, holdings
+from bianque.traces import Traces, holdings
 from tests import tiny
 from tests.test_decode import GREEDY, MODELS, ROOM, of, prompt_of, spoken
 from tests.test_graphs import told
@@ -75,7 +75,7 @@ def test_the_words_are_those_of_plain_steps(model):
 
 
 def test_a_kind_is_traced_once_it_is_met_often(model):
-    traces = Traces()
+    traces = Traces(worth=8)
     cache = model.slots(4, 16, 64)
     for slot in range(4):
         tiny.read(model, prompt_of(model, 5, 6), cache, slot)
@@ -83,9 +83,9 @@ def test_a_kind_is_traced_once_it_is_met_often(model):
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "turn", lambda ids, *rest: turns.update([len(ids)]) or turn(ids, *rest))
         step = traces.steps(model, cache, 4)
-        for rows in (*[1] * (WORTH - 1), *[2] * WORTH, 3, 2, 4, 1):
+        for rows in (*[1] * (8 - 1), *[2] * 8, 3, 2, 4, 1):
             step(torch.arange(7, 7 + rows))
-        assert turns == {1: WORTH, 2: WORTH, 3: 1}  # three rows were traced, and that serves two and four
+        assert turns == {1: 8, 2: 8, 3: 1}  # three rows were traced, and that serves two and four
         assert len(traces.known) == 1
         step(torch.tensor([7]))
         assert len(traces.known) == 2

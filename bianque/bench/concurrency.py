@@ -66,13 +66,13 @@ def concurrency(options: Any) -> None:
         drawn = Sampling(temperature=0, min_new_tokens=tokens, max_new_tokens=tokens)
         card = replace(by_name()[CARDS[options.arch]], sampling=drawn)
         engine = Engine(
-            card, model, tokenizer, options.device, max(options.visitors), recorder=recorder(options.device)
+            card, model, tokenizer, options.device, max(options.visitors), recorder=recorder(options.device, worth=1)
         )
         prompt = len(tokenizer.prompt(card.prompt([Message("user", COMPLAINT.format(0))])))
         work = Work(options.arch, options.size, precision, options.layers, prompt, tokens, True, options.device)
         ways: dict[str, Callable[[int], None]] = {
             "session": partial(session, engine, serial()),
-            "bare loop": partial(bare, model, recorder(options.device), work),
+            "bare loop": partial(bare, model, recorder(options.device, worth=1), work),
         }
         if "hf" in options.peer:
             ways["hf, a thread each"] = partial(threads, rounds.aside(partial(transformers_t5, work)), work)

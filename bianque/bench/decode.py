@@ -92,7 +92,7 @@ def contests(options: Any, tokens: int, greedy: bool) -> Iterator[tuple[Work, Ta
 
 
 def contest(work: Work, model: Any, options: Any) -> Table:
-    decoder = Decoder(model, (), work.device, (work.prompt, work.tokens), 1, recorder=recorder(work.device))
+    decoder = Decoder(model, (), work.device, (work.prompt, work.tokens), 1, recorder=recorder(work.device, worth=1))
     with closing(decoder), tempfile.TemporaryDirectory() as place:
         contestants: dict[str, Contestant] = {"ours": partial(ours, decoder, work, count())}
         contestants |= {name: rounds.aside(partial(PEERS[name], work, Path(place))) for name in options.peer}

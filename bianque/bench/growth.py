@@ -26,12 +26,11 @@ from bianque.bench.decode import Work
 from bianque.bench.rounds import Figures
 from bianque.engine import recorder
 from bianque.errors import BianQueError
-from bianque.traces import WORTH
 
 CONTEXTS = (64, 128, 256, 512, 1024, 2048)  # tokens
 ROWS = (1, 2, 4, 8, 16, 32)
 SHORT, HALF = 8, 32  # tokens of what is not varied, and of prompt and of reply where neither is
-STEPS = WORTH + 2  # a round, of which the mean is taken; the first, which does not count, records them
+STEPS = 8  # a round, of which the mean is taken
 MODELS, LAYERS = 3, 4  # in memory at once at most, and how deep each is unless --layers says
 
 
@@ -87,7 +86,7 @@ class Subject:
 
     def writing(self, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         """A step in a cache as visitors have it, recorded."""
-        made = recorder(self.options.device)
+        made = recorder(self.options.device, worth=1)
         return made.steps(self.model, cache, slots) if made else partial(self.model.step, cache=cache)
 
     def step(
