@@ -53,7 +53,7 @@ else:
 took = time.monotonic() - begun
 found = {'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}
 if how != 'from_pretrained':
-    found['planned'] = serve(model, by_name(CARDS)[card])
+    found['planned'], held = serve(model, by_name(CARDS)[card])
     found['serving'] = status('VmRSS') - before
 print(json.dumps(found))
 """
@@ -95,8 +95,8 @@ def load(options: Any) -> None:
 
 
 @torch.inference_mode()
-def serve(model: Any, card: ModelCard) -> int:
-    """Let a loaded model work as it does for visitors; the bytes of its weights and of the conversations' caches."""
+def serve(model: Any, card: ModelCard) -> tuple[int, Any]:
+    """Let a loaded model work as it does for visitors: the bytes of its weights and of their caches, and who holds these."""
     packed.settle(model)
     cache = model.slots(SLOTS, card.window, 0 if model.decoder_only else card.longest - card.window)
     config = model.config
@@ -112,7 +112,7 @@ def serve(model: Any, card: ModelCard) -> int:
     for rows in range(1, SLOTS + 1):
         for _ in range(4):
             step(torch.full((rows,), 6))
-    return bytes_without(model, "") + sum(table.nbytes for table in cache.tensors)
+    return bytes_without(model, "") + sum(table.nbytes for table in cache.tensors), step
 
 
 def once(name: str, folder: Path, how: str) -> dict[str, float]:
