@@ -201,9 +201,14 @@ class Steps:
 
     def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
         """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
-        logits = self.turn(ids, cache, cache.standing(slot, len(ids)))
-        cache.advance(slot, len(ids))
-        return logits
+        return stepped(self.turn, ids, cache, slot)
+
+
+def stepped(turn: Callable[[Tensor, Any, Standing], Tensor], ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
+    """A step, by a model's turn or by what was recorded of it."""
+    logits = turn(ids, cache, cache.standing(slot, len(ids)))
+    cache.advance(slot, len(ids))
+    return logits
 
 
 def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -74,6 +74,11 @@ class Recorder(Protocol):
         """`model.step` in the first slots of a cache, of which there are so many."""
 
 
+def steps(recorder: Recorder | None, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+    """A recorder's, or plain ones without it."""
+    return recorder.steps(model, cache, slots) if recorder else lambda ids: model.step(ids, cache)
+
+
 @dataclass(frozen=True, slots=True)
 class Ahead:
     """So many are served before this reply begins."""
@@ -264,8 +269,7 @@ class Batch:
         self.model, self.ends, self.device = decoder.model, decoder.ends, decoder.device
         self.slots = decoder.slots
         self.cache = self.model.slots(self.slots, *decoder.room)
-        recorder = decoder.recorder
-        self.recorded = recorder.steps(self.model, self.cache, self.slots) if recorder else None
+        self.step = steps(decoder.recorder, self.model, self.cache, self.slots)
         self.sampler: Sampler | None = None  # the first logits tell the size of the vocabulary
         self.rows: list[Row] = []
         self.held: list[Page | None] = [None] * self.slots
@@ -360,7 +364,7 @@ class Batch:
         assert self.sampler is not None, "rows that were never read"
         ids = torch.tensor([row.last for row in self.rows], device=self.device)
         try:
-            logits = self.recorded(ids) if self.recorded else self.model.step(ids, self.cache)
+            logits = self.step(ids)
         except Exception:  # whose fault was it?
             self.write_apart(ids)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bianque.attention import Standing
+from bianque.attention import Standing, stepped
 from bianque.decode import Model
 
 SPAN = 128  # the least span that is recorded: shorter ones cost about the same
@@ -46,12 +46,11 @@ class Graphs:
 
     def step(self, ids: Tensor) -> Tensor:
         """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab], until the next call."""
-        rows, standing = len(ids), self.cache.standing(0, len(ids))
+        return stepped(self.turn, ids, self.cache)
+
+    def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
         logits = None if self.recorder.failed else self.play(ids, standing)
-        if logits is None:
-            logits = self.model.turn(ids, self.cache, standing)
-        self.cache.advance(0, rows)
-        return logits
+        return self.model.turn(ids, cache, standing) if logits is None else logits
 
     def play(self, ids: Tensor, standing: Standing) -> Tensor | None:
         """The logits by way of a recording; None if none can be made."""

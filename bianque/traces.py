@@ -14,12 +14,13 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from bianque.attention import FEW, Standing
+from bianque.attention import FEW, Standing, stepped
 from bianque.decode import Model
 
 core: Any = torch._C  # torch's stubs leave out most of what is used here
@@ -30,8 +31,8 @@ turns = threading.Lock()  # one trace at a time, whichever model's
 
 
 def there() -> bool:
-    """Whether this torch traces on this Python: from 3.14 on it warns that it may break."""
-    return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
+    """Whether torch traces on this Python: from 3.14 on it warns that it may break."""
+    return sys.version_info < (3, 14)
 
 
 class Traces:
@@ -44,14 +45,7 @@ class Traces:
 
     def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab]."""
-
-        def step(ids: Tensor) -> Tensor:
-            standing = cache.standing(0, len(ids))
-            logits = self.turn(model, ids, cache, standing)
-            cache.advance(0, len(ids))
-            return logits
-
-        return step
+        return lambda ids: stepped(partial(self.turn, model), ids, cache)
 
     def turn(self, model: Model, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
         kind, given = kind_of(len(ids)), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)

@@ -245,7 +245,7 @@ def test_concurrency_serves_all_visitors(capsys, tmp_path):
 
 
 def test_no_two_matrices_are_alike():
-    """CTranslate2 would keep them once: 180 MB of T5-large's 3.1 GB, which no token has to fetch from memory."""
+    """CTranslate2 would keep them once: 180 MB of T5-large's 3.1 GB."""
     layers = {f"layer.{i}.weight": torch.Size((32, 48)) for i in range(300)}
     found = torch.stack([tensor for _, tensor in shapes.noise(layers)])
     assert len(found.flatten(1).unique(dim=0)) == 300

@@ -22,7 +22,7 @@ import torch
 from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
-from bianque.decode import Model, Recorder
+from bianque.decode import Model, Recorder, steps
 from bianque.engine import Engine, recorder
 from bianque.registry import by_name
 from bianque.session import Choices, Done, Session
@@ -128,7 +128,7 @@ def session(engine: Engine, numbers: Iterator[int], count: int) -> None:
 def bare(model: Model, made: Recorder | None, work: Work, count: int) -> None:
     """Nothing but reading prompts, recorded steps and the arg max."""
     cache: Any = model.slots(count, work.prompt, work.tokens)
-    step = made.steps(model, cache, count) if made else partial(model.step, cache=cache)
+    step = steps(made, model, cache, count)
     rows = []
     for slot in range(count):
         pages = model.prefill(torch.tensor(work.ids(slot), device=work.device), cache, slot)

@@ -24,6 +24,7 @@ from bianque.bench import roofline, rounds, shapes
 from bianque.bench.concurrency import last
 from bianque.bench.decode import Work
 from bianque.bench.rounds import Figures
+from bianque.decode import steps
 from bianque.engine import recorder
 from bianque.errors import BianQueError
 
@@ -68,6 +69,13 @@ class Point:
         return [str(self.x), spread, f"{self.predicted:.2f}", f"{median / self.predicted:.2f}"]
 
 
+class Written(NamedTuple):
+    """A cache that is full, and a step in it as visitors have it: recorded."""
+
+    cache: Any
+    write: Callable[[Tensor], Tensor]
+
+
 class Subject:
     """A model, and the points that it can be measured at."""
 
@@ -76,29 +84,21 @@ class Subject:
         self.config = shapes.config_of(self.arch, options.size, layers)
         self.model: Any = shapes.random_model(self.config, self.arch, options.precision, options.device)[0]
 
-    def cache(self, rows: int, prompt: int, reply: int) -> Any:
+    def cache(self, rows: int, prompt: int, reply: int) -> Written:
         """All of it written to: untouched pages are one page of zeros to the system, and stay in a processor's cache."""
         cache = self.model.slots(rows, prompt, reply)
-        for part in [cache] if self.model.decoder_only else [cache.own, cache.cross]:
-            part.keys.fill_(0.01)
-            part.values.fill_(0.01)
-        return cache
+        for table in cache.tensors:
+            table.fill_(0.01)
+        return Written(cache, steps(recorder(self.options.device, worth=1), self.model, cache, rows))
 
-    def writing(self, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
-        """A step in a cache as visitors have it, recorded."""
-        made = recorder(self.options.device, worth=1)
-        return made.steps(self.model, cache, slots) if made else partial(self.model.step, cache=cache)
-
-    def step(
-        self, curve: str, x: int, cache: Any, write: Callable[[Tensor], Tensor], rows: int, prompt: int, reply: int
-    ) -> Point:
+    def step(self, curve: str, x: int, place: Written, rows: int, prompt: int, reply: int) -> Point:
         ids = torch.full((rows,), 300, device=self.options.device)
         itemsize = shapes.PRECISIONS[self.options.precision][1].itemsize
         context = prompt + reply
         size = rows * roofline.kv_bytes(self.config, self.arch, context, itemsize)
         size += shapes.bytes_read(self.model, self.arch)
         flops = roofline.step_flops(self.config, self.arch, rows, context)
-        return Point(curve, x, partial(step, write, self.model.decoder_only, ids, cache, prompt, reply), size, flops)
+        return Point(curve, x, partial(step, place, self.model.decoder_only, ids, prompt, reply), size, flops)
 
     def first(self, x: int, cache: Any) -> Point:
         given = self.options
@@ -114,17 +114,15 @@ class Subject:
         return max(1, min(MODELS, free // shapes.bytes_without(self.model, "")))
 
 
-def step(
-    write: Callable[[Tensor], Tensor], decoder_only: bool, ids: Tensor, cache: Any, prompt: int, reply: int
-) -> Figures:
+def step(place: Written, decoder_only: bool, ids: Tensor, prompt: int, reply: int) -> Figures:
     """Milliseconds of a step, its newest token the last of this context; the mean of some."""
-    rows, begun = len(ids), perf_counter()
+    cache, rows, begun = place.cache, len(ids), perf_counter()
     for _ in range(STEPS):
         if decoder_only:
             cache.filled[:rows] = [prompt + reply - 1] * rows
         else:
             cache.cross.filled[:rows], cache.own.filled[:rows] = [prompt] * rows, [reply - 1] * rows
-        write(ids).argmax(-1).tolist()
+        place.write(ids).argmax(-1).tolist()
     return {"ms": (perf_counter() - begun) * 1e3 / STEPS}
 
 
@@ -146,21 +144,18 @@ def among(others: list[Any], count: int, make: Callable[[], Any], run: Callable[
 def points(subject: Subject, small: Subject) -> Iterator[Point]:
     both = not subject.model.decoder_only
     one = subject.cache(1, CONTEXTS[-1], CONTEXTS[-1] if both else SHORT)
-    write = subject.writing(one, 1)
     for x in CONTEXTS:
         if both:
-            yield subject.step("prompt", x, one, write, 1, x, SHORT)
-            yield subject.step("reply", x, one, write, 1, SHORT, x)
+            yield subject.step("prompt", x, one, 1, x, SHORT)
+            yield subject.step("reply", x, one, 1, SHORT, x)
         else:
-            yield subject.step("context", x, one, write, 1, x - SHORT, SHORT)
-        yield subject.first(x, one)
+            yield subject.step("context", x, one, 1, x - SHORT, SHORT)
+        yield subject.first(x, one.cache)
     many = subject.cache(ROWS[-1], HALF, HALF)
-    write = subject.writing(many, ROWS[-1])
-    yield from (subject.step("rows", x, many, write, x, HALF, HALF) for x in ROWS)
+    yield from (subject.step("rows", x, many, x, HALF, HALF) for x in ROWS)
     alone, others = small.cache(1, HALF, HALF), list[Any]()
-    write = small.writing(alone, 1)
     for x in range(1, small.most() + 1):
-        point = small.step("models", x, alone, write, 1, HALF, HALF)
+        point = small.step("models", x, alone, 1, HALF, HALF)
         point.run = partial(among, others, x - 1, partial(Subject, small.options, small.layers), point.run)
         yield point
 

@@ -66,8 +66,8 @@ def config_of(arch: str, size: str = "true", layers: int | None = None) -> dict[
 def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
     """Float32 weights: fan-in scaled matrices, norms of one, biases of zero.
 
-    A matrix begins in the numbers where its name says: CTranslate2's converter stores matrices that are alike once,
-    and a processor's cache then holds them all.
+    A matrix begins in the numbers where its name says. CTranslate2's converter stores matrices that are alike once, and
+    would read less for a token than is counted.
     """
     grain = torch.randn(GRAIN, generator=torch.Generator().manual_seed(0))
     for name, shape in shapes.items():
