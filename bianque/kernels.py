@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bianque import processor
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -126,7 +128,7 @@ def scaled(numbers: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 def wide(x: Tensor) -> torch.dtype:
     """The type to multiply dequantised weights in: CPUs are slow at 16 bits unless they have instructions for it."""
-    native = x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+    native = x.dtype == torch.bfloat16 and processor.bfloat16()
     return x.dtype if x.device.type != "cpu" or native else torch.promote_types(x.dtype, torch.float32)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from bianque import memory, weights
+from bianque import memory, processor, weights
 from bianque.backend import RESERVE, Local, drop
 from bianque.errors import BadInput, OutOfMemory, UnknownModel
 from bianque.pool import Fit
@@ -33,6 +33,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bianque-2")
     tiny.bianque_2(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def instructions(monkeypatch):
+    """Sizes here are those of a processor that has bfloat16, whichever runs them."""
+    monkeypatch.setattr(processor, "bfloat16", lambda: True)
 
 
 def local(folder, size: int, **changes) -> Local:
@@ -71,6 +77,16 @@ def test_a_model_is_held_at_the_precision_that_its_name_says(folder):
     assert found.kernel("one") == "bfloat16" and "int8" in found.kernel("one@8")
     with pytest.raises(BadInput):
         asyncio.run(reply(found, "one@5"))
+
+
+def test_a_processor_without_bfloat16_computes_16_bits_in_32(folder, monkeypatch):
+    """And is given the memory for it; fewer bits have kernels of their own, which want bfloat16."""
+    monkeypatch.setattr(processor, "bfloat16", lambda: False)
+    found = local(folder, 10_000)
+    for name in ("one", "one@8"):
+        assert asyncio.run(reply(found, name))[-1] in ("stop", "length")
+    assert found.pool.resident() == {"one": Fit(16, 5600, slots=8), "one@8": Fit(8, 1800, slots=8)}
+    assert found.kernel("one") == "float32" and "int8" in found.kernel("one@8")
 
 
 def test_models_that_do_not_fit_together_take_turns_and_memory_is_given_back(folder):

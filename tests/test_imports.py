@@ -40,7 +40,7 @@ ROOMS = {
             "bench",
             "zero",
         },
-        {"backend", "__main__"},
+        {"backend", "processor", "__main__"},
     ),
     "transformers": (set(), {"evaluate", "bench"}),
     "matplotlib": (set(), {"bench"}),

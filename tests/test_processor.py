@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 
 import pytest
+import torch
 
 from bianque import processor
 
@@ -54,3 +56,17 @@ def test_this_machine_multiplies_bfloat16():
     """Whatever it claims: the trial itself, in a process that was checked."""
     processor.check()
     exec(processor.TRIAL)
+
+
+@pytest.mark.parametrize(
+    "machine, instructions, supported, expected",
+    [("x86_64", True, True, True), ("AMD64", False, True, False), ("aarch64", False, True, True), ("arm64", False, False, False)],
+)  # fmt: skip
+def test_bfloat16_is_there_if_its_instructions_are(machine, instructions, supported, expected, monkeypatch, caplog):
+    """oneDNN supports it wherever x86 has AVX-512. Where they are not, that is said."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    assert processor.bfloat16.__wrapped__() == expected
+    assert ("float32" in caplog.text) != expected
