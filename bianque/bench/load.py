@@ -3,8 +3,9 @@
 Two checkpoints with random weights in the published file layouts: BianQue-1.0 whole (one fp32 `pytorch_model.bin`,
 3.1 GB) and BianQue-2 at true width with 4 of its 28 layers (8 fp16 `.bin` shards, 3.8 GB), for which transformers has
 no class. Each load is a process of its own; its memory is what it takes over having imported everything, from
-VmHWM and VmRSS, which count mapped files too. Ours then serves: a prompt is read and eight conversations, their caches
-full, write some tokens, with one row, two, up to eight; what that takes is set beside the bytes of weights and caches.
+VmHWM and VmRSS, which count mapped files too. In the first round ours then serves: eight conversations are read and,
+their caches full, write some tokens, with one row, two, up to eight; what that takes is set beside the bytes of weights
+and caches.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from pathlib import Path
 def status(field):
     return int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1]) * 1024
 import torch
-card, folder, how = sys.argv[1:]
+card, folder, how, then = sys.argv[1:]
 if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
@@ -52,7 +53,7 @@ else:
     model, _ = weights.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
 took = time.monotonic() - begun
 found = {'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}
-if how != 'from_pretrained':
+if then == 'serve':
     found['planned'], held = serve(model, by_name(CARDS)[card])
     found['serving'] = status('VmRSS') - before
 print(json.dumps(found))
@@ -70,21 +71,18 @@ def load(options: Any) -> None:
         }
         cases = [(name, how) for name in folders for how in ("16", "8", "4")]
         cases.insert(0, ("bianque-1", "from_pretrained"))
-        for _ in range(options.rounds):
+        for i in range(options.rounds):
             for name, how in cases:
-                found.setdefault(f"{name} {how}", []).append(once(name, folders[name], how))
+                then = "serve" if i == 0 and how != "from_pretrained" else "end"
+                found.setdefault(f"{name} {how}", []).append(once(name, folders[name], how, then))
     for case, runs in found.items():
         seconds, peaks = [run["seconds"] for run in runs], [run["peak"] / 1e9 for run in runs]
         after = statistics.median(run["after"] for run in runs) / 1e9
-        served = [(run["serving"] / 1e9, run["serving"] / run["planned"]) for run in runs if "serving" in run]
+        serving, planned = (runs[0].get(what, 0) for what in ("serving", "planned"))
         print(
             f"{case:28} {statistics.median(seconds):6.2f} s ({min(seconds):.2f}–{max(seconds):.2f})   "
             f"peak {statistics.median(peaks):5.2f} GB ({min(peaks):.2f}–{max(peaks):.2f})   after {after:5.2f} GB"
-            + (
-                "   serving {:.2f} GB, {:.3f} × weights and caches".format(*statistics.median_low(served))
-                if served
-                else ""
-            )
+            + (f"   serving {serving / 1e9:.2f} GB, {serving / planned:.3f} × weights and caches" if planned else "")
         )
     if options.json:
         versions = {name: metadata.version(name) for name in ("torch", "transformers", "safetensors")}
@@ -115,9 +113,10 @@ def serve(model: Any, card: ModelCard) -> tuple[int, Any]:
     return bytes_without(model, "") + sum(table.nbytes for table in cache.tensors), step
 
 
-def once(name: str, folder: Path, how: str) -> dict[str, float]:
+def once(name: str, folder: Path, how: str, then: str) -> dict[str, float]:
+    """A process of its own, which serves `then`, or ends."""
     done = subprocess.run(
-        [sys.executable, "-c", ONCE, name, str(folder), how],
+        [sys.executable, "-c", ONCE, name, str(folder), how, then],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent.parent,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
