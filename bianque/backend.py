@@ -127,6 +127,7 @@ class Local:
         try:
             model, tokenizer = self.read(card, device, dtype, report, fit.bits)
             packed.settle(cast("nn.Module", model))
+            memory.give_back()  # of what came and went meanwhile
         except (MemoryError, RuntimeError) as error:
             if not exhausted(error):
                 raise

@@ -175,11 +175,9 @@ def digit_product(x: Tensor, weight: Tensor) -> Tensor:
 
 def vnni_pack(weight: Tensor, scale: Tensor, form: Form) -> tuple[Any, Tensor]:
     """The weights as FBGEMM or oneDNN reads them fastest, which is no tensor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch will do without this one day: then `vnni_there` says so
-        none, least = torch.zeros(form.out, dtype=torch.long), 1e-30
-        given = torch._make_per_channel_quantized_tensor(weight, scale.float().clamp(min=least), none, 0)
-        return torch.ops.quantized.linear_prepack(given, None), scale
+    none, least = torch.zeros(form.out, dtype=torch.long), 1e-30
+    given = torch._make_per_channel_quantized_tensor(weight, scale.float().clamp(min=least), none, 0)
+    return torch.ops.quantized.linear_prepack(given, None), scale
 
 
 def vnni(x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
@@ -205,7 +203,9 @@ def vnni_there() -> bool:
     x[:, 0] = -127
     x[:, 1] = 127
     try:
-        found = vnni(x, *vnni_pack(weight, scale, form), form)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says once that it will do without these one day
+            found = vnni(x, *vnni_pack(weight, scale, form), form)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     exact = x @ weight.float().T

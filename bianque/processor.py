@@ -46,7 +46,7 @@ def check(flags: Path = Path("/proc/cpuinfo"), trial: str = TRIAL) -> None:
 
 @cache
 def bfloat16() -> bool:
-    """Whether there are instructions for bfloat16. Without them a prompt takes four times as long as in float32."""
+    """Whether there are instructions for bfloat16. Without them a prompt takes two to three times as long as in float32."""
     import torch
 
     if platform.machine().lower() in ("x86_64", "amd64"):  # where oneDNN supports more than it has instructions for

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
@@ -44,8 +45,8 @@ class QuantLinear(nn.Module):
         self.weight_scale = nn.Parameter(torch.empty(shape, dtype=torch.float16), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(form.out)) if bias else None
 
-    def settle(self, machine: kernels.Machine) -> None:
-        self.kernel = kernels.choose(machine, self.form)
+    def settle(self) -> None:
+        """Rearrange the weights once, as the kernel wants them."""
         weight, scale = self.kernel.pack(self.weight.data, self.weight_scale.data, self.form)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         del self.weight  # a kernel's own layout need not be a tensor
@@ -188,7 +189,11 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
                 f"{name}.weight: {str(layer.weight.dtype).removeprefix('torch.')} 不是 int8 (not int8); "
                 "请重新下载量化权重，或换用未量化的权重 (download it again, or use unquantised weights)"
             )
-        layer.settle(kernels.here(layer.weight.device, dtype))
+        layer.kernel = kernels.choose(kernels.here(layer.weight.device, dtype), layer.form)
+    layers = linears(model).values()
+    apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers) else 1
+    with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight
+        list(threads.map(QuantLinear.settle, layers))
 
 
 def join(module: Parallel) -> None:

@@ -306,7 +306,8 @@ def test_a_layer_takes_any_rows_and_adds_its_bias(bits):
     expected = x @ whole.T + layer.bias
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
     layer.bias = nn.Parameter(layer.bias.bfloat16(), requires_grad=False)
-    layer.settle(kernels.here(torch.device("cpu"), BF16))
+    layer.kernel = kernels.choose(kernels.here(torch.device("cpu"), BF16), layer.form)
+    layer.settle()
     found = layer(x.bfloat16())
     assert found.dtype == BF16 and found.shape == (4, 5, 96)
     torch.testing.assert_close(found.float(), expected, atol=0.06, rtol=0.02)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bianque import packed, weights
+from bianque import memory, packed, weights
 from bianque.bench.shapes import CHATGLM, T5_LARGE, bytes_without
 from bianque.hub import BUNDLED
 from bianque.registry import CARDS, by_name
@@ -96,6 +96,7 @@ def load(options: Any) -> None:
 def serve(model: Any, card: ModelCard) -> tuple[int, Any]:
     """Let a loaded model work as it does for visitors: the bytes of its weights and of their caches, and who holds these."""
     packed.settle(model)
+    memory.give_back()
     cache = model.slots(SLOTS, card.window, 0 if model.decoder_only else card.longest - card.window)
     config = model.config
     prompt = torch.full((READ,), 5)
