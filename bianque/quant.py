@@ -183,17 +183,17 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
     for module in list(model.modules()):
         if isinstance(module, Parallel):
             join(module)
-    for name, layer in linears(model).items():
+    layers = linears(model)
+    for name, layer in layers.items():
         if layer.weight.dtype != torch.int8:
             raise LoadFailed(
                 f"{name}.weight: {str(layer.weight.dtype).removeprefix('torch.')} 不是 int8 (not int8); "
                 "请重新下载量化权重，或换用未量化的权重 (download it again, or use unquantised weights)"
             )
         layer.kernel = kernels.choose(kernels.here(layer.weight.device, dtype), layer.form)
-    layers = linears(model).values()
-    apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers) else 1
+    apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight
-        list(threads.map(QuantLinear.settle, layers))
+        list(threads.map(QuantLinear.settle, layers.values()))
 
 
 def join(module: Parallel) -> None:
