@@ -93,7 +93,7 @@ BOTH = ["ask", "advise-mini:temperature=0.2"]
 
 
 def test_a_comparison_streams_every_column(client, script):
-    script.asks, script.advises, script.pause = ["请问头痛多久了？" * 4], ["建议您先休息。" * 4], 0.01
+    script.asks, script.advises, script.pause = ["请问头痛多久了？" * 4], ["建议您先休息。" * 4], 0.05
     call = client.submit("我最近总是头痛", contenders=BOTH, seed=7, api_name="/compare")
     parts = [part["columns"] for part in call]
     assert any(a["reply"] and b["reply"] and not a["finish_reason"] and not b["finish_reason"] for a, b in parts)

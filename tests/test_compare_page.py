@@ -88,7 +88,7 @@ def asked(page: Page, text: str = "最近总是头痛") -> None:
 
 
 def test_columns_answer_at_the_same_time_and_show_their_figures(chromium, url, script):
-    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有别的吗" * 8], ["建议您先休息" * 8], 0.02
+    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有别的吗" * 8], ["建议您先休息" * 8], 0.5
     page = opened(chromium, url)
     say(page, "最近总是头痛")
     page.wait_for_function(
@@ -97,6 +97,7 @@ def test_columns_answer_at_the_same_time_and_show_their_figures(chromium, url, s
         timeout=WAIT,
     )
     expect(page.locator("#bq-note")).to_contain_text("正在作答：A、B")
+    script.pause = 0  # both were seen at work: the rest at once
     idle(page)
     expect(replies(page, 0)).to_contain_text("请问疼了多久")
     expect(replies(page, 1)).to_contain_text("建议您先休息")
