@@ -56,15 +56,16 @@ def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:
 
 def settle(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
     """Pack the linear layers of at least so many weights of a type, each in its place, and as one those that read the same."""
-    for module in list(model.modules()):
-        if isinstance(module, Parallel) and module.together is None:
-            join(module)
+    for module in model.modules():
         if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
             module.twice = torch.cat((module.weight.data, module.weight.data))
-    for name, linear in list(model.named_modules()):
-        if isinstance(linear, nn.Linear) and fits(linear, least):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
+    # No list of layers: it would hold them all until the last one is packed.
+    for module in [module for module in model.modules() if isinstance(module, Parallel) and module.together is None]:
+        join(module)
+    for name in [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and fits(layer, least)]:
+        parent, _, child = name.rpartition(".")
+        linear = cast(nn.Linear, model.get_submodule(name))
+        setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
 
 
 def join(module: Parallel) -> None:

@@ -180,9 +180,8 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
 
     Those that read the same become one layer. LoadFailed if a layer's stored numbers are not int8.
     """
-    for module in list(model.modules()):
-        if isinstance(module, Parallel):
-            join(module)
+    for module in [module for module in model.modules() if isinstance(module, Parallel)]:  # not what it joins
+        join(module)
     layers = linears(model)
     for name, layer in layers.items():
         if layer.weight.dtype != torch.int8:
@@ -192,8 +191,9 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
             )
         layer.kernel = kernels.choose(kernels.here(layer.weight.device, dtype), layer.form)
     apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
+    longest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight
-        list(threads.map(QuantLinear.settle, layers.values()))
+        list(threads.map(QuantLinear.settle, longest))
 
 
 def join(module: Parallel) -> None:

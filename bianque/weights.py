@@ -75,6 +75,7 @@ def load(
     if faults := arrival.faults():
         raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {faults}")
     model.load_state_dict(arrival.found, assign=True)
+    arrival.found.clear()  # a layer that is rearranged leaves its former weights behind
     quant.settle(model, dtype)
     report(Progress(card.name, "loading", 1.0))
     return cast(Model, model.eval().requires_grad_(False)), tokenizer

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from bianque import packed
-from bianque.attention import FEW, Linear, RMSNorm
+from bianque import packed, quant
+from bianque.attention import FEW, Linear, Parallel, RMSNorm
 from bianque.packed import PackedLinear
 from tests import tiny
 
@@ -64,6 +64,48 @@ def test_rows_need_not_lie_side_by_side():
     linear = tiny.fill(nn.Linear(48, 80))
     x = tiny.numbers(torch.Size((4, 3, 48)), 3).transpose(0, 1)[:, 1:]
     torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
+    """Else a model takes twice its memory while it is packed."""
+    model, alive = tiny.t5(), []
+    plain = [weakref.ref(layer) for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+    class Counting(PackedLinear):
+        def __init__(self, weight, bias):
+            super().__init__(weight, bias)
+            alive.append(sum(layer() is not None for layer in plain))
+
+    monkeypatch.setattr(packed, "PackedLinear", Counting)
+    packed.settle(model, ALL)
+    single = sum(isinstance(layer, Counting) for layer in model.modules()) - len(parallel(model))
+    assert single > 9 and alive[0] == single and alive[-1] == 1
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
+    """Else those that read the same are in memory twice."""
+    room, model = (packed, tiny.t5()) if bits == 16 else (quant, tiny.t5(d_model=32, d_kv=16, d_ff=48))
+    join, left = room.join, []
+
+    def joining(module):
+        readers = [weakref.ref(module.get_submodule(name)) for name in module.readers]
+        join(module)
+        left.append([reader() for reader in readers])
+
+    monkeypatch.setattr(room, "join", joining)
+    if bits == 16:
+        packed.settle(model, ALL)
+    else:
+        quant.swap(model, 8)
+        for layer in quant.linears(model).values():
+            layer.load_state_dict(quant.quantise(torch.ones(layer.form.out, layer.form.width), 8), assign=True)
+        quant.settle(model, torch.float32)
+    assert len(left) == len(parallel(model)) > 3 and not any(any(readers) for readers in left)
+
+
+def parallel(model: nn.Module) -> list[Parallel]:
+    return [module for module in model.modules() if isinstance(module, Parallel)]
 
 
 @pytest.mark.parametrize("name", MODELS)

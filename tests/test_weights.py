@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
-from bianque import weights
+from bianque import quant, weights
 from bianque.errors import LoadFailed
 from bianque.types import Progress
 from tests import tiny
@@ -93,6 +94,27 @@ def test_the_wanted_type_is_what_one_gets(copy):
     card, folder, _ = copy
     model, _ = load(card, folder, torch.bfloat16)
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_the_model_alone_holds_its_weights_while_they_are_rearranged(bits, copy, monkeypatch):
+    """Else all that was read stays until the last layer is done: twice the memory."""
+    card, folder, _ = copy
+    made, alive, arrive, settle = [], [], quant.arrive, quant.settle
+
+    def arriving(*given):
+        found = arrive(*given)
+        made.extend(map(weakref.ref, found.values()))
+        return found
+
+    def settling(*given):
+        alive.append(sum(tensor() is not None for tensor in made))
+        settle(*given)
+
+    monkeypatch.setattr(quant, "arrive", arriving)
+    monkeypatch.setattr(quant, "settle", settling)
+    weights.load(card, folder, "cpu", torch.float32, lambda progress: None, bits)
+    assert len(made) > 9 and alive == [0]
 
 
 def test_progress_grows_to_one(copy):

@@ -3,9 +3,9 @@
 Two checkpoints with random weights in the published file layouts: BianQue-1.0 whole (one fp32 `pytorch_model.bin`,
 3.1 GB) and BianQue-2 at true width with 4 of its 28 layers (8 fp16 `.bin` shards, 3.8 GB), for which transformers has
 no class. Each load is a process of its own; its memory is what it takes over having imported everything, from
-VmHWM and VmRSS, which count mapped files too. In the first round ours then serves: eight conversations are read and,
-their caches full, write some tokens, with one row, two, up to eight; what that takes is set beside the bytes of weights
-and caches.
+VmHWM and VmRSS, which count mapped files too; ours is loaded when its layers are packed. In the first round it then
+serves: eight conversations are read and, their caches full, write some tokens, with one row, two, up to eight; what
+that takes is set beside the bytes of weights and caches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bianque import memory, packed, weights
+from bianque import weights
 from bianque.bench.shapes import CHATGLM, T5_LARGE, bytes_without
 from bianque.hub import BUNDLED
 from bianque.registry import CARDS, by_name
@@ -43,7 +43,7 @@ card, folder, how, then = sys.argv[1:]
 if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
-    from bianque import weights
+    from bianque import memory, packed, weights
     from bianque.bench.load import serve
     from bianque.registry import CARDS, by_name
 before, begun = status('VmRSS'), time.monotonic()
@@ -51,6 +51,8 @@ if how == 'from_pretrained':
     model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
 else:
     model, _ = weights.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
+    packed.settle(model)
+    memory.give_back()
 took = time.monotonic() - begun
 found = {'seconds': took, 'peak': status('VmHWM') - before, 'after': status('VmRSS') - before}
 if then == 'serve':
@@ -94,9 +96,7 @@ def load(options: Any) -> None:
 
 @torch.inference_mode()
 def serve(model: Any, card: ModelCard) -> tuple[int, Any]:
-    """Let a loaded model work as it does for visitors: the bytes of its weights and of their caches, and who holds these."""
-    packed.settle(model)
-    memory.give_back()
+    """Let a settled model work as it does for visitors: the bytes of its weights and of their caches, and who holds these."""
     cache = model.slots(SLOTS, card.window, 0 if model.decoder_only else card.longest - card.window)
     config = model.config
     prompt = torch.full((READ,), 5)
