@@ -73,7 +73,8 @@ class Graphs:
                     recording = self.recorder.record(lambda: self.model.turn(numbers[0], self.cache, still))
             except Exception as error:
                 self.recorder.failed = True
-                log.warning("no CUDA graph, steps are launched one by one: %s: %s", type(error).__name__, error)
+                reason = str(error).partition("\n")[0]  # behind it torch may quote tensors
+                log.warning("no CUDA graph, steps are launched one by one: %s: %s", type(error).__name__, reason)
                 return None
             self.known[count, spans] = numbers, recording
         return recording()[:rows]
