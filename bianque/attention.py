@@ -110,6 +110,11 @@ class Parallel(nn.Module):
             delattr(self, name)
 
 
+def unjoined(model: nn.Module) -> list[Parallel]:
+    """Those that may yet be joined: a list of these alone, since one of all modules would hold what joining lets go."""
+    return [module for module in model.modules() if isinstance(module, Parallel) and module.together is None]
+
+
 class Cache:
     """Every layer's keys and values, [layers, slots, heads, length, size] each; slot i has filled `filled[i]` of them.
 

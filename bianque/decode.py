@@ -29,7 +29,6 @@ SLICE = 0.1  # seconds of a newcomer's prompt for which the others wait, or one 
 THREAD = "decode"
 IDLE = 60.0  # seconds without work after which the cache goes
 
-
 leaving = threading.Event()
 
 
@@ -366,20 +365,19 @@ class Batch:
         try:
             logits = self.step(ids)
         except Exception:  # whose fault was it?
-            self.write_apart(ids)
+            self.write_apart(ids, self.sampler)
         else:
             self.say(0, self.sampler.draw(logits))
 
-    def write_apart(self, ids: Tensor) -> None:
+    def write_apart(self, ids: Tensor, sampler: Sampler) -> None:
         """A turn, one row after the other: an error ends its own row alone."""
-        assert self.sampler is not None, "rows that were never read"
         for slot in reversed(range(len(self.rows))):  # what is over gives its slot to one that has had its turn
             try:
                 logits = self.model.step(ids[slot : slot + 1], self.cache, slot)
             except Exception as error:
                 self.fail(slot, error)
             else:
-                self.say(slot, self.sampler.draw(logits, slot))
+                self.say(slot, sampler.draw(logits, slot))
 
     def fail(self, slot: int, error: Exception) -> None:
         self.post.put(self.rows[slot], error)

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bianque.attention import Parallel, RMSNorm
+from bianque.attention import Parallel, RMSNorm, unjoined
 from bianque.quant import QuantLinear
 
 # Weights of a layer, below which calling oneDNN by hand takes longer than it saves; float32 has MKL otherwise.
@@ -59,9 +59,9 @@ def settle(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
     for module in model.modules():
         if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
             module.twice = torch.cat((module.weight.data, module.weight.data))
-    # No list of layers: it would hold them all until the last one is packed.
-    for module in [module for module in model.modules() if isinstance(module, Parallel) and module.together is None]:
+    for module in unjoined(model):
         join(module)
+    # By their names: a list of layers would hold them all until the last one is packed.
     for name in [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and fits(layer, least)]:
         parent, _, child = name.rpartition(".")
         linear = cast(nn.Linear, model.get_submodule(name))

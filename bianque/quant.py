@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bianque import kernels
-from bianque.attention import Parallel
+from bianque.attention import Parallel, unjoined
 from bianque.errors import LoadFailed
 from bianque.kernels import Form
 from bianque.types import Bits
@@ -180,7 +180,7 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
 
     Those that read the same become one layer. LoadFailed if a layer's stored numbers are not int8.
     """
-    for module in [module for module in model.modules() if isinstance(module, Parallel)]:  # not what it joins
+    for module in unjoined(model):
         join(module)
     layers = linears(model)
     for name, layer in layers.items():
@@ -191,9 +191,9 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
             )
         layer.kernel = kernels.choose(kernels.here(layer.weight.device, dtype), layer.form)
     apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
-    longest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
+    largest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight
-        list(threads.map(QuantLinear.settle, longest))
+        list(threads.map(QuantLinear.settle, largest))
 
 
 def join(module: Parallel) -> None:

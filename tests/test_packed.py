@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bianque import packed, quant
-from bianque.attention import FEW, Linear, Parallel, RMSNorm
+from bianque.attention import FEW, Linear, RMSNorm, unjoined
 from bianque.packed import PackedLinear
 from tests import tiny
 
@@ -69,6 +69,7 @@ def test_rows_need_not_lie_side_by_side():
 def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
     """Else a model takes twice its memory while it is packed."""
     model, alive = tiny.t5(), []
+    joined = len(unjoined(model))
     plain = [weakref.ref(layer) for layer in model.modules() if isinstance(layer, nn.Linear)]
 
     class Counting(PackedLinear):
@@ -78,7 +79,7 @@ def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
 
     monkeypatch.setattr(packed, "PackedLinear", Counting)
     packed.settle(model, ALL)
-    single = sum(isinstance(layer, Counting) for layer in model.modules()) - len(parallel(model))
+    single = sum(isinstance(layer, Counting) for layer in model.modules()) - joined
     assert single > 9 and alive[0] == single and alive[-1] == 1
 
 
@@ -86,7 +87,7 @@ def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
 def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
     """Else those that read the same are in memory twice."""
     room, model = (packed, tiny.t5()) if bits == 16 else (quant, tiny.t5(d_model=32, d_kv=16, d_ff=48))
-    join, left = room.join, []
+    join, left, count = room.join, [], len(unjoined(model))
 
     def joining(module):
         readers = [weakref.ref(module.get_submodule(name)) for name in module.readers]
@@ -101,11 +102,7 @@ def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
         for layer in quant.linears(model).values():
             layer.load_state_dict(quant.quantise(torch.ones(layer.form.out, layer.form.width), 8), assign=True)
         quant.settle(model, torch.float32)
-    assert len(left) == len(parallel(model)) > 3 and not any(any(readers) for readers in left)
-
-
-def parallel(model: nn.Module) -> list[Parallel]:
-    return [module for module in model.modules() if isinstance(module, Parallel)]
+    assert len(left) == count > 3 and not any(any(readers) for readers in left)
 
 
 @pytest.mark.parametrize("name", MODELS)
