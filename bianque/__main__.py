@@ -19,7 +19,7 @@ from bianque.types import Phase
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bianque", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_train, add_blend, add_measure):
+    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_compose, add_train, add_measure):
         add(commands)
     options = parser.parse_args(arguments)
     speak_utf_8()
@@ -78,60 +78,45 @@ def chat(options: argparse.Namespace) -> int:
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()
 
 
+def add_compose(commands) -> None:
+    command = commands.add_parser("compose", help="compose consultations from the knowledge base, as JSONL")
+    command.add_argument("count", type=int, help="how many")
+    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same consultations")
+    command.add_argument("--out", type=Path, required=True, help="a .jsonl or .jsonl.gz file")
+    command.set_defaults(run=compose)
+
+
+def compose(options: argparse.Namespace) -> None:
+    from bianque.data import compose
+
+    compose.write(options.count, options.seed, options.out)
+
+
 def add_train(commands) -> None:
-    command = commands.add_parser("train-mini", help="train a bundled preview model from scratch; resumes by itself")
-    command.add_argument("role", choices=("ask", "advise"))
-    command.add_argument("--medical", type=Path, nargs="+", required=True, help="JSONL(.gz) of medical dialogues")
-    command.add_argument("--general", type=Path, nargs="*", default=[], help="JSONL(.gz) of other dialogues")
-    command.add_argument("--valid", type=Path, nargs="+", required=True, help="JSONL(.gz) held out for the choice")
-    command.add_argument("--out", type=Path, required=True, help="folder of the finished model")
-    command.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
-    command.add_argument("--start", type=Path, help="a checkpoint to begin with, its vocabulary beside it")
+    command = commands.add_parser("train-mini", help="train the bundled preview models from scratch; resumes by itself")
+    command.add_argument("role", choices=("ask", "advise", "both"))
+    command.add_argument("--data", type=Path, nargs="*", default=[], help="JSONL(.gz) of real dialogues")
+    command.add_argument("--out", type=Path, required=True, help="folder of the finished models, a folder each")
+    command.add_argument("--work", type=Path, required=True, help="folder of vocabularies and checkpoints")
     command.add_argument("--threads", type=int, default=0)
-    command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the plan, e.g. role=4")
+    command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the plan, e.g. steps=400")
     command.set_defaults(run=train_mini)
 
 
-def train_mini(options: argparse.Namespace) -> None:
+def train_mini(options: argparse.Namespace) -> int:
     import torch
 
     from bianque.train import mini
 
+    plan = mini.Plan(**changes(options.set, mini.Plan))
+    if options.role == "both":
+        return mini.both(sys.argv[3:])
     if options.threads:
         torch.set_num_threads(options.threads)
-    plan = mini.Plan(**changes(options.set, mini.Plan))
-    say = lambda line: print(line, flush=True)
-    mini.train(
-        options.role,
-        options.medical,
-        options.general,
-        options.valid,
-        options.out,
-        plan,
-        options.work,
-        say,
-        options.start,
-    )
-
-
-def add_blend(commands) -> None:
-    command = commands.add_parser("blend-mini", help="finish a preview model from checkpoints of its training")
-    command.add_argument("role", choices=("ask", "advise"))
-    command.add_argument("--part", nargs="+", required=True, metavar="SHARE=FILE", help="e.g. 0.6=run/best.pt")
-    command.add_argument("--valid", type=Path, nargs="+", required=True, help="JSONL(.gz) held out")
-    command.add_argument("--out", type=Path, required=True, help="folder of the finished model")
-    command.add_argument("--work", type=Path, required=True, help="folder of the tokenizer")
-    command.set_defaults(run=blend_mini)
-
-
-def blend_mini(options: argparse.Namespace) -> None:
-    from bianque.train import blend
-
-    try:
-        parts = [(float(share), Path(file)) for share, _, file in (part.partition("=") for part in options.part)]
-        blend.blend(options.role, parts, options.valid, options.out, options.work)
-    except (ValueError, OSError) as error:
-        raise BianQueError(f"--part: {error}") from None
+    say = lambda line: print(f"{options.role} {line}", flush=True)
+    name = f"{options.role}-mini"
+    mini.train(options.role, options.data, options.out / name, plan, options.work / name, say)
+    return 0
 
 
 def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:

@@ -61,6 +61,17 @@ class Record:
 
 def read(path: Path) -> list[Record]:
     """All dialogues of a JSONL file, gzip-compressed if its name ends in .gz; BadInput names the bad lines."""
+    records, bad = readable(path)
+    if bad:
+        more = [f"and {len(bad) - _SHOWN} more lines"] if len(bad) > _SHOWN else []
+        raise BadInput("\n".join([*map(str, bad[:_SHOWN]), *more]))
+    if not records:
+        raise BadInput(f"{path}: holds no dialogue; give one JSON object a line")
+    return records
+
+
+def readable(path: Path) -> tuple[list[Record], list[BadInput]]:
+    """The dialogues of a file that hold, and what is wrong with the others."""
     records, bad = list[Record](), list[BadInput]()
     for number, line in enumerate(_lines(Path(path)), 1):
         if line.strip():
@@ -68,12 +79,7 @@ def read(path: Path) -> list[Record]:
                 records.append(parse(line, f"{path}:{number}"))
             except BadInput as error:
                 bad.append(error)
-    if bad:
-        more = [f"and {len(bad) - _SHOWN} more lines"] if len(bad) > _SHOWN else []
-        raise BadInput("\n".join([*map(str, bad[:_SHOWN]), *more]))
-    if not records:
-        raise BadInput(f"{path}: holds no dialogue; give one JSON object a line")
-    return records
+    return records, bad
 
 
 def sample(records: Sequence[Record], limit: int | None) -> list[Record]:

@@ -1,8 +1,9 @@
-"""Train the two bundled preview models from scratch: `python -m bianque train-mini ask|advise …`.
+"""Train the two bundled preview models from scratch: `python -m bianque train-mini ask|advise|both …`.
 
-Three stages under one schedule: the language from all dialogues, then from the medical ones, then the role alone
-(doctor turns that ask, or that do not). Hidden matrices are optimised with Muon, everything else with AdamW; the rate
-rises briefly and then falls linearly to zero. A checkpoint after every epoch lets a killed run resume where it was.
+One plan under one schedule: the language from real dialogues, then consultations composed from the knowledge base,
+and last each model's role alone. Hidden matrices are optimised with Muon, everything else with AdamW; the rate rises
+briefly, stays, and falls to zero over the second half. A batch depends on the seed and its number alone, and a
+checkpoint lets a killed run go on where it was.
 """
 
 from __future__ import annotations
@@ -11,50 +12,59 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from bianque import prompts
-from bianque.evaluate.dialogues import Record, read
+from bianque.data.compose import Composer
+from bianque.evaluate.dialogues import Record, readable
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, layout
 from bianque.models.t5 import T5, T5Config
 from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
 from bianque.train import samples, vocabulary
-from bianque.train.samples import Format, Sample
+from bianque.train.samples import Format, Role, Sample
 
-Role = Literal["ask", "advise"]
+GROUP = 16  # batches that are drawn together, so that each holds samples of similar length
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One training run. An epoch is a pass over the dialogues of its stage, one sample a dialogue (role: `turns`)."""
+    """One training run; shares of `steps` say when the language gives way to composed consultations, and these to the role."""
 
-    language: int = 1  # epochs over all dialogues
-    medical: int = 5  # epochs over medical dialogues
-    role: int = 3  # epochs over the role's turns in medical dialogues
-    turns: int = 4  # turns of one dialogue in a role epoch, at most
-    batch_tokens: int = 12288
+    steps: int = 5000
+    minutes: float = math.inf  # the schedule ends by then, however many steps that is
+    batch_tokens: int = 65536
+    language: float = 0.15  # until here, mostly real dialogues
+    mixed: float = 0.4  # until here, some
+    real: float = 0.05  # share of real turns of the role from then on
+    turns: int = 4  # places of one composed consultation
     rate: float = 2e-3
-    warmup: int = 100
+    warmup: int = 200
     weight_decay: float = 0.1
-    dropout: float = 0.05
     prompt_tokens: int = 448
     reply_tokens: int = 320
     pieces: int = 8000
+    width: int = 0  # 0: as the model has it; the tests make tiny ones
+    layers: int = 0
     seed: int = 0
-    compile: bool = True  # fuse the element-wise work; a minute of compiling, then 1.3 to 1.5 times as fast
+    workers: int = 0  # processes that compose and tokenise
+    compile: bool = False
+    save_minutes: float = 10
 
-    @property
-    def epochs(self) -> int:
-        return self.language + self.medical + self.role
+    def rate_at(self, share: float, step: int) -> float:
+        """Of the highest rate: warm-up, a plateau to the middle, then straight down."""
+        return min(1.0, (step + 1) / self.warmup) * min(1.0, 2 * (1 - share))
 
 
 class AskMini:
@@ -62,16 +72,18 @@ class AskMini:
 
     pieces = "spiece.model"
     compiled = ("encode", "decode")
+    escape = staticmethod(prompts.t5_escape)
     train_vocabulary = staticmethod(vocabulary.train_spiece)
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         tokenizer = T5Tokenizer(folder / self.pieces)
-        self.form = Format(tokenizer, prompts.bianque_1, prompts.t5_escape, plan.prompt_tokens, plan.reply_tokens)
+        self.form = Format(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
         # As upstream, the 100 extra ids lie behind the pieces and the table is padded to a multiple of 64.
         vocab = -(-(tokenizer.model.vocab_size() + 100) // 64) * 64
+        width, layers = plan.width or 320, plan.layers or 4
         self.config = T5Config(
-            vocab_size=vocab, d_model=256, d_kv=64, d_ff=704, num_layers=4, num_decoder_layers=4, num_heads=4,
-            tie_word_embeddings=False,
+            vocab_size=vocab, d_model=width, d_kv=64, d_ff=width * 14 // 5 // 64 * 64, num_layers=layers,
+            num_decoder_layers=layers, num_heads=max(1, width // 64), tie_word_embeddings=False,
         )  # fmt: skip
         self.model = T5(self.config)
         for name, weight in self.model.named_parameters():
@@ -85,13 +97,22 @@ class AskMini:
     def published_config(self) -> dict[str, Any]:
         return {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}
 
-    def logits(self, batch: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        source = pad([s.prompt for s in batch], self.config.pad_token_id)
-        target = pad([[self.config.decoder_start_token_id, *s.reply] for s in batch], -100)
+    @staticmethod
+    def shape(sample: Sample) -> tuple[int, ...]:
+        return len(sample.prompt), len(sample.reply) + 1
+
+    def batch(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
+        start = self.config.decoder_start_token_id
+        target = pad([[start, *row.reply] for row in rows], -100)
+        wanted = target[:, 1:].flatten()
+        where = (wanted >= 0).nonzero().flatten()
+        source = pad([row.prompt for row in rows], self.config.pad_token_id)
+        return {"source": source, "target": target[:, :-1].clamp(min=0), "where": where, "wanted": wanted[where]}
+
+    def logits(self, source: Tensor, target: Tensor, where: Tensor) -> Tensor:
         encoded, visible = self.model.encode(source)
-        hidden = self.model.decode(target[:, :-1].clamp(min=0), self.model.cross(encoded), visible)
-        wanted = target[:, 1:] >= 0
-        return self.model.head(hidden[wanted]), target[:, 1:][wanted]
+        hidden = self.model.decode(target, self.model.cross(encoded), visible)
+        return self.model.head(hidden.flatten(0, 1)[where])
 
 
 class AdviseMini:
@@ -99,14 +120,17 @@ class AdviseMini:
 
     pieces = "ice_text.model"
     compiled = ("hidden",)
+    escape = staticmethod(str)
     train_vocabulary = staticmethod(vocabulary.train_ice_text)
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         tokenizer = ChatGLMTokenizer(folder / self.pieces)
-        self.form = Format(tokenizer, prompts.bianque_2, str, plan.prompt_tokens, plan.reply_tokens)
+        self.form = Format(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
+        width = plan.width or 320
         self.config = ChatGLMConfig(
             vocab_size=-(-tokenizer.model.vocab_size() // 64) * 64,
-            hidden_size=256, inner_hidden_size=1024, num_layers=8, num_attention_heads=4,
+            hidden_size=width, inner_hidden_size=4 * width, num_layers=plan.layers or 8,
+            num_attention_heads=max(1, width // 64),
             bos_token_id=tokenizer.bos, eos_token_id=tokenizer.eos, pad_token_id=tokenizer.pad,
             mask_token_id=tokenizer.mask, gmask_token_id=tokenizer.gmask,
         )  # fmt: skip
@@ -120,23 +144,32 @@ class AdviseMini:
     def published_config(self) -> dict[str, Any]:
         return {"architectures": ["ChatGLMModel"], "model_type": "chatglm", "position_encoding_2d": True}
 
-    def logits(self, batch: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-        ids = pad([s.prompt + s.reply for s in batch], -100)
+    @staticmethod
+    def shape(sample: Sample) -> tuple[int, ...]:
+        return (sample.length,)
+
+    def batch(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
+        ids = pad([row.prompt + row.reply for row in rows], -100)
         column = torch.arange(ids.shape[1])
-        start = torch.tensor([len(s.prompt) for s in batch])[:, None]
+        start = torch.tensor([len(row.prompt) for row in rows])[:, None]
         reply = (column >= start) & (ids >= 0)
+        where = reply[:, 1:].flatten().nonzero().flatten()
         # Padding stands on the right, behind everything: causality hides it.
         ids = ids.clamp(min=0)
+        return {"ids": ids, "where": where, "wanted": ids[:, 1:].flatten()[where]}
+
+    def logits(self, ids: Tensor, where: Tensor) -> Tensor:
         hidden = self.model.hidden(ids, *layout(ids, self.config))
-        return self.model.lm_head(hidden[:, :-1][reply[:, 1:]]), ids[reply]
+        return self.model.lm_head(hidden[:, :-1].flatten(0, 1)[where])
 
 
 SUBJECTS: dict[Role, type[AskMini] | type[AdviseMini]] = {"ask": AskMini, "advise": AdviseMini}
+Subject = AskMini | AdviseMini
 
 
 def pad(rows: Sequence[list[int]], fill: int) -> Tensor:
-    """[rows, longest] int64, padded on the right to a multiple of 16, so that few shapes occur."""
-    width = -(-max(map(len, rows)) // 16) * 16
+    """[rows, longest] int64, padded on the right."""
+    width = samples.padded(max(map(len, rows)))
     return torch.tensor([row + [fill] * (width - len(row)) for row in rows])
 
 
@@ -150,141 +183,206 @@ def optimisers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
-def add_dropout(model: nn.Module, share: float) -> None:
-    """Drop out what each sublayer adds to the residual; the architectures themselves stay as they are served."""
-    for name, module in model.named_modules():
-        if name.rsplit(".", 1)[-1] in ("o", "wo", "dense", "dense_4h_to_h"):
-            module.register_forward_hook(lambda module, _, out: F.dropout(out, share, module.training))
+class Lessons(IterableDataset[dict[str, Tensor]]):
+    """Batches from `first` on: real dialogues and composed consultations, mixed as the plan says."""
 
+    def __init__(self, subject: Subject, role: Role, records: Sequence[Record], plan: Plan, first: int = 0) -> None:
+        self.subject, self.role, self.plan, self.first = subject, role, plan, first
+        self.records = list(records)
+        self.real = [record for record in records if record.source in samples.REAL]
+        self.composer = Composer()
 
-def draw(subject: AskMini | AdviseMini, records: dict[str, list[Record]], role: Role, plan: Plan, epoch: int):
-    """This epoch's batches; they depend on the seed and the epoch alone, so a resumed run sees the same ones."""
-    rng = random.Random(f"{plan.seed}/{epoch}")
-    if epoch < plan.language:
-        drawn = list(samples.language([*records["medical"], *records["general"]], subject.form, rng))
-    elif epoch < plan.language + plan.medical:
-        drawn = list(samples.language(records["medical"], subject.form, rng))
-    else:
-        drawn = list(samples.turns(records["medical"], subject.form, role == "ask", plan.turns, rng))
-    return samples.batches(drawn, plan.batch_tokens, rng)
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        number, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        group = self.first // GROUP + number
+        while group * GROUP < self.plan.steps:
+            yield from (self.subject.batch(rows) for rows in self.group(group))
+            group += count
+
+    def group(self, number: int) -> list[list[Sample]]:
+        """The batches of one group, GROUP of them."""
+        rng = random.Random(f"{self.plan.seed}/{number}")
+        share = number * GROUP / self.plan.steps
+        drawn: list[Sample] = []
+        length, wanted = 0, 0.85 * GROUP * self.plan.batch_tokens
+        while True:
+            while length < wanted:
+                for sample in self.draw(rng, share):
+                    drawn.append(sample)
+                    length += sample.length
+            groups = samples.batches(drawn, self.plan.batch_tokens, rng, self.subject.shape)
+            if len(groups) > GROUP:  # the last of them may be small
+                return groups[:GROUP]
+            wanted += 0.1 * GROUP * self.plan.batch_tokens
+
+    def draw(self, rng: random.Random, share: float) -> Iterator[Sample]:
+        plan, form, role = self.plan, self.subject.form, self.role
+        early = share < plan.mixed
+        if self.records and rng.random() < (0.8 if share < plan.language else 0.2 if early else 0):
+            return samples.language(rng.choice(self.records), form, rng)
+        if self.real and not early and rng.random() < plan.real:
+            return samples.turns(rng.choice(self.real), form, role, rng)
+        consultation = self.composer(rng)
+        if early and rng.random() < 0.4:
+            return samples.onwards(consultation, form, rng)
+        return samples.composed(consultation, form, role, rng, plan.turns)
 
 
 def train(
     role: Role,
-    medical: Sequence[Path],
-    general: Sequence[Path],
-    valid: Sequence[Path],
+    data: Sequence[Path],
     out: Path,
     plan: Plan,
     work: Path,
     say: Callable[[str], None] = print,
-    start: Path | None = None,
 ) -> None:
     """Train one model and write it to `out` as the real ones are stored (config, tokenizer, fp16 shards).
 
-    `work` holds the checkpoint; if there is one already, the run goes on from it. A new run begins with the weights of
-    the checkpoint `start`, whose vocabulary is beside it, or with random ones.
+    `work` holds the vocabulary and the checkpoint; what is there already is taken, so a killed run goes on from there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    records = {"medical": load(medical), "general": load(general), "valid": load(valid)}
+    records = load(data, say)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(plan.seed)
-    if start and not (work / SUBJECTS[role].pieces).exists():
-        shutil.copyfile(start.parent / SUBJECTS[role].pieces, work / SUBJECTS[role].pieces)
     if not (work / SUBJECTS[role].pieces).exists():
-        texts = [prompts.bianque_2(samples.messages(r)) for r in [*records["medical"], *records["general"]]]
-        escape = prompts.t5_escape if role == "ask" else (lambda text: text.replace("\n", "<n>"))
-        SUBJECTS[role].train_vocabulary(map(escape, texts), work / SUBJECTS[role].pieces, plan.pieces)
+        make_vocabulary(role, records, work, plan)
     subject = SUBJECTS[role](work, plan)
-    model = subject.model
-    add_dropout(model, plan.dropout)
+    model = subject.model.to(device)
     optimizers = optimisers(model, plan)
     if plan.compile:
         for name in subject.compiled:
             setattr(model, name, torch.compile(getattr(model, name), dynamic=True))
     size = sum(p.numel() for p in model.parameters())
-    held_out = list(samples.turns(records["valid"], subject.form, role == "ask", None, random.Random(plan.seed)))
-    say(f"{role}-mini: {size / 1e6:.1f} M parameters, {len(held_out)} held-out turns of the role")
+    held_out = [subject.batch(rows) for rows in examination(subject, role, plan)]
+    say(f"{role}-mini: {size / 1e6:.1f} M parameters, {device}")
 
-    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "best": math.inf, "log": []}
-    if (work / "checkpoint.pt").exists():
-        saved = torch.load(work / "checkpoint.pt", weights_only=True)
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "log": []}
+    checkpoint = work / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(saved["model"])
         for optimizer, restored in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(restored)
         state = saved["state"]
-        say(f"resumed behind epoch {state['epoch']}")
-    elif start:
-        saved = torch.load(start, weights_only=True)
-        model.load_state_dict(saved.get("model", saved))
+        say(f"resumed behind step {state['step']}")
 
-    while state["epoch"] < plan.epochs:
-        epoch, begun = state["epoch"], time.monotonic()
-        torch.manual_seed(plan.seed * 1000 + epoch)
-        groups = draw(subject, records, role, plan, epoch)
-        loss_sum = tokens = 0.0
-        model.train()
-        for i, batch in enumerate(groups):
-            share = (epoch + i / len(groups)) / plan.epochs
-            warm = min(1.0, (i + 1) / plan.warmup) if epoch == 0 else 1.0
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.rate * warm * (1 - share)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, wanted = subject.logits(batch)
-            loss = F.cross_entropy(logits.float(), wanted)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            loss_sum, tokens = loss_sum + loss.item() * len(wanted), tokens + len(wanted)
-            if i % 50 == 0:
-                speed = sum(s.length for b in groups[: i + 1] for s in b) / (time.monotonic() - begun)
-                say(f"epoch {epoch} {i}/{len(groups)} loss {loss.item():.3f} {speed:.0f} tokens/s")
-        found = loss_of(subject, held_out, plan)
-        state["epoch"] += 1
-        state["seconds"] += time.monotonic() - begun
-        row = {"epoch": epoch, "train": loss_sum / tokens, "valid": found, "minutes": state["seconds"] / 60}
-        state["log"].append(row)
-        say(json.dumps(row))
-        if found < state["best"]:
-            state["best"] = found
-            torch.save(model.state_dict(), work / "best.pt")
-        torch.save(
-            {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state},
-            work / "checkpoint.tmp",
-        )
-        (work / "checkpoint.tmp").rename(work / "checkpoint.pt")
-    model.load_state_dict(torch.load(work / "best.pt", weights_only=True))
+    lessons = Lessons(subject, role, records, plan, state["step"])
+    loader = DataLoader(
+        lessons, batch_size=None, num_workers=plan.workers, pin_memory=device.type == "cuda",
+        prefetch_factor=2 * GROUP if plan.workers else None,
+    )  # fmt: skip
+    begun, before = time.monotonic(), state["seconds"]
+    said = saved_at = begun
+    total = torch.zeros((), device=device)
+    counted = 0
+    model.train()
+    for batch in loader:
+        elapsed = before + time.monotonic() - begun
+        share = max(state["step"] / plan.steps, elapsed / (60 * plan.minutes))
+        if share >= 1:
+            break
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate * plan.rate_at(share, state["step"])
+        loss = loss_of(subject, batch, device)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        total, counted = total + loss.detach(), counted + 1
+        state["step"] += 1
+        state["tokens"] += sum(part.numel() for name, part in batch.items() if name in ("ids", "source", "target"))
+        now = time.monotonic()
+        if now - said > 20:
+            state["seconds"] = before + now - begun
+            row = {
+                "step": state["step"], "share": round(share, 3), "minutes": round(state["seconds"] / 60, 2),
+                "loss": round((total / counted).item(), 4), "tokens_a_second": round(state["tokens"] / state["seconds"]),
+            }  # fmt: skip
+            if not math.isfinite(row["loss"]):
+                raise ArithmeticError(f"{role}-mini: the loss at step {state['step']} is {row['loss']}; lower the rate")
+            state["log"].append(row)
+            say(json.dumps(row))
+            said, total, counted = now, torch.zeros((), device=device), 0
+        if now - saved_at > 60 * plan.save_minutes:
+            save(checkpoint, model, optimizers, state)
+            saved_at = now
+    state["seconds"] = before + time.monotonic() - begun
+    state["held_out"] = mean_loss(subject, held_out, device)
+    say(f"{role}-mini: held-out loss {state['held_out']:.4f} after {state['step']} steps, {state['seconds'] / 60:.1f} min")
+    save(checkpoint, model, optimizers, state)
     publish(subject, out, work)
-    report = {"role": role, "parameters": size, "plan": asdict(plan), "torch": torch.__version__, **state}
-    (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    report = {"role": role, "parameters": size, "plan": asdict(plan), "torch": torch.__version__, "device": where, **state}
+    (out / "training.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
 
 
-def load(paths: Sequence[Path]) -> list[Record]:
-    return [record for path in paths for record in read(path)]
+def both(arguments: Sequence[str]) -> int:
+    """Train the two at once, a process each; the first exit status that is not 0."""
+    command = [sys.executable, "-m", "bianque", "train-mini"]
+    runs = [subprocess.Popen([*command, role, *arguments]) for role in SUBJECTS]
+    return next((code for run in runs if (code := run.wait())), 0)
 
 
-@torch.inference_mode()
-def loss_of(subject: AskMini | AdviseMini, held_out: Sequence[Sample], plan: Plan) -> float:
+def load(paths: Sequence[Path], say: Callable[[str], None] = print) -> list[Record]:
+    """Real dialogues; those reworded by a machine are left out, and so are broken ones, which are counted."""
+    found: list[Record] = []
+    for path in paths:
+        records, bad = readable(path)
+        found += [record for record in records if not record.source.startswith(samples.MACHINE_SYNONYMS)]
+        say(f"{path.name}: {len(records)} dialogues, {len(bad)} unreadable ones left out")
+    return found
+
+
+def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Plan) -> None:
+    """Of composed and real dialogues, about half each."""
+    rng, composer = random.Random(plan.seed), Composer()
+    texts = ["\n".join(samples.LABEL[turn.role] + turn.text for turn in composer(rng).turns) for _ in range(6000)]
+    chosen = rng.sample(list(records), min(len(records), 3000))
+    texts += ["\n".join(samples.LABEL[turn.role] + turn.text for turn in record.turns) for record in chosen]
+    escape = prompts.t5_escape if role == "ask" else (lambda text: text.replace("\n", "<n>"))
+    SUBJECTS[role].train_vocabulary(map(escape, texts), work / SUBJECTS[role].pieces, plan.pieces)
+
+
+def examination(subject: Subject, role: Role, plan: Plan) -> list[list[Sample]]:
+    """Composed consultations that training never draws."""
+    rng, composer = random.Random(f"{plan.seed}/held out"), Composer()
+    drawn = [s for _ in range(300) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)]
+    return samples.batches(drawn, plan.batch_tokens, rng, subject.shape)
+
+
+def loss_of(subject: Subject, batch: dict[str, Tensor], device: torch.device) -> Tensor:
     """Mean negative log-likelihood of a reply token."""
+    there = {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+    wanted = there.pop("wanted")
+    with torch.autocast(device.type, torch.bfloat16):
+        logits = subject.logits(**there)
+    return F.cross_entropy(logits.float(), wanted)
+
+
+@torch.no_grad()
+def mean_loss(subject: Subject, batches: Sequence[dict[str, Tensor]], device: torch.device) -> float:
     subject.model.eval()
-    total = tokens = 0.0
-    for batch in samples.batches(held_out, plan.batch_tokens, random.Random(0)):
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, wanted = subject.logits(batch)
-        total += F.cross_entropy(logits.float(), wanted, reduction="sum").item()
-        tokens += len(wanted)
-    return total / tokens
+    counts = [len(batch["wanted"]) for batch in batches]
+    losses = [loss_of(subject, batch, device).item() for batch in batches]
+    return sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
 
 
-def publish(subject: AskMini | AdviseMini, out: Path, work: Path) -> None:
+def save(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+    kept = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+    torch.save(kept, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def publish(subject: Subject, out: Path, work: Path) -> None:
     """Store the model as the real ones are: config, tokenizer, fp16 safetensors in shards that any git push takes."""
     out.mkdir(parents=True, exist_ok=True)
     config = {**subject.published_config(), "torch_dtype": "float16", **asdict(subject.config)}
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / subject.pieces).write_bytes((work / subject.pieces).read_bytes())
+    shutil.copyfile(work / subject.pieces, out / subject.pieces)
     for old in out.glob("model*.safetensors*"):
         old.unlink()
-    halves = {name: weight.half().contiguous() for name, weight in subject.model.state_dict().items()}
+    halves = {name: weight.detach().cpu().half().contiguous() for name, weight in subject.model.state_dict().items()}
     save_torch_state_dict(halves, out, max_shard_size="8MB")

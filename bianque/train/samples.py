@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Literal
 
-from bianque import prompts, questions
-from bianque.errors import TooLong
+from bianque import questions
+from bianque.data.compose import Consultation
 from bianque.evaluate.dialogues import Record
+from bianque.prompts import neutralise
 from bianque.tokenizers import Tokenizer
-from bianque.types import Dialogue, Message
+
+Role = Literal["ask", "advise"]
+LABEL = {"patient": "病人：", "doctor": "医生："}
+Line = tuple[str, str]  # who speaks (patient or doctor) and what
+# Real questions that could follow any complaint teach nothing but to ask them.
+EMPTY = re.compile(r"还?有(?:没有)?(?:什么|其[他它]|别的|哪些|任何)(?:的|其[他它])?(?:症状|不舒服|不适|问题|情况|表现)|[\[［]MASK")
+REAL = ("dialmed", "ai_hospital", "remedi")  # sources whose doctors' turns teach a role
+MACHINE_SYNONYMS = "toyhom"  # its answers were reworded by a machine, badly
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,78 +35,114 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one architecture writes dialogues down; at most so many tokens of history and of reply are kept."""
+    """How one architecture writes dialogues down; at most so many tokens of history and of reply are kept.
+
+    A line break is a piece of its own in both vocabularies, so a prompt's ids are those of its lines, one after
+    another: lines are encoded once and remembered.
+    """
 
     tokenizer: Tokenizer
-    prompt: Callable[[Dialogue], str]
     escape: Callable[[str], str]
     prompt_tokens: int
     reply_tokens: int
-    costs: dict[str, int] = field(default_factory=dict, repr=False)
+    known: dict[tuple[str, bool], list[int]] = field(default_factory=dict, repr=False)
 
-    def cost(self, text: str) -> int:
-        if text not in self.costs:
-            self.costs[text] = len(self.tokenizer.encode(self.escape(text))) + 3
-        return self.costs[text]
+    def ids(self, text: str, first: bool) -> list[int]:
+        """Ids of a labelled line; not the `first` one: with the break before it."""
+        found = self.known.get((text, first))
+        if found is None:
+            if len(self.known) > 400_000:
+                self.known.clear()
+            found = self.tokenizer.encode(self.escape(text if first else "\n" + text))
+            # SentencePiece begins every text with a blank, which a line in the middle does not have.
+            found = found if first else found[1:]
+            self.known[text, first] = found
+        return found
 
-    def sample(self, history: Dialogue, reply: str, ends: bool = True) -> Sample:
-        # Turn by turn and remembered: close enough to the whole prompt's count, and an epoch is drawn in seconds.
-        count = lambda turns: sum(self.cost(turn.content) for turn in turns)
-        try:
-            history, _ = prompts.fit(history, self.prompt_tokens, count)
-        except TooLong:  # a first or newest message longer than the window: its end is what is answered
-            history = [replace(turn, content=turn.content[-self.prompt_tokens // 2 :]) for turn in history[-1:]]
-        ids = self.tokenizer.encode(self.escape(reply)) + [self.tokenizer.eos] * ends
-        return Sample(self.tokenizer.prompt(self.prompt(history)), ids[: self.reply_tokens])
+    def prompt(self, history: Sequence[Line]) -> list[int]:
+        """As `prompts.fit` leaves it: of a history that is too long, the rounds behind the first complaint go."""
+        lines = [self.ids(LABEL[who] + text, i == 0) for i, (who, text) in enumerate(history)]
+        cue = self.ids(LABEL["doctor"], False)
+        room = self.prompt_tokens - len(cue) - 2
+        while len(lines) > 2 and sum(map(len, lines)) > room:
+            del lines[1:3]
+        text = [i for line in lines for i in line][-room:]
+        return [*text, *cue, *self.tokenizer.prompt("")]  # of no text, a prompt is its markers alone
 
-
-def messages(record: Record) -> list[Message]:
-    return [Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in record.turns]
-
-
-def continuation(dialogue: Dialogue) -> str:
-    """What follows a "医生：" cue: this doctor turn and every later turn with its label."""
-    label = {"user": "病人", "assistant": "医生"}
-    return "\n".join([dialogue[0].content, *(f"{label[turn.role]}：{turn.content}" for turn in dialogue[1:])])
-
-
-def language(records: Sequence[Record], form: Format, rng: random.Random) -> Iterator[Sample]:
-    """One sample a dialogue, cut at a doctor turn: the history before it, and all that follows."""
-    for record in records:
-        dialogue = messages(record)
-        doctor = [i for i, turn in enumerate(dialogue) if turn.role == "assistant"]
-        # The earlier of two draws: only what follows the cut is learned from.
-        cut = min(rng.choice(doctor), rng.choice(doctor))
-        yield form.sample(dialogue[:cut], continuation(dialogue[cut:]))
+    def sample(self, history: Sequence[Line], reply: str) -> Sample:
+        """A reply that ends, or as much of it as is kept."""
+        ids = [*self.tokenizer.encode(self.escape(reply)), self.tokenizer.eos]
+        return Sample(self.prompt(history), ids[: self.reply_tokens])
 
 
-def turns(
-    records: Sequence[Record], form: Format, asking: bool | None, most: int | None, rng: random.Random
-) -> Iterator[Sample]:
-    """Doctor turns that ask (or do not; None: all), at most `most` of one dialogue."""
-    for record in records:
-        dialogue = messages(record)
-        fitting = [
-            i
-            for i, turn in enumerate(dialogue)
-            if turn.role == "assistant" and (asking is None or questions.asks(turn.content) == asking)
-        ]
-        if most is not None and len(fitting) > most:
-            fitting = rng.sample(fitting, most)
-        for i in fitting:
-            yield form.sample(dialogue[:i], dialogue[i].content)
+def continuation(lines: Sequence[Line]) -> str:
+    """What follows a doctor's cue: that turn and every later one with its label."""
+    return "\n".join([lines[0][1], *(LABEL[who] + text for who, text in lines[1:])])
 
 
-def batches(samples: Sequence[Sample], tokens: int, rng: random.Random) -> list[list[Sample]]:
-    """Groups of similar length, each at most `tokens` when padded, in random order."""
-    ordered = sorted(samples, key=lambda s: (s.length // 32, len(s.prompt)))
+def language(record: Record, form: Format, rng: random.Random) -> Iterator[Sample]:
+    """A real dialogue, cut at a doctor turn: the history before it, and all that follows."""
+    lines = [(turn.role, neutralise(turn.text)) for turn in record.turns]
+    doctor = [i for i, (who, _) in enumerate(lines) if who == "doctor"]
+    # The earlier of two draws: only what follows the cut is learned from.
+    cut = min(rng.choice(doctor), rng.choice(doctor))
+    yield form.sample(lines[:cut], continuation(lines[cut:]))
+
+
+def turns(record: Record, form: Format, role: Role, rng: random.Random, most: int = 2) -> Iterator[Sample]:
+    """Real doctor turns of a role: that ask something in particular, or that advise in more than a word."""
+    lines = [(turn.role, neutralise(turn.text)) for turn in record.turns]
+    fitting = [i for i, (who, text) in enumerate(lines) if who == "doctor" and fits(text, role)]
+    for i in rng.sample(fitting, min(most, len(fitting))):
+        yield form.sample(lines[:i], lines[i][1])
+
+
+def fits(text: str, role: Role) -> bool:
+    if EMPTY.search(text):
+        return False
+    return questions.asks(text) and len(text) <= 60 if role == "ask" else len(text) >= 40 and not questions.asks(text)
+
+
+def composed(consultation: Consultation, form: Format, role: Role, rng: random.Random, most: int) -> Iterator[Sample]:
+    """What the model of a role would say at up to `most` places of a composed consultation."""
+    lines = [(turn.role, turn.text) for turn in consultation.turns]
+    places = [
+        (i, reply)
+        for i, turn in enumerate(consultation.turns)
+        if (reply := turn.asks if role == "ask" else turn.advises) is not None
+    ]
+    for i, reply in rng.sample(places, min(most, len(places))):
+        yield form.sample(lines[:i], reply if isinstance(reply, str) else reply())
+
+
+def onwards(consultation: Consultation, form: Format, rng: random.Random) -> Iterator[Sample]:
+    """A composed consultation as `language` cuts a real one."""
+    lines = [(turn.role, turn.text) for turn in consultation.turns]
+    doctor = [i for i, (who, _) in enumerate(lines) if who == "doctor"]
+    cut = min(rng.choice(doctor), rng.choice(doctor))
+    yield form.sample(lines[:cut], continuation(lines[cut:]))
+
+
+Shape = Callable[[Sample], tuple[int, ...]]  # the lengths that are padded, each on its own
+
+
+def batches(drawn: Sequence[Sample], tokens: int, rng: random.Random, shape: Shape) -> list[list[Sample]]:
+    """Groups of similar shape, each at most `tokens` when padded (see `padded`), in random order."""
+    ordered = sorted(drawn, key=lambda sample: [-(-size // 48) for size in shape(sample)] + [sample.length])
     groups: list[list[Sample]] = [[]]
-    prompt = reply = 0
+    longest: tuple[int, ...] = ()
     for sample in ordered:
-        prompt, reply = max(prompt, len(sample.prompt)), max(reply, len(sample.reply))
-        if groups[-1] and (prompt + reply) * (len(groups[-1]) + 1) > tokens:
+        sizes = tuple(map(padded, shape(sample)))
+        grown = tuple(map(max, longest, sizes)) if groups[-1] else sizes
+        if groups[-1] and sum(grown) * (len(groups[-1]) + 1) > tokens:
             groups.append([])
-            prompt, reply = len(sample.prompt), len(sample.reply)
+            grown = sizes
         groups[-1].append(sample)
+        longest = grown
     rng.shuffle(groups)
     return groups
+
+
+def padded(length: int) -> int:
+    """To a multiple of 16, so that few shapes occur."""
+    return -(-length // 16) * 16

@@ -1,0 +1,1 @@
+"""Dialogues: what is known about complaints, and consultations composed from it."""

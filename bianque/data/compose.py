@@ -1,0 +1,497 @@
+"""Consultations composed from the knowledge base: `python -m bianque compose N --seed S --out x.jsonl.gz`.
+
+A patient with random but consistent answers opens, is asked one thing after another, and is advised on exactly what
+was told; then come further questions. Some patients tell more than was asked, do not know, correct themselves, ask
+back, are in danger or talk about something else. The same seed gives the same consultations.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bianque.data.knowledge import Common, Complaint, Generic, Knowledge, Rule, Slot, bundled, sentence, traditional
+from bianque.types import Phase
+
+BUDGET = 8  # questions before the asking model closes, as many as the page allows it
+# What makes no sense without its question: an answer that is appended to another one must not begin like this.
+BOUND = re.compile(r"^(?:没|不|都|无|还|挺|正常|可以|一般|嗯|对|是|有点?$|有过?$|会|能|就|很|也|从来|偶尔$|好像没)")
+NUMERALS = "零一二三四五六七八九十"
+NUMBER = re.compile(rf"(?<![{NUMERALS}几点])[一二三四五六七八九十](?=个?多?(?:天|周|星期|月|年|次|岁|小时|分钟))")
+YES_NO = re.compile(r"有没有|有过.*吗|有.*吗？|没有？|过没")
+KIN = {
+    "他": "老公|丈夫|爸爸?|父亲|爷爷|外公|姥爷|公公|岳父|哥|弟弟?|儿子",
+    "她": "老婆|媳妇|妻子|妈妈?|母亲|奶奶|外婆|姥姥|婆婆|岳母|姐|妹妹?|闺蜜",
+}
+OTHER = re.compile(rf"^(?:医生|大夫|您好|你好|，)*我家?(?:({KIN['他']})|({KIN['她']}))(?!得过|走了|就是|也)")
+ADDRESSED = re.compile(r"[您你](?!说|讲|提|好|描述|先|别|放心|慢|刚|的意思|看)")
+ABOUT_ME = re.compile(r"我(?!们|家|妈|爸|老|想|问|给)")
+ADULT_GROUPS = frozenset({"心理", "妇产", "儿科", "报告与用药", "泌尿男科"})  # whose openings name no other adult, or too much
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn, and what a model that only asks, or only advises, would say in its place (None: nothing of use)."""
+
+    role: Literal["patient", "doctor"]
+    text: str
+    phase: Phase | None = None
+    slot: str | None = None  # what a doctor's turn asks about
+    told: dict[str, str] = field(default_factory=dict)  # what a patient's turn tells
+    facts: dict[str, str] = field(default_factory=dict)  # what an advice sums up
+    urgent: Rule | None = None  # the danger sign that a doctor's turn answers
+    known: dict[str, str] | None = None  # what was known before a doctor's turn
+    asks: str | None = None
+    advises: Callable[[], str] | str | None = None
+
+
+@dataclass(slots=True)
+class Consultation:
+    entry: Complaint
+    x: str
+    turns: list[Turn]
+
+    def record(self, name: str) -> dict[str, Any]:
+        turns = [
+            {"role": turn.role, "text": turn.text, **({"phase": turn.phase} if turn.phase else {})}
+            for turn in self.turns
+        ]
+        return {"id": name, "source": "composed", "complaint": self.entry.id, "turns": turns}
+
+
+class Composer:
+    """Composes from a knowledge base; each consultation depends on its random generator alone."""
+
+    def __init__(self, knowledge: Knowledge | None = None) -> None:
+        self.knowledge = knowledge or bundled()
+        self.entries = list(self.knowledge.complaints.values())
+        self.combined = [
+            (place.region, place.department, part + feeling)
+            for place in self.knowledge.generic.places
+            for part in place.words
+            for feeling in self.knowledge.generic.feelings
+        ]
+
+    def __call__(self, r: random.Random, entry: Complaint | None = None) -> Consultation:
+        first = Case(self, r, entry or self.draw(r))
+        first.consult()
+        if entry is None and not first.over and r.random() < 0.04:  # another complaint afterwards
+            second = Case(self, r, self.draw(r), first.turns)
+            second.consult()
+            return Consultation(second.entry, second.x, second.turns)
+        return Consultation(first.entry, first.x, first.turns)
+
+    def draw(self, r: random.Random) -> Complaint:
+        return self.knowledge.generic if r.random() < 0.28 else r.choice(self.entries)
+
+
+class Case:
+    """One patient before the doctor, while the consultation is written."""
+
+    def __init__(self, composer: Composer, r: random.Random, entry: Complaint, before: Sequence[Turn] = ()) -> None:
+        self.r, self.entry, self.common = r, entry, composer.knowledge.common
+        self.turns: list[Turn] = list(before)
+        self.later = bool(before)  # a further complaint of the same visitor
+        self.known: dict[str, str] = {}
+        self.asked: set[str] = set()
+        self.x, self.department = entry.name, entry.department
+        self.over = False
+        self.pronoun: str | None = None
+        self.noise = r.random() < 0.2
+        self.script = r.random() < 0.03
+        self.state = {slot.key: r.choice(list(slot.values)) for slot in entry.slots}
+        if isinstance(entry, Generic):
+            self.name_complaint(entry, composer)
+        self.fate()
+
+    def name_complaint(self, entry: Generic, composer: Composer) -> None:
+        r = self.r
+        if r.random() < 0.5:
+            symptom = r.choice(entry.symptoms)
+            self.x, self.department, region, who = symptom.x, symptom.department, symptom.region, symptom.who
+        else:
+            region, self.department, self.x = r.choice(composer.combined)
+            who = "self"
+        self.state["region"] = self.known["region"] = region
+        self.state["age"] = r.choice(entry.age_of[who])
+        if who in ("child", "baby", "elder"):
+            self.known["age"] = self.state["age"]
+
+    def fate(self) -> None:
+        """Whether this patient is in danger: one of six is, of those who could be."""
+        r, entry = self.r, self.entry
+        if entry.urgent and r.random() < 0.17:
+            for key, value in r.choice(entry.urgent).when.items():
+                if key not in self.known:
+                    self.state[key] = r.choice(value) if isinstance(value, tuple) else value
+            return
+        for _ in range(20):
+            rule = entry.danger(self.state)
+            if rule is None:
+                return
+            for key in rule.when:
+                if key not in self.known:
+                    self.state[key] = r.choice(list(entry.slot[key].values))
+
+    # ---- who says what
+
+    def patient(self, text: str, told: dict[str, str] | None = None) -> None:
+        self.turns.append(Turn("patient", self.marred(text.replace("{x}", self.x)), told=told or {}))
+
+    def doctor(self, text: str, phase: Phase, **more: Any) -> None:
+        named = {name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()}
+        self.turns.append(Turn("doctor", text.replace("{x}", self.x), phase, known=dict(self.known), **named))
+
+    def marred(self, text: str) -> str:
+        """As people type: no marks, a wrong character, a stop or none."""
+        r = self.r
+        if r.random() < 0.2:
+            text = NUMBER.sub(lambda found: str(NUMERALS.index(found[0])), text)
+        if r.random() < 0.08:
+            text = text if text[-1] in "。？！" else text + r.choice("。。～")
+        if self.noise:
+            how = r.random()
+            if how < 0.3:
+                text = re.sub(r"[，。？！]+", r.choice(["", " "]), text).strip() or text
+            elif how < 0.6:
+                wrong = [word for word in self.common.typos if word in text]
+                if wrong:
+                    word = r.choice(wrong)
+                    text = text.replace(word, self.common.typos[word], 1)
+            elif how < 0.7 and len(text) > 6:
+                at = r.randrange(1, len(text) - 1)
+                text = text[:at] + text[at + 1 :]
+        return text.translate(traditional()) if self.script else text
+
+    def about_other(self, text: str) -> str:
+        return ABOUT_ME.sub(self.pronoun, text) if self.pronoun else text
+
+    def says(self, key: str) -> str:
+        return self.about_other(self.r.choice(self.entry.slot[key].values[self.state[key]].says))
+
+    def volunteered(self, skip: set[str]) -> str | None:
+        """A slot whose answer makes sense without its question."""
+        free = [key for key in self.state if key not in self.known and key not in skip and key not in self.asked]
+        self.r.shuffle(free)
+        for key in free[:3]:
+            said = self.says(key)
+            if len(said) >= 4 and not BOUND.match(said):
+                self.extra = said
+                return key
+        return None
+
+    # ---- the course of it
+
+    def consult(self) -> None:
+        r = self.r
+        if not self.later and r.random() < 0.07:
+            self.small_talk()
+            if self.over:
+                return
+        self.open()
+        if self.answer_danger():
+            return
+        if not (r.random() < 0.07 or self.interview()):
+            return
+        self.advise()
+        self.afterwards()
+
+    def small_talk(self) -> None:
+        r = self.r
+        for _ in range(1 + (r.random() < 0.15)):
+            situation = r.choice([s for s in self.common.situations if "first" in s.when])
+            self.patient(r.choice(situation.patient))
+            line = r.choice(situation.doctor)
+            if situation.asking:
+                self.doctor(line, "asking", asks=line, advises=line)
+            else:
+                line_asks = sentence(line) + r.choice(self.common.what)
+                self.doctor(line_asks, "asking", asks=line_asks, advises=line)
+        self.over = situation.id == "pet" and r.random() < 0.5
+
+    def open(self) -> None:
+        r, entry = self.r, self.entry
+        opening = r.choice(entry.open)
+        facts = [o for o in entry.open if o.has]
+        if facts and r.random() < 0.25:
+            opening = r.choice(facts)
+        told = {key: r.choice(v) if isinstance(v, tuple) else v for key, v in opening.has.items()}
+        self.state |= told
+        text = opening.say
+        if entry.group not in ADULT_GROUPS and (found := OTHER.match(text)) and not re.search(r"[，。]我", text):
+            self.pronoun = "他" if found[1] else "她"
+        if not re.match(r"医生|您好|你好|大夫|请|想", text) and r.random() < 0.25:
+            text = r.choice(self.common.greet) + text
+        elif self.later:
+            text = r.choice(["对了，还想问一下，", "还有个事，", "另外想问，", "换个问题，"]) + text
+        self.known |= told
+        for _ in range(3):
+            if r.random() < 0.16 and (key := self.volunteered(set())):
+                text = f"{text.rstrip('？。')}，{self.extra}"
+                told[key] = self.known[key] = self.state[key]
+        if "age" not in entry.slot and entry.group not in ("儿科",) and not self.pronoun and r.random() < 0.1:
+            text = self.introduced(text)
+        if r.random() < 0.06:
+            text = f"{text.rstrip('？。')}，{r.choice(self.common.want)}"
+        self.patient(text, told)
+
+    def introduced(self, text: str) -> str:
+        r = self.r
+        sex = "女" if self.entry.group == "妇产" else "男" if self.entry.group == "泌尿男科" else r.choice("男女")
+        age = r.randrange(18, 75)
+        return r.choice([f"{sex}，{age}岁，{text}", f"{text}，{sex}，{age}岁", f"我今年{age}，{text}", f"{age}岁{sex}性，{text}"])
+
+    def answer_danger(self) -> bool:
+        """Whether what is known is dangerous; then the doctor has said so and the questioning is over."""
+        rule = self.entry.danger(self.known)
+        if rule is None:
+            return False
+        say = self.r.choice(rule.say)
+        self.doctor(say, "advising", urgent=rule, asks=say, advises=say)
+        for _ in range(self.r.choice((0, 0, 1, 1, 2))):
+            kind = self.r.random()
+            if kind < 0.4:
+                self.patient(self.r.choice(self.r.choice(self.entry.follow).ask))
+            elif kind < 0.7:
+                self.patient(self.r.choice(self.common.want))
+            else:
+                self.patient(self.r.choice(("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗")))
+            again = self.r.choice(self.common.again)
+            self.doctor(again, "advising", urgent=rule, asks=again, advises=again)
+        return True
+
+    def interview(self) -> bool:
+        """Ask one thing after another; whether the doctor may advise now."""
+        r = self.r
+        order = [slot.key for slot in self.entry.slots]
+        for i in range(len(order) - 1):
+            if r.random() < 0.25:
+                order[i], order[i + 1] = order[i + 1], order[i]
+        patience = r.choice((2, 3, 4, 5, 6)) if r.random() < 0.35 else BUDGET
+        questions = 0
+        while questions < BUDGET:
+            key = next((key for key in order if key not in self.known and key not in self.asked), None)
+            if key is None:
+                break
+            if questions >= patience:
+                self.cut_short()
+                return True
+            self.ask(key, questions)
+            questions += 1
+            self.answer(key)
+            if self.answer_danger():
+                return False
+        self.pending = r.choice(self.common.close)
+        return True
+
+    def following(self, skip: Collection[str] = ()) -> str | None:
+        """What could be asked next."""
+        done = {*self.known, *self.asked, *skip}
+        return next((slot.key for slot in self.entry.slots if slot.key not in done), None)
+
+    def question(self, key: str, first: bool) -> str:
+        r, slot = self.r, self.entry.slot[key]
+        text = r.choice(slot.ask)
+        if self.pronoun:
+            text = ADDRESSED.sub(self.pronoun, text)
+        if isinstance(self.entry, Generic) and first:
+            named = [ask for ask in slot.ask if "{x}" in ask]
+            return r.choice(named) if named and r.random() < 0.5 else r.choice(self.entry.named) + r.choice(
+                [ask for ask in slot.ask if "{x}" not in ask]
+            )
+        if first and not self.later:
+            return (r.choice(self.common.hello) if r.random() < 0.5 else "") + text
+        return (r.choice(self.common.ack) if r.random() < 0.3 else "") + text
+
+    def ask(self, key: str, count: int) -> None:
+        text = self.question(key, count == 0)
+        self.doctor(text, "asking", slot=key, asks=text, advises=self.advice_later())
+        self.asked.add(key)
+
+    def answer(self, key: str) -> None:
+        r, slot = self.r, self.entry.slot[key]
+        kind = r.random()
+        if kind < 0.05:
+            self.patient(r.choice(self.common.unsure))
+            return
+        if kind < 0.08 and (other := self.volunteered({key})):  # an answer to another question
+            told = {other: self.state[other]}
+            self.known |= told
+            self.patient(self.extra, told)
+            return
+        told = {key: self.state[key]}
+        said = self.says(key)
+        if self.state[key] == "none" and YES_NO.search(self.turns[-1].text) and r.random() < 0.15:
+            said = r.choice(self.common.none)
+        elif self.state[key] != "none" and YES_NO.search(self.turns[-1].text) and not BOUND.match(said) and r.random() < 0.2:
+            said = r.choice(("有，", "有的，", "是的，", "嗯，", "对，")) + said
+        self.known |= told
+        if r.random() < 0.13 and (other := self.volunteered(set())):
+            said += "，" + self.extra
+            told[other] = self.known[other] = self.state[other]
+        if r.random() < 0.015 and (corrected := self.correction()):
+            said += "，" + corrected[1]
+            told[corrected[0]] = self.state[corrected[0]]
+        if r.random() < 0.03:
+            self.ask_back(said, told)
+            return
+        self.patient(said, told)
+        if r.random() < 0.04 and self.entry.danger(self.known) is None:
+            self.aside()
+
+    def correction(self) -> tuple[str, str] | None:
+        """Another answer to something that was told before."""
+        keys = [key for key in self.known if key in self.asked and key in self.state and key not in ("region", "age")]
+        if not keys:
+            return None
+        key = self.r.choice(keys)
+        others = [value for value in self.entry.slot[key].values if value != self.known[key]]
+        value = self.r.choice(others)
+        said = self.r.choice(self.entry.slot[key].values[value].says)
+        if BOUND.match(said) or self.entry.danger(self.known | {key: value}) or self.entry.danger(self.state | {key: value}):
+            return None
+        self.state[key] = self.known[key] = value
+        return key, self.r.choice(self.common.wrong) + self.about_other(said)
+
+    def ask_back(self, said: str, told: dict[str, str]) -> None:
+        """The patient asks in the middle: the adviser answers, or the asker puts it off."""
+        r = self.r
+        follow = r.choice(self.entry.follow)
+        self.patient(f"{said}，{r.choice(follow.ask)}", told)
+        if self.entry.danger(self.known):
+            return
+        answer = r.choice(follow.say)
+        key = self.following()
+        if key is None or r.random() < 0.5:
+            put_off = r.choice(self.common.later) + (self.question(key, False) if key else "")
+            self.doctor(answer, "advising", advises=answer, asks=put_off if key else None)
+            self.patient(r.choice(("好的", "嗯，知道了", "好，那您接着问", "明白了", "行，谢谢")))
+        else:
+            text = r.choice(self.common.later) + self.question(key, False)
+            self.doctor(text, "asking", slot=key, asks=text, advises=answer)
+            self.asked.add(key)
+            self.known[key] = self.state[key]
+            self.patient(self.says(key), {key: self.state[key]})
+
+    def aside(self) -> None:
+        """Something that is no answer; the doctor replies to it and goes on."""
+        r = self.r
+        situation = r.choice([s for s in self.common.situations if "during" in s.when and s.id != "goodbye"])
+        key = self.following()
+        if key is None:
+            return
+        line = r.choice(situation.doctor)
+        if situation.asking:  # its own question makes room for the next one
+            line = "".join(re.findall(r"[^。？！]+[。？！]", line)[:-1])
+        following = self.following({key})
+        if not line or following is None:
+            return
+        text = self.question(key, False)
+        self.doctor(text, "asking", slot=key, asks=text)
+        self.asked.add(key)
+        self.patient(r.choice(situation.patient))
+        text = line + self.question(following, False)
+        self.doctor(text, "asking", slot=following, asks=text, advises=None if situation.asking else line)
+        self.asked.add(following)
+        self.known[following] = self.state[following]
+        self.patient(self.says(following), {following: self.state[following]})
+
+    def cut_short(self) -> None:
+        """The patient wants the advice now: in the last answer, or in a turn of its own after one more question."""
+        want = self.r.choice(self.common.want)
+        last = self.turns[-1]
+        if self.r.random() < 0.5:
+            last.text = f"{last.text.rstrip('。？')}，{want.translate(traditional()) if self.script else want}"
+        else:
+            key = self.following()
+            if key:
+                text = self.question(key, False)
+                self.doctor(text, "asking", slot=key, asks=text, advises=self.advice_later())
+                self.asked.add(key)
+                self.patient(want)
+        self.pending = self.r.choice(self.common.close)
+
+    # ---- advice
+
+    def advice_later(self) -> Callable[[], str]:
+        known = dict(self.known)
+        return lambda: self.advice(known)
+
+    def advice(self, known: dict[str, str]) -> str:
+        """The whole advice on what is known: one of four shapes."""
+        if rule := self.entry.danger(known):
+            return self.r.choice(rule.say).replace("{x}", self.x)
+        r, entry, common = self.r, self.entry, self.common
+        shape = r.random()
+        facts = [entry.slot[key].values[value].fact for key, value in known.items()]
+        out = ""
+        if facts and shape < 0.75:
+            out = r.choice(common.summary).format(facts="、".join(dict.fromkeys(facts)))
+        out += sentence(r.choice(next(rule.say for rule in entry.assess if rule.holds(known))))
+        special = [rule for rule in entry.advice if rule.when and rule.holds(known)]
+        general = [rule for rule in entry.advice if not rule.when]
+        short = shape >= 0.9
+        count = max(0, (2 if short else r.choice((3, 4, 4, 5))) - len(special))
+        chosen = [*special, *r.sample(general, min(count, len(general)))]
+        says = [sentence(r.choice(rule.say)) for rule in entry.advice if rule in chosen]
+        if short:
+            out += "".join(says)
+        elif shape < 0.5:
+            out += f"\n{r.choice(common.lead)}\n" + "\n".join(f"{i}. {say}" for i, say in enumerate(says, 1)) + "\n"
+        else:
+            out += (r.choice(common.lead) if r.random() < 0.5 else "") + "".join(says)
+        out += self.referral(known)
+        if r.random() < 0.4:
+            out += r.choice(common.bye)
+        return out.replace("{x}", self.x).strip()
+
+    def referral(self, known: dict[str, str]) -> str:
+        r, entry = self.r, self.entry
+        if isinstance(entry, Generic) and r.random() < 0.7:
+            return sentence(r.choice(entry.refer).format(department=self.department))
+        return sentence(r.choice(next(rule.say for rule in entry.doctor if rule.holds(known))))
+
+    def advise(self) -> None:
+        text = self.advice(self.known)
+        spoken = {key: self.entry.slot[key].values[value].fact for key, value in self.known.items()}
+        told = {key: fact for key, fact in spoken.items() if fact.replace("{x}", self.x) in text}
+        self.doctor(text, "advising", facts=told, asks=getattr(self, "pending", None), advises=text)
+
+    def afterwards(self) -> None:
+        r = self.r
+        follows = r.sample(self.entry.follow, min(len(self.entry.follow), r.choice((0, 1, 1, 2, 3))))
+        for follow in follows:
+            self.patient(r.choice(follow.ask) + r.choice(("", "", "？", "呢", "啊")))
+            answer = r.choice(follow.say)
+            self.doctor(answer, "advising", advises=answer)
+        if r.random() < 0.12:
+            situation = r.choice([s for s in self.common.situations if "after" in s.when])
+            self.patient(r.choice(situation.patient))
+            line = r.choice(situation.doctor)
+            self.doctor(line, "advising", advises=line)
+        if r.random() < 0.25:
+            self.patient(r.choice(self.common.thanks))
+            welcome = r.choice(self.common.welcome)
+            self.doctor(welcome, "advising", asks=welcome, advises=welcome)
+
+
+def compose(count: int, seed: int, knowledge: Knowledge | None = None) -> Iterator[Consultation]:
+    composer = Composer(knowledge)
+    for number in range(count):
+        yield composer(random.Random(f"{seed}/{number}"))
+
+
+def write(count: int, seed: int, out: Path, knowledge: Knowledge | None = None) -> None:
+    """`count` consultations as JSONL, gzip-compressed if the name ends in .gz; the same bytes for the same seed."""
+    with open(out, "wb") as raw:
+        packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if out.suffix == ".gz" else raw
+        with io.TextIOWrapper(packed, encoding="utf-8") as lines:
+            for number, consultation in enumerate(compose(count, seed, knowledge)):
+                lines.write(json.dumps(consultation.record(f"composed-{seed}-{number}"), ensure_ascii=False) + "\n")
