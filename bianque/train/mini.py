@@ -22,11 +22,11 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque import prompts
-from bianque.evaluate.dialogues import Record, read
+from bianque.catalog import prompts
+from bianque.data.dialogues import Record, read
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, layout
 from bianque.models.t5 import T5, T5Config
-from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
+from bianque.models.tokenizers import ChatGLMTokenizer, T5Tokenizer
 from bianque.train import samples, vocabulary
 from bianque.train.samples import Format, Sample
 

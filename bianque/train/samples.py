@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bianque import prompts, questions
+from bianque.catalog import prompts
+from bianque.consult import questions
+from bianque.data.dialogues import Record
 from bianque.errors import TooLong
-from bianque.evaluate.dialogues import Record
-from bianque.tokenizers import Tokenizer
+from bianque.models.tokenizers import Tokenizer
 from bianque.types import Dialogue, Message
 
 
