@@ -19,32 +19,33 @@ ON_ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
 if ON_ZERO:
     import spaces  # noqa: F401 (changes torch and Gradio, so it comes before both)
 
-from bianque import cards, pair, roster
-from bianque.backend import Backend, Local
-from bianque.session import Session
+from bianque.arena.votes import Publisher, Votes
+from bianque.backends.base import Backend
+from bianque.backends.local import Local, able
+from bianque.catalog import custom, default
+from bianque.consult.session import Session
 from bianque.settings import Settings
 from bianque.ui import serve
 from bianque.ui.arena import Arena
-from bianque.ui.chat import Page
-from bianque.votes import Publisher, Votes
+from bianque.ui.page import Page
 
 HERE = Path(__file__).parent
 
 
 def page(settings: Settings, publisher: Publisher) -> Page:
-    settings, known = cards.known(settings)
-    ask, advise = pair.choose(settings, known)
+    settings, known = custom.known(settings)
+    ask, advise = default.choose(settings, known)
     local = Local(settings, known, (ask, advise))
     backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
     session = Session(backend, ask, advise, settings.question_budget)
-    runs = backend.loaded if ON_ZERO else roster.able(local)
+    runs = backend.loaded if ON_ZERO else able(local)
     arena = Arena(session, publisher.votes, publisher.where, runs)
     return Page(session, HERE / "examples.json", arena)
 
 
 def lent(local: Local, names: Sequence[str]) -> Backend:
     """The named models on a GPU that comes and goes with each call."""
-    from bianque.zero import Zero
+    from bianque.backends.zero import Zero
 
     return Zero(local, names)
 

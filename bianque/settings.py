@@ -31,7 +31,7 @@ class Settings:
     max_waiting: int = 32
     memory_gb: float | None = None
     bits: tuple[Bits, ...] = (16, 8)
-    cards: Path | None = None  # a file of further cards: see cards.py
+    cards: Path | None = None  # a file of further cards: see catalog/custom.py
     preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
     slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
     votes: Path = Path("votes")  # where the arena's votes are kept

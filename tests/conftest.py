@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bianque import processor
-from bianque.registry import CARDS
+from bianque.catalog.builtin import CARDS
+from bianque.nn import processor
 from bianque.types import Message, Piece, Progress, Sampling, Usage
 
 # How long an example takes says something of the machine, not of the code.
@@ -94,9 +94,9 @@ def script() -> Scripted:
 @pytest.fixture
 def url(script: Scripted) -> Iterator[str]:
     """The page over the scripted backend, on a free port of this machine."""
-    from bianque.session import Session
+    from bianque.consult.session import Session
     from bianque.ui import serve
-    from bianque.ui.chat import Page
+    from bianque.ui.page import Page
 
     page = Page(Session(script, "ask-mini", "advise-mini"), ROOT / "examples.json")
     demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bianque import prompts
+from bianque.catalog import prompts
 
 
 def pretend() -> None:

@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
+from bianque.catalog.builtin import by_name
+from bianque.catalog.card import ModelCard
 from bianque.models.baichuan import Baichuan, BaichuanConfig
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, EarlyChatGLMConfig
 from bianque.models.t5 import T5, T5Config
-from bianque.registry import by_name
-from bianque.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer
+from bianque.models.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer
 from bianque.train import vocabulary
-from bianque.types import ModelCard
 
 SENTENCES = (
     "病人：最近总是头痛，晚上更厉害。\n医生：头痛是一阵一阵的还是一直痛？",

@@ -22,11 +22,13 @@ import torch
 from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
-from bianque.decode import Model, Recorder, steps
-from bianque.engine import Engine, recorder
-from bianque.registry import by_name
-from bianque.session import Choices, Done, Session
-from bianque.types import Dialogue, Message, ModelCard, Piece, Sampling
+from bianque.catalog.builtin import by_name
+from bianque.catalog.card import ModelCard
+from bianque.consult.session import Choices, Done, Session
+from bianque.engine.engine import Engine, recorder
+from bianque.engine.scheduler import Recorder, steps
+from bianque.models.base import Model
+from bianque.types import Dialogue, Message, Piece, Sampling
 
 COMPLAINT = "我最近总是头痛，晚上睡不好，白天没有精神，已经有两个星期了，吃了药也不见好，不知道是什么原因。{:04}"
 CARDS = {"t5": "bianque-1", "chatglm": "bianque-2"}

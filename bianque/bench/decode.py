@@ -27,8 +27,8 @@ from torch import nn
 
 from bianque.bench import rounds, shapes
 from bianque.bench.rounds import Contestant, Figures, Table
-from bianque.decode import Ahead, Decoder
-from bianque.engine import recorder
+from bianque.engine.engine import recorder
+from bianque.engine.scheduler import Ahead, Decoder
 from bianque.types import Sampling
 
 

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from bianque.bench import roofline, rounds, shapes
 from bianque.bench.roofline import Roof
-from bianque.registry import by_name
-from bianque.types import Bits, ModelCard
+from bianque.catalog.builtin import by_name
+from bianque.catalog.card import ModelCard
+from bianque.types import Bits
 
 SPEED = 10  # tokens a second for each visitor: faster than one reads
 FULL = 0.9  # of the memory; the rest is for what computing needs beside

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bianque import memory
 from bianque.bench import roofline, rounds, shapes
 from bianque.bench.concurrency import last
 from bianque.bench.decode import Work
 from bianque.bench.rounds import Figures
-from bianque.decode import steps
-from bianque.engine import recorder
+from bianque.engine.engine import recorder
+from bianque.engine.scheduler import steps
 from bianque.errors import BianQueError
+from bianque.nn import memory
 
 CONTEXTS = (64, 128, 256, 512, 1024, 2048)  # tokens
 ROWS = (1, 2, 4, 8, 16, 32)

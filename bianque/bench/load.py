@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 
-from bianque import weights
 from bianque.bench.shapes import CHATGLM, T5_LARGE, bytes_without
-from bianque.hub import BUNDLED
-from bianque.registry import CARDS, by_name
-from bianque.traces import Traces
-from bianque.types import ModelCard
+from bianque.catalog.builtin import CARDS, by_name
+from bianque.catalog.card import ModelCard
+from bianque.checkpoints import loader
+from bianque.checkpoints.hub import BUNDLED
+from bianque.engine.traces import Traces
 
 TOKENIZERS = {"bianque-1": BUNDLED / "ask-mini/spiece.model", "bianque-2": BUNDLED / "advise-mini/ice_text.model"}
 
@@ -43,14 +43,15 @@ card, folder, how, then = sys.argv[1:]
 if how == 'from_pretrained':
     from transformers import T5ForConditionalGeneration
 else:
-    from bianque import memory, packed, weights
+    from bianque.checkpoints import loader
+    from bianque.nn import memory, packed
     from bianque.bench.load import serve
-    from bianque.registry import CARDS, by_name
+    from bianque.catalog.builtin import CARDS, by_name
 before, begun = status('VmRSS'), time.monotonic()
 if how == 'from_pretrained':
     model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
 else:
-    model, _ = weights.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
+    model, _ = loader.load(by_name(CARDS)[card], Path(folder), 'cpu', torch.bfloat16, lambda progress: None, int(how))
     packed.settle(model)
     memory.give_back()
 took = time.monotonic() - begun
@@ -131,7 +132,7 @@ def synthetic(name: str, folder: Path, config: Mapping[str, Any], dtype: torch.d
     files = [
         f"pytorch_model-{i + 1:05}-of-{shards:05}.bin" if shards > 1 else "pytorch_model.bin" for i in range(shards)
     ]
-    model, _ = weights.skeleton(by_name(CARDS)[name], folder)
+    model, _ = loader.skeleton(by_name(CARDS)[name], folder)
     shapes = {key: parameter.shape for key, parameter in model.named_parameters()}
     places = {key: files[place * shards // len(shapes)] for place, key in enumerate(shapes)}
     if shards > 1:

@@ -13,16 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from bianque import hub, packed, registry, weights
 from bianque.bench import rounds, shapes
-from bianque.cards import known
-from bianque.engine import Engine
+from bianque.catalog import builtin
+from bianque.catalog.card import ModelCard
+from bianque.catalog.custom import known
+from bianque.checkpoints import hub, loader
+from bianque.data.dialogues import read, sample
+from bianque.engine.engine import Engine
 from bianque.evaluate import metrics
-from bianque.evaluate.dialogues import read, sample
-from bianque.evaluate.mini import Item, items
-from bianque.evaluate.neural import Neural
+from bianque.nn import packed
 from bianque.settings import Settings
-from bianque.types import ModelCard
+from bianque.train.measure import Item, items
+from bianque.train.neural import Neural
 
 
 def precision(options: Any) -> None:
@@ -31,7 +33,7 @@ def precision(options: Any) -> None:
     found, rows = [], []
     rounds.begin(options)
     for name in options.model:
-        card = registry.find(registry.by_name(cards), name)
+        card = builtin.find(builtin.by_name(cards), name)
         # Who asks and advises is measured on both.
         phases = {"asks": ("asking",), "advises": ("advising",)}.get(card.role, ("asking", "advising"))
         heard = [turn for turn in turns if turn.phase in phases]
@@ -51,7 +53,7 @@ def perplexity(card: ModelCard, folders: Any, kind: str, turns: list[Item], devi
     bits, dtype = shapes.PRECISIONS[kind]
     report = lambda progress: None
     folder, adapter = hub.folder_of(card, folders, report), hub.adapter_of(card, folders, report)
-    model, tokenizer = weights.load(card, Path(folder), device, dtype, report, bits, adapter)
+    model, tokenizer = loader.load(card, Path(folder), device, dtype, report, bits, adapter)
     assert isinstance(model, nn.Module)
     packed.settle(model)
     reader = Neural(Engine(card, model, tokenizer, device))

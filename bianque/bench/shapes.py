@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bianque import packed, quant, weights
-from bianque.decode import Model
-from bianque.hub import BUNDLED
-from bianque.registry import by_name
-from bianque.tokenizers import Tokenizer
+from bianque.catalog.builtin import by_name
+from bianque.checkpoints import loader
+from bianque.checkpoints.hub import BUNDLED
+from bianque.models.base import Model
+from bianque.models.tokenizers import Tokenizer
+from bianque.nn import packed, quant
 from bianque.types import Bits
 
 # The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
@@ -82,13 +83,13 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
     """The model as it is served at this precision, and the tokenizer of a bundled one."""
     bits, dtype = PRECISIONS[precision]
     card = by_name()[SHAPES[arch][0]]
-    kind = weights.ARCHITECTURES[arch]
+    kind = loader.ARCHITECTURES[arch]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "config.json").write_text(json.dumps(config))
         (folder / kind.vocabulary).write_bytes((BUNDLED / card.name / kind.vocabulary).read_bytes())
-        whole, _ = weights.skeleton(card, folder)
-        model, tokenizer = weights.skeleton(card, folder, bits)
+        whole, _ = loader.skeleton(card, folder)
+        model, tokenizer = loader.skeleton(card, folder, bits)
     layers = quant.linears(model)
     found: dict[str, Tensor] = {}
     for name, tensor in noise({name: parameter.shape for name, parameter in whole.named_parameters()}):

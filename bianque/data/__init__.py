@@ -1,1 +1,1 @@
-"""Dialogues: what is known about complaints, and consultations composed from it."""
+"""Dialogues: read, check, and composed from what is known of complaints."""

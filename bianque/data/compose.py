@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bianque.data.knowledge import Common, Complaint, Generic, Knowledge, Rule, Slot, bundled, sentence, traditional
+from bianque.data.knowledge import Complaint, Generic, Knowledge, Rule, bundled, sentence, traditional
 from bianque.types import Phase
 
 BUDGET = 8  # questions before the asking model closes, as many as the page allows it
@@ -33,7 +33,9 @@ KIN = {
 OTHER = re.compile(rf"^(?:医生|大夫|您好|你好|，)*我家?(?:({KIN['他']})|({KIN['她']}))(?!得过|走了|就是|也)")
 ADDRESSED = re.compile(r"[您你](?!说|讲|提|好|描述|先|别|放心|慢|刚|的意思|看)")
 ABOUT_ME = re.compile(r"我(?!们|家|妈|爸|老|想|问|给)")
-ADULT_GROUPS = frozenset({"心理", "妇产", "儿科", "报告与用药", "泌尿男科"})  # whose openings name no other adult, or too much
+ADULT_GROUPS = frozenset(
+    {"心理", "妇产", "儿科", "报告与用药", "泌尿男科"}
+)  # whose openings name no other adult, or too much
 
 
 @dataclass(slots=True)
@@ -146,7 +148,9 @@ class Case:
         self.turns.append(Turn("patient", self.marred(text.replace("{x}", self.x)), told=told or {}))
 
     def doctor(self, text: str, phase: Phase, **more: Any) -> None:
-        named = {name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()}
+        named = {
+            name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()
+        }
         self.turns.append(Turn("doctor", text.replace("{x}", self.x), phase, known=dict(self.known), **named))
 
     def marred(self, text: str) -> str:
@@ -246,7 +250,9 @@ class Case:
         r = self.r
         sex = "女" if self.entry.group == "妇产" else "男" if self.entry.group == "泌尿男科" else r.choice("男女")
         age = r.randrange(18, 75)
-        return r.choice([f"{sex}，{age}岁，{text}", f"{text}，{sex}，{age}岁", f"我今年{age}，{text}", f"{age}岁{sex}性，{text}"])
+        return r.choice(
+            [f"{sex}，{age}岁，{text}", f"{text}，{sex}，{age}岁", f"我今年{age}，{text}", f"{age}岁{sex}性，{text}"]
+        )
 
     def answer_danger(self) -> bool:
         """Whether what is known is dangerous; then the doctor has said so and the questioning is over."""
@@ -262,7 +268,9 @@ class Case:
             elif kind < 0.7:
                 self.patient(self.r.choice(self.common.want))
             else:
-                self.patient(self.r.choice(("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗")))
+                self.patient(
+                    self.r.choice(("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗"))
+                )
             again = self.r.choice(self.common.again)
             self.doctor(again, "advising", urgent=rule, asks=again, advises=again)
         return True
@@ -303,10 +311,12 @@ class Case:
             text = ADDRESSED.sub(self.pronoun, text)
         if isinstance(self.entry, Generic) and first:
             named = [ask for ask in slot.ask if "{x}" in ask]
-            return r.choice(named) if named and r.random() < 0.5 else r.choice(self.entry.named) + r.choice(
-                [ask for ask in slot.ask if "{x}" not in ask]
+            return (
+                r.choice(named)
+                if named and r.random() < 0.5
+                else r.choice(self.entry.named) + r.choice([ask for ask in slot.ask if "{x}" not in ask])
             )
-        if first and not self.later:
+        r = self.r
             return (r.choice(self.common.hello) if r.random() < 0.5 else "") + text
         return (r.choice(self.common.ack) if r.random() < 0.3 else "") + text
 
@@ -330,7 +340,12 @@ class Case:
         said = self.says(key)
         if self.state[key] == "none" and YES_NO.search(self.turns[-1].text) and r.random() < 0.15:
             said = r.choice(self.common.none)
-        elif self.state[key] != "none" and YES_NO.search(self.turns[-1].text) and not BOUND.match(said) and r.random() < 0.2:
+        elif (
+            self.state[key] != "none"
+            and YES_NO.search(self.turns[-1].text)
+            and not BOUND.match(said)
+            and r.random() < 0.2
+        ):
             said = r.choice(("有，", "有的，", "是的，", "嗯，", "对，")) + said
         self.known |= told
         if r.random() < 0.13 and (other := self.volunteered(set())):
@@ -355,7 +370,11 @@ class Case:
         others = [value for value in self.entry.slot[key].values if value != self.known[key]]
         value = self.r.choice(others)
         said = self.r.choice(self.entry.slot[key].values[value].says)
-        if BOUND.match(said) or self.entry.danger(self.known | {key: value}) or self.entry.danger(self.state | {key: value}):
+        if (
+            BOUND.match(said)
+            or self.entry.danger(self.known | {key: value})
+            or self.entry.danger(self.state | {key: value})
+        ):
             return None
         self.state[key] = self.known[key] = value
         return key, self.r.choice(self.common.wrong) + self.about_other(said)

@@ -101,9 +101,7 @@ class Complaint(Strict):
             raise ValueError("a slot's key stands twice; give each slot its own key")
         conditions = [(f"open {opening.say!r}", opening.has) for opening in self.open]
         conditions += [
-            (kind, rule.when)
-            for kind in ("urgent", "assess", "advice", "doctor")
-            for rule in getattr(self, kind)
+            (kind, rule.when) for kind in ("urgent", "assess", "advice", "doctor") for rule in getattr(self, kind)
         ]
         for where, condition in conditions:
             for key, values in condition.items():
@@ -229,7 +227,9 @@ def load(path: Path, kind: type[Part]) -> Part:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise BadInput(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}; quote texts with `: ` or `#`") from None
+        raise BadInput(
+            f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}; quote texts with `: ` or `#`"
+        ) from None
     try:
         return kind.model_validate(given)
     except ValidationError as error:

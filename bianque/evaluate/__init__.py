@@ -1,1 +1,1 @@
-"""How good replies are: the definition of each measure, baselines to compare with, and what prints them."""
+"""How good replies are: the definition of each measure, and what prints them."""

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bianque
-from bianque import registry
-from bianque.contenders import Contender
+from bianque.catalog import builtin
+from bianque.consult.session import Session
+from bianque.consult.spec import Contender
+from bianque.data import dialogues, readers
+from bianque.data.formats import Case
 from bianque.errors import BadInput
-from bianque.evaluate import dialogues, readers
-from bianque.evaluate.formats import Case
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.run import Runner, Tally, jobs, spread
 from bianque.evaluate.store import METRICS, Key, Store, write_json
-from bianque.session import Session
 from bianque.types import Message
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def opened(store: Store, session: Session | None, asked: Asked) -> None:
         started=openings[0]["started"],
         openings=openings,
         versions=store.run.get("versions", {}) | versions(),
-        licences={name: registry.find(session.cards, name).licence for name in names if session},
+        licences={name: builtin.find(session.cards, name).licence for name in names if session},
         **({"command": asked.command} if asked.command else {}),
     )
 
@@ -268,8 +268,8 @@ def facts(contender: Contender, session: Session) -> dict[str, Any]:
         {
             "name": name,
             "phase": phase,
-            "repo": registry.find(session.cards, name).repo,
-            "revision": registry.find(session.cards, name).revision,
+            "repo": builtin.find(session.cards, name).repo,
+            "revision": builtin.find(session.cards, name).revision,
             "sampling": asdict(session.sampling(name, choices)),
         }
         for phase, name in contender.speakers(session).items()

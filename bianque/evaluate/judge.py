@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from bianque.data.formats import ASPECTS, Judged
 from bianque.errors import BadInput
-from bianque.evaluate.rows import ASPECTS, Judged
 from bianque.types import Dialogue
 
 LONGEST_PAUSE = 60.0  # seconds that a server may ask us to wait before the next try

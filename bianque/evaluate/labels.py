@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from bianque.evaluate.rows import ASPECTS
+from bianque.data.formats import ASPECTS
 
 # What the reader says; report.js fills the braces.
 WORDS: dict[str, tuple[str, str]] = {

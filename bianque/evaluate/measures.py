@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from bianque.consult.questions import asks, questions
+from bianque.consult.text import length
+from bianque.data.dialogues import Said
+from bianque.data.formats import ASPECTS
 from bianque.evaluate import metrics
-from bianque.evaluate.dialogues import Said
 from bianque.evaluate.overlap import ORDERS, Rouge, rouge
-from bianque.evaluate.rows import ASPECTS, Row
-from bianque.questions import asks, questions
+from bianque.evaluate.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ _ASKING = [
 _WORDING = [
     _measure("length", "平均长度", "mean length",
         ("每个医生轮次的字符数，不计空白。", "Characters of a doctor turn without white space, mean."),
-        "neither", ".0f", _mean(lambda r: metrics.length(r.text))),
+        "neither", ".0f", _mean(lambda r: length(r.text))),
     _measure("distinct_1", "distinct-1", "distinct-1",
         ("全部医生轮次中不同的词元占比；与数量有关，只可在相同条目间比较。",
          "Unique / all tokens of all doctor turns; depends on their number: compare identical items only."),

@@ -8,16 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bianque.consult.questions import asks, questions
 from bianque.errors import BadInput
-from bianque.questions import asks, questions
 
 # Latin letters, a number with its decimals, or any one other character: Han, a punctuation mark.
 _TOKEN = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?|\S")
-_BLANK = re.compile(r"\s+")
-
-# A label opens a line; in "1. 咨询医生：首先…" the word is part of the advice.
-_PATIENT_LINE = re.compile(r"\n\s*(?:病人|患者)[：:]")
-_DOCTOR_LINE = re.compile(r"^\s*(?:医生[：:]\s*)+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +28,9 @@ class PQA:
     always_ask: float
 
 
-def strip_echo(text: str) -> str:
-    """The reply itself: without an echoed prompt before it or a self-continued dialogue behind it.
-
-    The continuation is cut first, else an answer followed by an invented next round would be lost for that round.
-    """
-    return _DOCTOR_LINE.split(_PATIENT_LINE.split(text.strip())[0])[-1].strip()
-
-
 def tokens(text: str) -> list[str]:
     """One Han character, one run of Latin letters, one number or one punctuation mark each."""
     return _TOKEN.findall(text)
-
-
-def length(text: str) -> int:
-    """Characters that are not white space."""
-    return len(_BLANK.sub("", text))
 
 
 def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from bianque.consult.questions import questions
+from bianque.consult.text import length
+from bianque.data.formats import ASPECTS
 from bianque.evaluate import sections
 from bianque.evaluate.labels import NAMES, WORDS, both
-from bianque.evaluate.metrics import length
-from bianque.evaluate.rows import ASPECTS, Row, Task
+from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.sections import models
 from bianque.evaluate.store import REPORT
 from bianque.evaluate.summary import markdown
-from bianque.questions import questions
-from bianque.words import say
+from bianque.i18n import say
 
 LABEL = say("zh-CN", "label")
 READER = f"""

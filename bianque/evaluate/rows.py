@@ -8,29 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bianque.data.formats import Judged
 from bianque.types import Message
 
 # next: the recorded dialogue before each doctor's turn → a reply; consultation: the contender's own dialogue with a
 # patient whose turns are scripted; recorded: somebody's outputs, scored as they are.
 Task = Literal["next", "consultation", "recorded"]
-ASPECTS = ("proactivity", "accuracy", "helpfulness", "linguistic_quality")  # what a judge scores, 1 to 5
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a judge said of one whole dialogue: its prompt and raw answer, and a score an aspect if it could be read."""
-
-    scores: dict[str, float] | None
-    prompt: str = ""
-    answer: str = ""
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One doctor's turn. `turn` counts the doctor's turns of a dialogue from 0; times are seconds.
 
-    `answer` is cleaned (`metrics.strip_echo`); `raw` is there where that changed it. `reference` is what the human
+    `answer` is cleaned (`text.strip_echo`); `raw` is there where that changed it. `reference` is what the human
     doctor said at this turn, where the set has it. `judged` belongs to the whole dialogue and stands at its last turn.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import time
 import traceback
 from collections import defaultdict
@@ -13,13 +14,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
-from bianque.contenders import Contender
+from bianque.consult.session import Done, Session
+from bianque.consult.spec import Contender
+from bianque.consult.text import strip_echo
+from bianque.data.formats import Case
 from bianque.errors import BadInput, BianQueError
-from bianque.evaluate.formats import Case
-from bianque.evaluate.metrics import strip_echo
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.store import Key, Store
-from bianque.session import Done, Session
 from bianque.types import Message, Phase
 
 MOST_AT_ONCE = 32  # replies; as many may wait for a model
@@ -230,3 +231,10 @@ async def spread(
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03 or 2:03."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

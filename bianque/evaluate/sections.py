@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from bianque.consult.text import length
 from bianque.evaluate import plots
 from bianque.evaluate.labels import HEADINGS, MAIN, WORDS, both
 from bianque.evaluate.measures import MEASURES, Measure
-from bianque.evaluate.metrics import length
 from bianque.evaluate.rows import Row
 
 # --- figures ------------------------------------------------------------------------------------------------------

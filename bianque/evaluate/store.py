@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, get_args
 
+from bianque.data.formats import ASPECTS, Judged
 from bianque.errors import BadInput, BianQueError
-from bianque.evaluate.rows import ASPECTS, Judged, Row, Task
+from bianque.evaluate.rows import Row, Task
 from bianque.types import Message
 
 try:

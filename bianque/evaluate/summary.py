@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bianque.consult.text import strip_echo
+from bianque.data.formats import Case
 from bianque.errors import BadInput
 from bianque.evaluate import metrics
-from bianque.evaluate.formats import Case
 from bianque.evaluate.measures import MEASURES, TIMES, Part, Reply, Talk
 from bianque.evaluate.overlap import ORDERS, bleu
 from bianque.evaluate.rows import Row, Task
@@ -289,7 +290,7 @@ def _recorded(case: Case, references: Mapping[tuple[str, str], str]) -> Iterable
     said = [place for place, message in enumerate(case.messages) if message.role == "assistant"]
     for turn, place in enumerate(said):
         raw = case.messages[place].content
-        answer = metrics.strip_echo(raw)
+        answer = strip_echo(raw)
         yield Row(
             "recorded", case.set, case.id, turn, case.recorded, case.messages[:place], answer,
             raw=raw if raw != answer else None, reference=human.get(turn),

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Linear, Look, Parallel, RMSNorm, Standing, Steps, attend, merge, split
+from bianque.models.base import Steps
+from bianque.nn.cache import Cache, Standing
+from bianque.nn.layers import Linear, Look, Parallel, RMSNorm, attend, merge, split
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.attention import Cache, Linear, Look, Standing, Steps, attend, merge
+from bianque.models.base import Steps
+from bianque.nn.cache import Cache, Standing
+from bianque.nn.layers import Linear, Look, attend, merge
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from bianque import prompts
+from bianque.catalog import prompts
 from bianque.data.compose import Composer
-from bianque.evaluate.dialogues import Record, readable
+from bianque.data.dialogues import Record, readable
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, layout
 from bianque.models.t5 import T5, T5Config
-from bianque.tokenizers import ChatGLMTokenizer, T5Tokenizer
+from bianque.models.tokenizers import ChatGLMTokenizer, T5Tokenizer
 from bianque.train import samples, vocabulary
 from bianque.train.samples import Format, Role, Sample
 
@@ -311,11 +311,20 @@ def train(
             saved_at = now
     state["seconds"] = before + time.monotonic() - begun
     state["held_out"] = mean_loss(subject, held_out, device)
-    say(f"{role}-mini: held-out loss {state['held_out']:.4f} after {state['step']} steps, {state['seconds'] / 60:.1f} min")
+    say(
+        f"{role}-mini: held-out loss {state['held_out']:.4f} after {state['step']} steps, {state['seconds'] / 60:.1f} min"
+    )
     save(checkpoint, model, optimizers, state)
     publish(subject, out, work)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    report = {"role": role, "parameters": size, "plan": asdict(plan), "torch": torch.__version__, "device": where, **state}
+    report = {
+        "role": role,
+        "parameters": size,
+        "plan": asdict(plan),
+        "torch": torch.__version__,
+        "device": where,
+        **state,
+    }
     (out / "training.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
 
 

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bianque import questions
+from bianque.catalog.prompts import neutralise
+from bianque.consult import questions
 from bianque.data.compose import Consultation
-from bianque.evaluate.dialogues import Record
-from bianque.prompts import neutralise
-from bianque.tokenizers import Tokenizer
+from bianque.data.dialogues import Record
+from bianque.models.tokenizers import Tokenizer
 
 Role = Literal["ask", "advise"]
 LABEL = {"patient": "病人：", "doctor": "医生："}
 Line = tuple[str, str]  # who speaks (patient or doctor) and what
 # Real questions that could follow any complaint teach nothing but to ask them.
-EMPTY = re.compile(r"还?有(?:没有)?(?:什么|其[他它]|别的|哪些|任何)(?:的|其[他它])?(?:症状|不舒服|不适|问题|情况|表现)|[\[［]MASK")
+EMPTY = re.compile(
+    r"还?有(?:没有)?(?:什么|其[他它]|别的|哪些|任何)(?:的|其[他它])?(?:症状|不舒服|不适|问题|情况|表现)|[\[［]MASK"
+)
 REAL = ("dialmed", "ai_hospital", "remedi")  # sources whose doctors' turns teach a role
 MACHINE_SYNONYMS = "toyhom"  # its answers were reworded by a machine, badly
 

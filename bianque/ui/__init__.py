@@ -1,1 +1,1 @@
-"""The page and the public endpoints: layout and event wiring."""
+"""The page: layout and event wiring."""

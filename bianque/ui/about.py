@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bianque.catalogue import sizes
-from bianque.types import ModelCard
-from bianque.words import say
+from bianque.catalog.card import ModelCard
+from bianque.catalog.footprint import sizes
+from bianque.i18n import say
 
 ARCHITECTURES = {"t5": "T5", "chatglm": "ChatGLM", "baichuan": "Baichuan"}
 

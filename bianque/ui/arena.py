@@ -15,19 +15,19 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from bianque import arena, roster
-from bianque.arena import CATEGORIES, REASONS, Verdict
-from bianque.compare import EVERY, INTERNAL, LETTERS, Failure, together, verify
+from bianque.arena import battle, matchmaking
+from bianque.arena.battle import CATEGORIES, REASONS, Verdict
+from bianque.arena.side_by_side import EVERY, INTERNAL, LETTERS, Failure, together, verify
+from bianque.arena.votes import Votes, Where
+from bianque.consult.pacing import Pace, beating
+from bianque.consult.session import Delta, Session
 from bianque.errors import BianQueError, LoadFailed, OutOfMemory
-from bianque.session import Delta, Session
-from bianque.ui import columns, duel, script
+from bianque.i18n import WORDS, say, told
+from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
-from bianque.ui.columns import Lane
+from bianque.ui.column import Lane
 from bianque.ui.duel import SIDES, WORD_OF, Duel
 from bianque.ui.i18n import lang_of, t
-from bianque.ui.pace import Pace, beating
-from bianque.votes import Votes, Where
-from bianque.words import WORDS, say, told
 
 Views = AsyncGenerator[tuple, None]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -59,7 +59,7 @@ class Arena:
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
         with gr.Row(elem_id="bq-duel-line"):
-            self.note = gr.HTML(columns.line(WORDS["arena_why"][0]), padding=False, elem_id="bq-duel-note")
+            self.note = gr.HTML(column.line(WORDS["arena_why"][0]), padding=False, elem_id="bq-duel-note")
             self.next = gr.Button(t("skip"), size="sm", interactive=False, elem_id="bq-next")
         self.alert = gr.HTML("", padding=False, elem_id="bq-duel-alert")
         self.heads, self.chats, self.told = [], [], []
@@ -67,8 +67,8 @@ class Arena:
             for side in SIDES:
                 with gr.Column(elem_id=f"bq-ring-{side}", elem_classes="bq-side", min_width=200):
                     self.heads.append(gr.HTML(duel.head(side), padding=False))
-                    self.chats.append(columns.chatbot(columns.line(WORDS["nameless"][0])))
-                    self.told.append(columns.figures_line())
+                    self.chats.append(column.chatbot(column.line(WORDS["nameless"][0])))
+                    self.told.append(column.figures_line())
         with gr.Column(elem_id="bq-vote", visible=False) as self.panel:
             self.ballot()
         self.box = gr.Textbox(
@@ -132,12 +132,12 @@ class Arena:
             async for view in views:
                 yield view
 
-    def draw(self) -> tuple[roster.Entrant, roster.Entrant]:
+    def draw(self) -> tuple[matchmaking.Entrant, matchmaking.Entrant]:
         """Runs in a thread: it reads votes, and may find out what memory there is."""
         now = time.monotonic()
         resting = [name for name, until in self.resting.items() if until > now]
-        there = roster.entrants(self.session, self.runs)
-        return roster.draw(there, arena.counts(self.votes.read()[0]), self.random, resting)
+        there = matchmaking.entrants(self.session, self.runs)
+        return matchmaking.draw(there, battle.counts(self.votes.read()[0]), self.random, resting)
 
     async def answer(self, fight: Duel, message: str, lang: str, fresh: bool) -> Views:
         """Views of both sides as they grow. A side that fails ends the battle: there is nothing to compare then."""
@@ -207,9 +207,9 @@ class Arena:
     def greet(self, request: gr.Request) -> tuple:
         """First paint: the words that Gradio does not translate by itself."""
         lang = lang_of(request)
-        blank = gr.Chatbot(placeholder=columns.line(say(lang, "nameless")))
+        blank = gr.Chatbot(placeholder=column.line(say(lang, "nameless")))
         return (
-            columns.line(say(lang, "arena_why")), blank, blank, gr.Dropdown(choices=named(CATEGORIES, lang)),
+            column.line(say(lang, "arena_why")), blank, blank, gr.Dropdown(choices=named(CATEGORIES, lang)),
             gr.CheckboxGroup(choices=named(REASONS, lang)), gr.Dropdown(choices=categories(lang)),
         )  # fmt: skip
 
@@ -220,7 +220,7 @@ def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[
 
 def noted(text: str, box: Any = None) -> tuple:
     """A line above the columns, and nothing else changes."""
-    return gr.skip(), columns.line(text), gr.skip(), box or gr.skip(), *UNCHANGED[4:]
+    return gr.skip(), column.line(text), gr.skip(), box or gr.skip(), *UNCHANGED[4:]
 
 
 def begun(fight: Duel, lanes: Sequence[Lane], lang: str, fresh: bool) -> tuple:
@@ -241,8 +241,8 @@ def grown(fight: Duel, lanes: Sequence[Lane], lang: str) -> tuple:
     for lane in lanes:
         lane.changed = False
     going = "、".join(LETTERS[place] for place, lane in enumerate(lanes) if not lane.ended)
-    note = columns.line(say(lang, "answering", columns=going) if going else say(lang, "answered"))
-    return fight, note, columns.alert(fight.shown), *UNCHANGED[:4], *chats, *UNCHANGED[9:]
+    note = column.line(say(lang, "answering", columns=going) if going else say(lang, "answered"))
+    return fight, note, column.alert(fight.shown), *UNCHANGED[:4], *chats, *UNCHANGED[9:]
 
 
 def settled(fight: Duel | None, lang: str, note: str, text: str | None = None) -> tuple:
@@ -253,7 +253,7 @@ def settled(fight: Duel | None, lang: str, note: str, text: str | None = None) -
     word, style = ("next_battle", {"variant": "primary"}) if voted else ("skip", {"variant": "secondary"})
     open_: dict[str, Any] = {"interactive": not voted}
     return (
-        fight, columns.line(note), columns.alert(fight.shown) if fight else "",
+        fight, column.line(note), column.alert(fight.shown) if fight else "",
         gr.Textbox(submit_btn=True, stop_btn=False, **open_, **value),
         gr.Button(say(lang, word), interactive=fight is not None, **style),
         *duel.heads(fight), *duel.talks(fight, lang), *duel.told(fight, lang), gr.Column(visible=fight is not None),

@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from bianque import ranking
-from bianque.arena import CATEGORIES, Problem, written
-from bianque.ranking import Ranking, Standing
+from bianque.arena import ratings
+from bianque.arena.battle import CATEGORIES, Problem, written
+from bianque.arena.ratings import Ranking, Standing
+from bianque.arena.votes import Votes, Where
+from bianque.i18n import say, told
 from bianque.ui import script
 from bianque.ui.i18n import lang_of, t
-from bianque.votes import Votes, Where
-from bianque.words import say, told
 
 ALL = ""  # the choice of no category
 COLUMNS = ("rank", "name", "rating", "elo", "votes", "wins", "losses", "ties", "both_bad_share")
@@ -67,7 +67,7 @@ class Board:
             ids = [vote.battle for vote in given]
             known = self.counted.get(category)
             if known is None or known[0] != ids:
-                known = self.counted[category] = (ids, ranking.table(given, category or None))
+                known = self.counted[category] = (ids, ratings.table(given, category or None))
             return known[1], problems
 
 
@@ -79,7 +79,7 @@ def drawn(found: Ranking, where: Where, problems: Sequence[Problem], lang: str) 
     """The whole board as HTML; names in votes may come from anywhere and are escaped."""
     if not found.votes:
         return empty(lang) + place(where, problems, lang)
-    parts = [counted(found, lang), standings(found, lang), ranking.plot(found, lang)]
+    parts = [counted(found, lang), standings(found, lang), ratings.plot(found, lang)]
     if len(found.standings) > 1:
         parts.append(matrix(found, lang))
     return "".join(parts) + note("board_how", lang) + place(where, problems, lang)

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.compare import (
+from bianque.arena.side_by_side import (  # fmt: skip
     EVERY,
     FEWEST,
     LETTERS,
@@ -26,16 +26,16 @@ from bianque.compare import (
     rewound,
     together,
     verify,
-)  # fmt: skip
-from bianque.contenders import NUMBERS
+)
+from bianque.consult.pacing import Pace, beating
+from bianque.consult.session import Delta, Session
+from bianque.consult.spec import NUMBERS
+from bianque.consult.transcript import Turn, messages
 from bianque.errors import BadInput, BianQueError
-from bianque.session import Delta, Session
-from bianque.transcript import Turn, messages
-from bianque.ui import columns, draw, panel, script
-from bianque.ui.columns import Lane
+from bianque.i18n import WORDS, say
+from bianque.ui import column, render, script, settings_panel
+from bianque.ui.column import Lane
 from bianque.ui.i18n import lang_of, t
-from bianque.ui.pace import Pace, beating
-from bianque.words import WORDS, say
 
 Views = AsyncGenerator[tuple, None]
 Columns = list[list[Turn]]  # always MOST of them
@@ -82,11 +82,11 @@ class Compare:
                 label=t("shared_seed"), placeholder=t("shared_seed"), max_lines=1, max_length=20, min_width=130,
                 elem_id="bq-seed", **bare,
             )  # fmt: skip
-            self.note = gr.HTML(columns.line(WORDS["compare_why"][0]), padding=False, elem_id="bq-note")
+            self.note = gr.HTML(column.line(WORDS["compare_why"][0]), padding=False, elem_id="bq-note")
         self.alert = gr.HTML("", padding=False, elem_id="bq-alert")
         first = ("auto", "advise", self.session.ask, self.session.advise)
         with gr.Row(elem_id="bq-sides", equal_height=False):
-            self.sides = [columns.side(i, self.session, name, i < FEWEST) for i, name in enumerate(first)]
+            self.sides = [column.side(i, self.session, name, i < FEWEST) for i, name in enumerate(first)]
         self.box = gr.Textbox(
             label=t("message_all"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5,
             submit_btn=True, elem_id="bq-all", autofocus=False, max_length=8000, container=False,
@@ -136,15 +136,15 @@ class Compare:
         """What the form says; BadInput names the column and the field."""
         wide = len(fields) // MOST
         parts = [fields[place * wide : (place + 1) * wide] for place in range(int(count))]
-        named = tuple(columns.contender(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
-        found = Setup(named, seed=panel.number("seed", seed, int))
+        named = tuple(column.contender(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
+        found = Setup(named, seed=settings_panel.number("seed", seed, int))
         verify(self.session, found.contenders, seed=found.seed)
         return found
 
     def choose(self, name: str, request: gr.Request) -> tuple:
         cards, lang = self.session.cards, lang_of(request)
-        bits = gr.Dropdown(**columns.precisions(cards, name, lang))
-        return bits, gr.Chatbot(placeholder=columns.hint(cards, name, lang))
+        bits = gr.Dropdown(**column.precisions(cards, name, lang))
+        return bits, gr.Chatbot(placeholder=column.hint(cards, name, lang))
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Compare:
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            yield (gr.skip(), columns.line(str(error)), *UNCHANGED[2:])
+            yield (gr.skip(), column.line(str(error)), *UNCHANGED[2:])
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
         asked = Asked(turns_of(kept), shown, message, setup, lang, typed)
@@ -216,7 +216,7 @@ class Compare:
         for lane in lanes.values():
             lane.end()
             lane.look()
-        yield settled(asked.columns, asked.lang, len(named), asked.setup, columns.progress(lanes, asked.lang))
+        yield settled(asked.columns, asked.lang, len(named), asked.setup, column.progress(lanes, asked.lang))
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Compare:
             view = [UNCHANGED[0], view[1], *UNCHANGED[2:]]
         for place, name in enumerate(self.named(setup)):
             drawn: dict[str, Any] = {} if bare else {"value": view[7 + place]}
-            view[7 + place] = gr.Chatbot(placeholder=columns.hint(self.session.cards, name, lang), **drawn)
+            view[7 + place] = gr.Chatbot(placeholder=column.hint(self.session.cards, name, lang), **drawn)
         return tabs, *self.filled(setup, lang), *shown, *view
 
     def decoded(self, link: str) -> tuple[Setup | None, str]:
@@ -283,12 +283,12 @@ class Compare:
         cards = self.session.cards
         for place, name in enumerate(self.named(setup)):
             chosen = setup.contenders[place] if setup and place < len(setup.contenders) else None
-            bits = columns.precisions(cards, name, lang, chosen.bits if chosen else None)
+            bits = column.precisions(cards, name, lang, chosen.bits if chosen else None)
             if setup is None:  # somebody may be filling them in already
-                found += [gr.Dropdown(choices=columns.names(cards, lang)), gr.Dropdown(choices=bits["choices"])]
+                found += [gr.Dropdown(choices=column.names(cards, lang)), gr.Dropdown(choices=bits["choices"])]
                 found += [gr.skip()] * len(NUMBERS)
                 continue
-            found += [gr.Dropdown(choices=columns.names(cards, lang), value=name), gr.Dropdown(**bits)]
+            found += [gr.Dropdown(choices=column.names(cards, lang), value=name), gr.Dropdown(**bits)]
             found += [number(getattr(chosen and chosen.wishes, key, None)) for key in NUMBERS]
         return found
 
@@ -303,7 +303,7 @@ class Compare:
         try:
             link = replace(self.setup(*form), message=(text or "").strip() or first).encode()
         except BianQueError as error:
-            return "", columns.line(str(error)), gr.skip()
+            return "", column.line(str(error)), gr.skip()
         return link, gr.skip(), gr.Textbox(visible=True)
 
     def as_markdown(self, kept: Any, *form: Any) -> tuple:
@@ -316,7 +316,7 @@ class Compare:
         try:
             setup = self.setup(*form)
         except BadInput as error:
-            return "", "", columns.line(str(error))
+            return "", "", column.line(str(error))
         first = next((turns[0]["content"] for turns in turns_of(kept) if turns), "")
         text = write(replace(setup, message=first), turns_of(kept), self.session.cards)
         return text, f"bianque-compare.{ending}", gr.skip()
@@ -325,7 +325,7 @@ class Compare:
 def turns_of(kept: Any) -> Columns:
     """Every column's turns as a browser kept them; nothing of what is none."""
     found = kept.get("columns") if isinstance(kept, dict) else None
-    given = [draw.kept(turns) for turns in found[:MOST]] if isinstance(found, list) else []
+    given = [render.kept(turns) for turns in found[:MOST]] if isinstance(found, list) else []
     return given + [[] for _ in range(MOST - len(given))]
 
 
@@ -354,7 +354,7 @@ def begun(asked: Asked, lanes: Mapping[int, Lane]) -> tuple:
 def grown(asked: Asked, lanes: Mapping[int, Lane]) -> tuple:
     drawn = pictures({place: lane for place, lane in lanes.items() if lane.changed})
     state = {"columns": asked.columns, "link": asked.setup.encode()}
-    note, flag = columns.line(columns.progress(lanes, asked.lang)), columns.alert(asked.columns)
+    note, flag = column.line(column.progress(lanes, asked.lang)), column.alert(asked.columns)
     return state, note, flag, *UNCHANGED[:4], *drawn, *NONE, *NONE
 
 
@@ -374,9 +374,9 @@ def settled(
     shown = range(MOST)
     some = any(kept[:count])
     return (
-        state, columns.line(note or say(lang, "compare_why")), columns.alert(kept),
+        state, column.line(note or say(lang, "compare_why")), column.alert(kept),
         gr.Textbox(submit_btn=True, stop_btn=False, **value), *(gr.Button(interactive=some) for _ in range(3)),
-        *(columns.talk(kept[place], lang) for place in shown), *(columns.told(kept[place], lang) for place in shown),
+        *(column.talk(kept[place], lang) for place in shown), *(column.told(kept[place], lang) for place in shown),
         *(gr.Button(interactive=bool(kept[place])) for place in shown),
         *(gr.Button(interactive=answered(kept[place])) for place in shown),
     )  # fmt: skip

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from bianque import arena, transcript
-from bianque.arena import Battle, Side, Verdict, Vote
-from bianque.roster import Entrant
-from bianque.session import Done, Event
-from bianque.transcript import Turn
+from bianque.arena import battle as arena
+from bianque.arena.battle import Battle, Side, Verdict, Vote
+from bianque.arena.matchmaking import Entrant
+from bianque.consult import transcript
+from bianque.consult.session import Done, Event
+from bianque.consult.transcript import Turn
+from bianque.i18n import say
 from bianque.types import Dialogue
-from bianque.ui import columns, draw
-from bianque.ui.columns import Lane
-from bianque.words import say
+from bianque.ui import column, render
+from bianque.ui.column import Lane
 
 SIDES: tuple[Side, ...] = get_args(Side)
 
@@ -72,7 +73,7 @@ def masked(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = F
     for place, turn in enumerate(turns):
         last = growing and place == len(turns) - 1
         end = "" if turn["role"] == "user" or last else ends.get(turn.get("finish") or "", "")
-        shown.append({"role": turn["role"], "content": draw.escape(turn["content"]) + end})
+        shown.append({"role": turn["role"], "content": render.escape(turn["content"]) + end})
     if turns and turns[-1]["role"] == "user" and not growing:
         status = say(lang, "stopped")
     if status:
@@ -94,7 +95,7 @@ def talks(duel: Duel | None, lang: str) -> list[list[dict[str, str]]]:
     """Both sides' messages, with who said them once the vote is cast."""
     if duel is None:
         return [[], []]
-    show = columns.talk if duel.verdict else masked
+    show = column.talk if duel.verdict else masked
     return [show(turns, lang) for turns in duel.shown]
 
 
@@ -126,7 +127,7 @@ def told(duel: Duel | None, lang: str) -> list[str]:
     """Each side's figures, once the vote is cast."""
     if duel is None or duel.verdict is None:
         return ["", ""]
-    return [columns.told(turns, lang) for turns in duel.shown]
+    return [column.told(turns, lang) for turns in duel.shown]
 
 
 def revealed(duel: Duel, lang: str) -> str:

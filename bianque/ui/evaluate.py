@@ -18,18 +18,19 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from bianque.contenders import Wishes
+from bianque.consult.pacing import Pace, beating
+from bianque.consult.session import Session
+from bianque.consult.spec import Wishes
+from bianque.data import readers
 from bianque.errors import BadInput, Busy
-from bianque.evaluate import readers, visitors
+from bianque.evaluate import quota
 from bianque.evaluate.evaluation import TASKS, Asked, Outcome, evaluate
+from bianque.evaluate.quota import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS, RESULTS, RUNS_AT_ONCE, Folders
 from bianque.evaluate.run import Tally
 from bianque.evaluate.store import METRICS, REPORT, ROWS, read
-from bianque.evaluate.visitors import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS, RESULTS, RUNS_AT_ONCE, Folders
-from bianque.session import Session
-from bianque.ui import columns, panel, script, sheets
+from bianque.i18n import say
+from bianque.ui import column, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
-from bianque.ui.pace import Pace, beating
-from bianque.words import say
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
@@ -63,7 +64,7 @@ class Evaluate:
                 tasks("zh-CN"), value=["next"], label=t("eval_tasks"), info=t("eval_tasks_why"), min_width=280,
             )  # fmt: skip
             self.who = gr.Dropdown(
-                columns.names(self.session.cards, "zh-CN"), value=["auto"], multiselect=True, allow_custom_value=True,
+                column.names(self.session.cards, "zh-CN"), value=["auto"], multiselect=True, allow_custom_value=True,
                 label=t("eval_who"), info=t("eval_who_why"), min_width=280, elem_id="bq-eval-who",
             )  # fmt: skip
         with gr.Row(elem_classes="bq-eval-form"):
@@ -119,7 +120,7 @@ class Evaluate:
         try:
             kept = {"folder": self.folders.add(Path(path))}
         except Exception as error:
-            told = sheets.alert(str(visitors.failure(error, self.folders.root)))
+            told = sheets.alert(str(quota.failure(error, self.folders.root)))
             return self.blank(lang) | {self.kept: {}, self.preview: told}
         looked, ready = self.look(kept, lang)
         can = {self.start: gr.Button(interactive=ready), self.forget: gr.Button(interactive=True)}
@@ -133,7 +134,7 @@ class Evaluate:
                 raise BadInput(say(lang, "eval_gone"))
             found = readers.preview(path)
         except Exception as error:
-            return {self.preview: sheets.alert(str(visitors.failure(error, self.folders.root)))}, False
+            return {self.preview: sheets.alert(str(quota.failure(error, self.folders.root)))}, False
         recorded = any(case.recorded is not None for case in found.dialogues)
         given = ["recorded"] if recorded else chosen_tasks(kept) or ["next"]
         return {
@@ -161,7 +162,7 @@ class Evaluate:
         """Who can reply, and who was chosen for the last run."""
         form = form_of(kept)
         return gr.Dropdown(
-            choices=columns.names(self.session.cards, lang), value=form[1] if form else ["auto"], visible=visible
+            choices=column.names(self.session.cards, lang), value=form[1] if form else ["auto"], visible=visible
         )
 
     # --- a run ----------------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class Evaluate:
             if folder is None or path is None:
                 raise BadInput(say(lang, "eval_gone"))
             asked = await asyncio.to_thread(self.asked, path, form)
-            steps = evaluate(self.session, visitors.going_on(asked, self.session, folder / RESULTS), folder / RESULTS)
+            steps = evaluate(self.session, quota.going_on(asked, self.session, folder / RESULTS), folder / RESULTS)
             async with self.alone(folder, lang), aclosing(beating(steps)) as heard:
                 async for step in heard:
                     if isinstance(step, Tally) and (last is None or pace.due() or step.done == step.total):
@@ -196,7 +197,7 @@ class Evaluate:
                     elif not isinstance(step, Outcome):
                         yield {self.seen: True}
         except Exception as error:
-            wrong = sheets.alert(str(visitors.failure(error, folder)))
+            wrong = sheets.alert(str(quota.failure(error, folder)))
         ended = await asyncio.to_thread(self.ended, folder, lang)
         yield ended | ({self.note: wrong} if wrong else {})
 
@@ -215,10 +216,10 @@ class Evaluate:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
         wishes = Wishes(
-            max_new_tokens=panel.number("max_new_tokens", most, int), seed=panel.number("seed", seed, int)
+            max_new_tokens=settings_panel.number("max_new_tokens", most, int), seed=settings_panel.number("seed", seed, int)
         )  # fmt: skip
-        count = panel.number("limit", limit, int)
-        return visitors.ask(path, chosen or (), list(map(str, who or ())), wishes, count, int(at_once or 1))
+        count = settings_panel.number("limit", limit, int)
+        return quota.ask(path, chosen or (), list(map(str, who or ())), wishes, count, int(at_once or 1))
 
     def show(self, kept: Any, request: gr.Request) -> Changes:
         return self.ended(self.folders.find(name_of(kept)), lang_of(request))

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.i18n import I18nData
 
-from bianque.words import LANGS, WORDS, Lang, known
+from bianque.i18n import LANGS, WORDS, Lang, known
 
 
 def t(key: str) -> Any:

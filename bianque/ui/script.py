@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from bianque.words import LANGS, WORDS
+from bianque.i18n import LANGS, WORDS
 
 # What Gradio calls its own buttons, in English everywhere.
 NAMES = {"copy": "Copy message", "copy_all": "Copy conversation", "latest": "Scroll down"}

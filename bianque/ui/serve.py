@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bianque.evaluate import readers
-from bianque.evaluate.visitors import Folders
-from bianque.registry import by_name
-from bianque.session import Session
+from bianque.catalog.builtin import by_name
+from bianque.consult.session import Session
+from bianque.data import readers
+from bianque.evaluate.quota import Folders
 from bianque.ui import script, theme
 from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bianque.evaluate.command import clock
-from bianque.evaluate.formats import Case
+from bianque.data.formats import Case
+from bianque.data.readers import Loaded, Problem
 from bianque.evaluate.measures import MEASURES, Measure
-from bianque.evaluate.readers import Loaded, Problem
-from bianque.evaluate.run import Tally
-from bianque.words import say
+from bianque.evaluate.run import Tally, clock
+from bianque.i18n import say
 
 SHOWN = 3  # dialogues of a preview
 TURNS = 12  # turns of each

@@ -1,0 +1,1 @@
+"""Doors for programs: the endpoints that Gradio serves."""

@@ -1,0 +1,183 @@
+"""The `/evaluate` endpoint: a small file of dialogues → figures, rows and a report. It keeps nothing of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from bianque.api.gradio import calm, whole
+from bianque.consult.pacing import Pace, beating
+from bianque.consult.session import Session
+from bianque.consult.spec import Wishes
+from bianque.consult.text import LABEL
+from bianque.errors import BadInput
+from bianque.evaluate import quota
+from bianque.evaluate.evaluation import Asked, Outcome, evaluate
+from bianque.evaluate.run import Tally
+from bianque.evaluate.store import ROWS
+
+
+class FileAsked(TypedDict):
+    path: str
+    url: str | None
+    size: int | None
+    orig_name: str | None
+    mime_type: str | None
+    is_stream: bool
+    meta: dict[str, Any]
+
+
+class EvaluateReply(TypedDict):
+    done: int
+    total: int
+    failed: int
+    seconds_left: float | None
+    metrics: dict[str, Any] | None
+    rows: list[dict[str, Any]] | None
+    report: str | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The arguments of one call as they came."""
+
+    file: Any
+    text: Any
+    tasks: Any
+    contenders: Any
+    limit: Any
+    concurrency: Any
+    drawn: dict[str, Any]
+
+    def asked(self, folder: Path) -> Asked:
+        """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
+        wishes = Wishes(**{name: number(name, value) for name, value in self.drawn.items()})
+        limit, at_once = number("limit", self.limit), number("concurrency", self.concurrency)
+        who, what = texts("contenders", self.contenders, ["auto"]), texts("tasks", self.tasks, ["next"])
+        return quota.ask(self.data(folder), what, who, wishes, limit, 2 if at_once is None else at_once)
+
+    def data(self, folder: Path) -> Path:
+        """The dialogues as a file: what was uploaded, or what stands in `text`."""
+        if (self.file is None) == (self.text is None):
+            raise BadInput("file, text: 需要其中一个 (one of the two is needed)")
+        if self.text is None:
+            given, name = uploaded(self.file)
+            return Path(shutil.copyfile(given, folder / name))
+        if not isinstance(self.text, str):
+            raise BadInput("text: 需要字符串 (a string is needed)")
+        path = folder / "text"
+        path.write_text(self.text, encoding="utf-8", errors="replace")
+        return path
+
+
+def uploaded(file: object) -> tuple[Path, str]:
+    """Where an uploaded file is, and its name; BadInput for what this server was not given."""
+    wrong = "file: 需要上传的文件 (an uploaded file is needed: handle_file in Python, /gradio_api/upload with curl)"
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise BadInput(wrong)
+    found = Path(path).resolve()
+    if not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
+        raise BadInput(wrong)
+    return found, found.name
+
+
+def texts(name: str, given: object, usual: list[str]) -> list[str]:
+    if given is None:
+        return usual
+    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+        raise BadInput(f"{name}: 需要字符串列表，如 {json.dumps(usual)} (a list of strings is needed)")
+    return given
+
+
+def number(name: str, given: Any) -> Any:
+    """A number or None; which numbers are allowed is told where they are used."""
+    given = whole(given)
+    exact = name not in ("temperature", "top_p")
+    if given is None or (isinstance(given, int if exact else int | float) and not isinstance(given, bool)):
+        return given
+    kind = "整数 (a whole number)" if exact else "数 (a number)"
+    raise BadInput(f"{name}={given!r}: 需要{kind}或 null (or null)")
+
+
+def reply(tally: Tally) -> EvaluateReply:
+    return {
+        "done": tally.done, "total": tally.total, "failed": tally.failed, "seconds_left": tally.left,
+        "metrics": None, "rows": None, "report": None, "label": LABEL,
+    }  # fmt: skip
+
+
+def finished(outcome: Outcome) -> EvaluateReply:
+    """The end: the rows of rows.jsonl in the order of the data, the figures of metrics.json, report.html as a text."""
+    lines = (outcome.folder / ROWS).read_text("utf-8").split("\n")
+    found = [json.loads(line) for line in lines if line]
+    known = {tuple(row[name] for name in ("task", "set", "id", "turn", "model")): row for row in found}
+    count = len(outcome.rows)
+    return {
+        "done": count, "total": count, "failed": outcome.failed, "seconds_left": 0.0, "metrics": outcome.metrics,
+        "rows": [known[row.key] for row in outcome.rows], "report": outcome.report.read_text("utf-8"), "label": LABEL,
+    }  # fmt: skip
+
+
+async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply, None]:
+    """How far the run has come, now and then, and at last all of it; the folder goes with the call."""
+    with tempfile.TemporaryDirectory(prefix="bianque-evaluate-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        try:
+            asked = await asyncio.to_thread(call.asked, folder)
+            pace, last = Pace(), reply(Tally(0, quota.rows(asked), 0, None))
+            async with aclosing(beating(evaluate(session, asked, folder / "run"))) as steps:
+                async for step in steps:
+                    if isinstance(step, Outcome):
+                        last = await asyncio.to_thread(finished, step)
+                    elif isinstance(step, Tally):
+                        last = reply(step)
+                    if isinstance(step, Outcome) or pace.due():
+                        yield last
+        except Exception as error:
+            raise quota.failure(error, folder) from None
+
+
+def add(session: Session) -> None:
+    """Register the endpoint in the Blocks that are being built."""
+
+    async def evaluate_(
+        file: FileAsked | None = None,
+        text: str | None = None,
+        tasks: list[str] | None = None,
+        contenders: list[str] | None = None,
+        limit: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+        concurrency: int | None = None,
+    ) -> AsyncGenerator[EvaluateReply, None]:
+        """Replies to dialogues, scored: each item says how far it has come; the last has metrics, rows and the report.
+
+        The dialogues are an uploaded `file` or a `text`: JSONL, JSON or CSV, 20 MB at most. Tasks: next (the default),
+        consultation; a file of recorded outputs is scored as it is. Contenders: modes and cards, with settings if
+        wanted, as ask-mini@8:temperature=0 (default: auto). `limit`: so many dialogues. At most 200 replies a call, or
+        2000 recorded ones, and 4 at a time (default 2). `report` is a whole HTML page.
+        """
+        drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed}
+        call = Call(file, text, tasks, contenders, limit, concurrency, drawn)
+        try:
+            async with aclosing(replies(session, call)) as found:
+                async for item in found:
+                    yield item
+        except Exception as error:
+            raise calm(error) from None
+
+    gr.api(evaluate_, api_name="evaluate", concurrency_id="evaluate", concurrency_limit=quota.RUNS_AT_ONCE)

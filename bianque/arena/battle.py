@@ -1,0 +1,239 @@
+"""Blind battles of two contenders: who meets whom, when a vote may be cast, and what it holds.
+
+Skipping a battle leaves nothing behind: begin another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from itertools import combinations
+from random import Random
+from typing import Any, Literal, cast, get_args
+
+from bianque.catalog.card import ModelCard
+from bianque.errors import BadInput
+from bianque.types import Dialogue, Sampling
+
+SCHEMA = 1
+Side = Literal["a", "b"]  # a is shown first
+Verdict = Literal["a", "b", "tie", "both_bad"]
+
+CATEGORIES: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
+    "internal": ("内科", "內科", "Internal medicine", "내과"),
+    "surgery": ("外科与骨科", "外科與骨科", "Surgery and orthopaedics", "외과·정형외과"),
+    "family": ("妇产与儿科", "婦產與兒科", "Women and children", "산부인과·소아과"),
+    "skin": ("皮肤与五官", "皮膚與五官", "Skin, eyes, ears, nose, teeth", "피부·이비인후과·안과·치과"),
+    "mind": ("心理", "心理", "Mental health", "정신 건강"),
+    "drugs": ("用药", "用藥", "Medication", "약물"),
+    "other": ("其他", "其他", "Other", "기타"),
+}
+# Why a verdict is so: what the better side did; of a tie, what both did; of both bad, what both failed at.
+REASONS: dict[str, tuple[str, str, str, str]] = {
+    "asked_right": ("问到了点子上", "問到了重點", "Asked the right thing", "필요한 것을 물었다"),
+    "accurate": ("内容准确", "內容準確", "Accurate", "정확하다"),
+    "safe": ("安全稳妥", "安全穩妥", "Safe", "안전하다"),
+    "empathic": ("有同理心", "有同理心", "Empathic", "공감한다"),
+    "fluent": ("表达通顺", "表達通順", "Fluent", "표현이 자연스럽다"),
+}
+# Words that tell a category; of as many hits, the first category here is taken.
+_HINTS: dict[str, tuple[str, ...]] = {
+    "mind": ("抑郁", "焦虑", "失眠", "情绪", "压力", "心理", "想哭", "孤独", "强迫", "恐惧", "自杀", "憂鬱", "焦慮", "情緒"),
+    "family": ("宝宝", "孩子", "婴儿", "小儿", "月经", "怀孕", "孕", "白带", "痛经", "产后", "哺乳", "寶寶", "月經", "懷孕"),
+    "drugs": ("药", "藥", "剂量", "副作用", "胶囊", "布洛芬", "阿司匹林", "头孢", "疫苗", "mg"),
+    "skin": ("皮肤", "皮疹", "湿疹", "痘", "痒", "眼", "耳", "鼻", "牙", "口腔", "咽", "皮膚", "濕疹", "癢"),
+    "surgery": ("骨", "扭伤", "腰", "颈椎", "关节", "膝", "手术", "外伤", "伤口", "痔", "结石", "肿块", "關節", "傷口"),
+    "internal": ("头痛", "头晕", "发烧", "发热", "咳", "胃", "腹", "肚子", "血压", "血糖", "心慌", "胸闷", "感冒", "頭痛", "發燒"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One side of a battle. `precision` is what it computed with, as `cpu-int8`; None until its model is loaded."""
+
+    name: str
+    revision: str
+    precision: str | None
+    sampling: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Contender:
+        return cls(card.name, card.revision, precision, asdict(sampling))
+
+
+@dataclass(frozen=True, slots=True)
+class Battle:
+    """Two contenders whose names are hidden until the vote; `finished`: who has replied to the newest message."""
+
+    id: str
+    a: Contender
+    b: Contender
+    category: str
+    finished: frozenset[Side] = frozenset()
+
+    @classmethod
+    def begin(cls, a: Contender, b: Contender, category: str) -> Battle:
+        return cls(secrets.token_hex(12), a, b, chosen("category", category, CATEGORIES))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a vote may be cast."""
+        return self.finished == {"a", "b"}
+
+    def asked(self) -> Battle:
+        """A new message goes to both sides."""
+        return replace(self, finished=frozenset())
+
+    def replied(self, side: Side, precision: str | None) -> Battle:
+        """One side's reply is complete, computed with this."""
+        heard = replace(self.a if side == "a" else self.b, precision=precision)
+        a, b = (heard, self.b) if side == "a" else (self.a, heard)
+        return replace(self, a=a, b=b, finished=self.finished | {side})
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One verdict. `phases` are those of each side's replies, `conversation` is the SHA-256 of `canonical` of both
+    sides' messages, and `text` is those messages, if the visitor consented."""
+
+    battle: str
+    time: str  # UTC, ISO 8601, always with microseconds: sorts as text
+    a: Contender
+    b: Contender
+    category: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    turns: int  # the visitor's messages
+    phases: Mapping[str, Sequence[str | None]]
+    conversation: str
+    text: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A line that holds no vote."""
+
+    file: str
+    line: int
+    reason: str
+
+
+def chosen(what: str, value: str, known: Iterable[str]) -> str:
+    if value not in (names := list(known)):
+        raise BadInput(f"{what}={value!r}: 可选 (choose one of) {', '.join(names)}")
+    return value
+
+
+def guess(text: str) -> str:
+    """The category whose words the text has most of."""
+    hits = {category: sum(word in text for word in words) for category, words in _HINTS.items()}
+    best = max(hits, key=hits.__getitem__)
+    return best if hits[best] else "other"
+
+
+def counts(votes: Iterable[Vote]) -> Counter[frozenset[str]]:
+    """Votes so far of each two contenders, by name."""
+    return Counter(frozenset((vote.a.name, vote.b.name)) for vote in votes)
+
+
+def pair(names: Sequence[str], votes: Mapping[frozenset[str], int], random: Random) -> tuple[str, str]:
+    """Two different contenders on random sides; two that have met n times come with weight 1/(1+n)."""
+    pairs = list(combinations(dict.fromkeys(names), 2))
+    if not pairs:
+        raise BadInput(f"对战至少需要两个不同的模型，现有 {len(names)} 个 (a battle needs two different models)")
+    weights = [1 / (1 + votes.get(frozenset(both), 0)) for both in pairs]
+    one, other = random.choices(pairs, weights)[0]
+    return (one, other) if random.random() < 0.5 else (other, one)
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys, no spaces and nothing beyond ASCII: any text, unpaired surrogates too, in one way."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def cast_vote(
+    battle: Battle,
+    verdict: str,
+    dialogues: Mapping[Side, Dialogue],
+    reasons: Iterable[str] = (),
+    consent: bool = False,
+) -> Vote:
+    """The vote on a battle, with what each side has said; BadInput before both have replied."""
+    replied = all(
+        len(said) and said[-1].role == "assistant" and said[-1].content.strip() for said in dialogues.values()
+    )
+    if not battle.ready or set(dialogues) != {"a", "b"} or not replied:
+        raise BadInput("两边都答完之后才能投票，请稍候 (wait until both sides have replied)")
+    text: dict[str, list[dict[str, str]]] = {
+        side: [{"role": message.role, "content": message.content} for message in said]
+        for side, said in dialogues.items()
+    }
+    return Vote(
+        battle=battle.id,
+        time=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        a=battle.a,
+        b=battle.b,
+        category=battle.category,
+        verdict=cast(Verdict, chosen("verdict", verdict, get_args(Verdict))),
+        reasons=tuple(dict.fromkeys(chosen("reason", reason, REASONS) for reason in reasons)),
+        turns=max(sum(message.role == "user" for message in said) for said in dialogues.values()),
+        phases={side: [m.phase for m in said if m.role == "assistant"] for side, said in dialogues.items()},
+        conversation=hashlib.sha256(canonical(text)).hexdigest(),
+        text=text if consent is True else None,
+    )
+
+
+def written(vote: Vote, text: bool = True) -> bytes:
+    """The line of a vote, with or without what was said."""
+    fields = {"schema": SCHEMA, **asdict(vote)}
+    if vote.text is None or not text:
+        del fields["text"]
+    fields["battle"] = fields.pop("battle")  # last: no two files then end alike
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+_NAMES = lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value)
+_CONTENDER: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and bool(value),
+    "revision": lambda value: isinstance(value, str),
+    "precision": lambda value: value is None or isinstance(value, str),
+    "sampling": lambda value: isinstance(value, dict),
+}
+_VOTE: dict[str, Callable[[Any], bool]] = {
+    "battle": lambda value: isinstance(value, str) and bool(value),
+    "time": lambda value: isinstance(value, str),
+    "a": lambda value: isinstance(value, dict),
+    "b": lambda value: isinstance(value, dict),
+    "category": lambda value: isinstance(value, str),
+    "verdict": lambda value: isinstance(value, str) and value in get_args(Verdict),
+    "reasons": _NAMES,
+    "turns": lambda value: type(value) is int,
+    "phases": lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values()),
+    "conversation": lambda value: isinstance(value, str),
+    "text": lambda value: value is None or isinstance(value, dict),
+}
+
+
+def parse(line: bytes) -> Vote:
+    """A line as `written`; BadInput says what is wrong and quotes nothing of it."""
+    try:
+        raw = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadInput("这一行不是 JSON (not JSON)") from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
+    found = _checked(raw, _VOTE, "vote")
+    sides = {side: Contender(**_checked(found[side], _CONTENDER, side)) for side in get_args(Side)}
+    return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
+
+
+def _checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+    for name, fits in rules.items():
+        if not fits(raw.get(name)):
+            raise BadInput(f"{what}.{name} 缺失或无效 (is missing or makes no sense)")
+    return {name: raw.get(name) for name in rules}

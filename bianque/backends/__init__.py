@@ -1,0 +1,1 @@
+"""Who answers: this machine, or a GPU that comes and goes."""

@@ -1,0 +1,1 @@
+"""Which models there are, what each weighs, how its prompt is written."""

@@ -1,0 +1,36 @@
+"""What a model needs in memory, from the bytes of its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bianque.catalog.card import ModelCard
+from bianque.types import Bits
+
+RESERVE = 0.1  # of the free memory: for what computing needs beside weights and caches
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One way to hold a model: in `size` bytes of weights and caches, at so many bits a weight.
+
+    An engine writes for `slots` conversations at a time. A way that is not `allowed` is never taken; it is there for
+    the advice an error gives.
+    """
+
+    bits: Bits
+    size: int
+    allowed: bool = True
+    slots: int = 1
+
+
+def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:
+    """What a card needs with so many conversations at a time; `double`: 32 bits where others have 16."""
+    size = card.memory(bits) + slots * card.cache * card.longest
+    return Fit(bits, size * (2 if double else 1), allowed, slots)
+
+
+def sizes(card: ModelCard) -> str:
+    """Memory of the weights at each precision, in one unit."""
+    unit, name, digits = (1e9, "GB", 1) if card.memory(16) >= 1e9 else (1e6, "MB", 0)
+    return "/".join(f"{card.memory(bits) / unit:.{digits}f}" for bits in card.precisions) + f" {name}"

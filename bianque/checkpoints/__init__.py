@@ -1,0 +1,1 @@
+"""Bytes to a finished model: fetch, check, read, merge LoRA, quantise, pack."""

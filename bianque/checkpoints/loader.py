@@ -1,0 +1,199 @@
+"""From a folder to a loaded model: check it, read it, change it on the way. No remote code, no unpickling."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from bianque.catalog.card import ModelCard
+from bianque.checkpoints import lora
+from bianque.checkpoints.hub import Report
+from bianque.errors import LoadFailed
+from bianque.models.baichuan import Baichuan, BaichuanConfig
+from bianque.models.base import Model
+from bianque.models.chatglm import ChatGLM, ChatGLMConfig
+from bianque.models.t5 import T5, T5Config
+from bianque.models.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer, Tokenizer
+from bianque.nn import quant
+from bianque.types import Bits, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An architecture: `model_type` in config.json, config and model classes, its tokenizer and the tokenizer's file."""
+
+    model_type: str
+    config: Any
+    model: Any
+    tokenizer: Callable[[Any, Path], Tokenizer]
+    vocabulary: str
+
+
+def chatglm_tokenizer(config: ChatGLMConfig, path: Path) -> Tokenizer:
+    return EarlyChatGLMTokenizer(path) if config.early else ChatGLMTokenizer(path)
+
+
+ARCHITECTURES: dict[str, Kind] = {
+    "t5": Kind("t5", T5Config, T5, lambda config, path: T5Tokenizer(path), "spiece.model"),
+    "chatglm": Kind("chatglm", ChatGLMConfig, ChatGLM, chatglm_tokenizer, "ice_text.model"),
+    "baichuan": Kind(
+        "baichuan", BaichuanConfig, Baichuan, lambda config, path: BaichuanTokenizer(path), "tokenizer.model"
+    ),
+}
+
+
+def load(
+    card: ModelCard,
+    folder: Path,
+    device: str,
+    dtype: torch.dtype,
+    report: Report,
+    bits: Bits = 16,
+    adapter: Path | None = None,
+) -> tuple[Model, Tokenizer]:
+    """Read a checkpoint tensor by tensor onto `device`, merged with a LoRA and in `bits` a weight, the rest as `dtype`.
+
+    One that is published quantised keeps its own bits. LoadFailed names what does not fit.
+    """
+    model, tokenizer = skeleton(card, folder, bits)
+    arrival = Arrival(model, device, dtype, lora.read(adapter, card.title) if adapter else None)
+    shards = shard_files(card, folder)
+    done, size = 0, sum(shard.stat().st_size for shard in shards) or 1
+    for shard in shards:
+        for name, tensor in checked(shard, card):
+            arrival.take(name, tensor)
+            done += tensor.nbytes
+            report(Progress(card.name, "loading", min(1.0, done / size)))
+    if faults := arrival.faults():
+        raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {faults}")
+    model.load_state_dict(arrival.found, assign=True)
+    arrival.found.clear()  # a layer that is rearranged leaves its former weights behind
+    quant.settle(model, dtype)
+    report(Progress(card.name, "loading", 1.0))
+    return cast(Model, model.eval().requires_grad_(False)), tokenizer
+
+
+class Arrival:
+    """What has come of a model's weights, and what of it was wrong."""
+
+    def __init__(self, model: nn.Module, device: str, dtype: torch.dtype, adapter: lora.Adapter | None) -> None:
+        self.device, self.dtype, self.adapter = device, dtype, adapter
+        self.ignored = str(model.ignored_keys)
+        self.layers = quant.linears(model)
+        self.wanted = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        self.found: dict[str, Tensor] = {}
+        self.extra: list[str] = []
+        self.wrong: dict[str, str] = {}
+
+    def take(self, name: str, tensor: Tensor) -> None:
+        if name not in self.wanted:
+            if not re.fullmatch(self.ignored, name):
+                self.extra.append(name)
+        elif tuple(tensor.shape) != (shape := self.shape(name, tensor)):
+            self.wrong[name] = f"{name} {tuple(tensor.shape)} ≠ {shape}"
+        else:
+            if self.adapter and name in self.adapter.deltas:
+                tensor = self.adapter.merged(name, tensor, torch.float32)
+            self.found |= quant.arrive(self.layers, name, tensor, self.device, self.dtype)
+
+    def shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+        """As the parameter, or as the matrix that is about to be quantised."""
+        layer = self.layers.get(name.removesuffix(".weight"))
+        if layer is not None and tensor.is_floating_point():
+            return layer.form.out, layer.form.width
+        return self.wanted[name]
+
+    def faults(self) -> str:
+        """Whatever was missing, unexpected, misshapen or not met, by names; empty if all is well."""
+        missing = [name for name in self.wanted if name not in self.found and name not in self.wrong]
+        found = {
+            "缺少 missing": missing,
+            "多余 unexpected": self.extra,
+            "形状不符 misshapen": list(self.wrong.values()),
+            "LoRA 另有所指 the LoRA changes what is not there": self.adapter.unused() if self.adapter else [],
+        }
+        return "; ".join(f"{fault}: {', '.join(names[:8])}" for fault, names in found.items() if names)
+
+
+def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module, Tokenizer]:
+    """The model without weights, its linear layers ready for `bits` or for what is published, and its tokenizer."""
+    kind = ARCHITECTURES[card.architecture]
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if raw.get("model_type") != kind.model_type:
+            raise ValueError(f"model_type {raw.get('model_type')!r} ≠ {kind.model_type!r}")
+        config = kind.config.from_dict(raw)
+        tokenizer = kind.tokenizer(config, folder / kind.vocabulary)
+        stored = quant.bits_of(raw)
+        with torch.device("meta"):
+            model = kind.model(config)
+            quant.swap(model, bits if stored == 16 else stored, published=stored != 16)
+        return model, tokenizer
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
+
+
+def checked(shard: Path, card: ModelCard) -> Iterator[tuple[str, Tensor]]:
+    """A file's tensors; what is damaged, or wants to run code while it is read, is refused."""
+    try:
+        yield from tensors(shard)
+    except pickle.UnpicklingError as error:
+        raise LoadFailed(
+            f"{card.title}: {shard.name} 含有可执行内容，已拒绝 (refused: it is not plain tensors)"
+        ) from error
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = plain(error, shard.parent)
+        raise LoadFailed(
+            f"{card.title}: {shard.name} 已损坏，请重新下载 (damaged, download it again): {reason}"
+        ) from error
+
+
+def plain(error: Exception, folder: Path) -> str:
+    """An error's text without this machine's folders in it."""
+    return str(error).replace(str(folder), "…").splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def shard_files(card: ModelCard, folder: Path) -> list[Path]:
+    """The weight files in order, all of them there; safetensors are preferred to `.bin`."""
+    try:
+        found = indexed(folder)
+        for shard in found:
+            shard.stat()
+        return found
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
+
+
+def indexed(folder: Path) -> list[Path]:
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index, single = folder / f"{stem}.{suffix}.index.json", folder / f"{stem}.{suffix}"
+        if index.exists():
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            return [folder / Path(name).name for name in names]
+        if single.exists():
+            return [single]
+    raise FileNotFoundError("no model.safetensors and no pytorch_model.bin")
+
+
+def tensors(shard: Path) -> Iterator[tuple[str, Tensor]]:
+    if shard.suffix == ".safetensors":
+        with safe_open(shard, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 (not a mapping)
+                yield name, opened.get_tensor(name)
+    else:
+        # Files from before torch 1.6 are no zip archives and cannot be mapped.
+        mapped = zipfile.is_zipfile(shard)
+        table = torch.load(shard, map_location="cpu", weights_only=True, mmap=mapped)
+        if not isinstance(table, dict) or not all(isinstance(value, Tensor) for value in table.values()):
+            raise ValueError("not a table of tensors")
+        yield from table.items()

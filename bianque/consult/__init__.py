@@ -1,0 +1,1 @@
+"""What is said and who says it next: no torch, no gradio."""

@@ -1,0 +1,113 @@
+"""A decoding step on a CPU as TorchScript: traced once for one row, for a few and for more, then run without Python.
+
+Between two matrix products of a step there are half a dozen small operations. A product fills the processor's caches
+with weights, and whatever the next operation runs through must come from memory again: with Python and torch's
+bindings that takes three times as long as with TorchScript's interpreter, which does the same operations. torch has
+announced TorchScript's end; where it is gone, or refuses, steps run as they are written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bianque.models.base import Model, stepped
+from bianque.nn.cache import Standing
+from bianque.nn.layers import FEW
+
+core: Any = torch._C  # torch's stubs leave out most of what is used here
+WORTH = 32  # steps of a kind that precede its trace, which costs as much as so many of them lose
+
+log = logging.getLogger(__name__)
+turns = threading.Lock()  # one trace at a time, whichever model's
+
+
+def there() -> bool:
+    """Whether torch traces on this Python: from 3.14 on it warns that it may break."""
+    return sys.version_info < (3, 14)
+
+
+class Traces:
+    """Traced steps of one model, for all its caches of one size; plain steps from the first trace on that fails."""
+
+    def __init__(self, worth: int = WORTH) -> None:
+        self.worth, self.failed = worth, False
+        self.plain: Counter[int] = Counter()  # steps that were not traced, by their kind
+        self.known: dict[int, Callable[..., Tensor]] = {}
+
+    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+        """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab]."""
+        return lambda ids: stepped(partial(self.turn, model), ids, cache)
+
+    def turn(self, model: Model, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
+        kind, given = kind_of(len(ids)), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)
+        if not self.failed and (kind in self.known or self.plain[kind] >= self.worth):
+            try:
+                return self.play(kind, model, cache, given)
+            except Exception as error:
+                self.failed = True
+                self.known.clear()
+                # Torch's errors can quote tensors, which are somebody's words, behind their first line.
+                reason = str(error).partition("\n")[0]
+                log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
+        self.plain[kind] += 1
+        return model.turn(ids, cache, standing)
+
+    def play(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> Tensor:
+        if kind not in self.known:
+            with turns:
+                self.known[kind] = traced(model, cache, given)
+        with torch.jit.optimized_execution(False):  # it finds nothing to improve, and takes a second for that
+            return self.known[kind](*given)
+
+
+def kind_of(rows: int) -> int:
+    """Which trace they share: layers decide by their rows which way to go, and a trace holds one way."""
+    return (rows > 1) + (rows > FEW)
+
+
+def traced(model: Model, cache: Any, given: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """A step as a function of the newest tokens, the standing's numbers and spans, and the cache's tensors.
+
+    It holds the model's weights, and no cache. This is `torch.jit.trace` by hand: that keeps for ever what it has traced,
+    and for each operation the whole stack of Python as text.
+    """
+
+    def step(ids: Tensor, numbers: Tensor, spans: Tensor, *tables: Tensor) -> Tensor:
+        return model.turn(ids, cache.over(tables), Standing(0, numbers, cast("tuple[int, ...]", spans.unbind())))
+
+    made = core.ScriptModule("Step", core.CompilationUnit(), False)
+    for i, held in enumerate(holdings(cast(nn.Module, model))):
+        # Only what belongs to it may be in a library's own layout.
+        made._register_attribute(f"held{i}", core.TensorType.get() if isinstance(held, Tensor) else held._type(), held)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # every number of Python's that the trace fixes
+        names = [f"given{i}" for i in range(len(given))]
+        made._create_method_from_trace("forward", step, tuple(given), lambda value: "", True, False, names, False)
+    method = made._get_method("forward")
+    for tidy in (core._jit_pass_cse, core._jit_pass_dce):  # half of it is numbers written down again and again
+        tidy(method.graph)
+    nodes = list(method.graph.nodes())
+    for node in nodes:
+        node.copyMetadata(nodes[0])
+    return cast("Callable[..., Tensor]", method)
+
+
+def holdings(model: nn.Module) -> list[Tensor | torch.ScriptObject]:
+    """All weights of a model, in whatever form its layers have them."""
+    found = [
+        value
+        for module in model.modules()
+        for value in (*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values())
+        if isinstance(value, Tensor | torch.ScriptObject)
+    ]
+    return list({id(value): value for value in found}.values())

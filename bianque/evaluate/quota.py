@@ -1,0 +1,187 @@
+"""Evaluations for whoever visits a page: what may be asked of a shared server, and folders that are kept for a day."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bianque.consult.session import Session
+from bianque.consult.spec import Contender, Wishes, parse_all
+from bianque.data import readers
+from bianque.errors import BadInput, BianQueError, Busy
+from bianque.evaluate.evaluation import RECORDED, TASKS, Asked, Source
+from bianque.evaluate.run import jobs
+from bianque.evaluate.store import FACTS, ROWS, RUN
+
+MOST_ROWS = 200  # replies of models in one run; the command line has no limit
+MOST_RECORDED = 2000  # recorded replies in one run, which no model gives
+MOST_AT_ONCE = 4  # replies at a time in one run
+RUNS_AT_ONCE = 2  # on the server; others wait for their turn
+MOST_FOLDERS = 40  # each holds a file of readers.MAX_BYTES at most and one run
+KEPT = 24 * 3600  # seconds without use until a folder goes
+IDLE = 3600  # seconds without use after which it may make room for another
+DATA, RESULTS = "data", "run"  # what is in a folder
+NAME = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+class Failed(BianQueError):
+    """Something that was not foreseen; the log knows where."""
+
+    code = "BQ_INTERNAL"
+
+
+def ask(
+    path: Path, tasks: Sequence[str], contenders: Sequence[str], wishes: Wishes, limit: int | None, at_once: int
+) -> Asked:
+    """What a visitor asks for, within the limits; a file that holds recorded outputs is scored and runs no model."""
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit={limit}: 至少 1，或不限 (at least 1, or none)")
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise BadInput(f"concurrency={at_once}: 需要 1 到 {MOST_AT_ONCE} (1 to {MOST_AT_ONCE} is needed)")
+    cases = readers.load(path)
+    found = Asked(Source.of(path), cases, RECORDED, limit=limit, concurrency=at_once)
+    if any(case.recorded is None for case in cases):
+        if not tasks or not set(tasks) <= set(TASKS) or len(set(tasks)) < len(tasks):
+            raise BadInput(f"tasks={list(tasks)}: 各写一次，可选 (each once, choose from): {', '.join(TASKS)}")
+        named = tuple(task for task in TASKS if task in tasks)
+        found = replace(found, tasks=named, contenders=named_by(contenders, wishes))
+    found.check()
+    count, most = rows(found), MOST_RECORDED if found.tasks == RECORDED else MOST_ROWS
+    if count > most:
+        raise BadInput(
+            f"这次有 {count} 条回答，在这里最多 {most} 条；请减少对话、模型或任务，或在自己的机器上用命令行 "
+            f"({count} replies, at most {most} here: take fewer dialogues, models or tasks, or the command line at home)"
+        )
+    return found
+
+
+def named_by(texts: Sequence[str], wishes: Wishes) -> tuple[Contender, ...]:
+    if not texts:
+        raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
+    return parse_all(texts, wishes)
+
+
+def rows(asked: Asked) -> int:
+    """How many replies the run has."""
+    if asked.tasks == RECORDED:
+        return sum(message.role == "assistant" for case in asked.chosen() for message in case.messages)
+    return sum(len(job.turns) for job in jobs(asked.chosen(), asked.contenders, asked.tasks))
+
+
+def going_on(asked: Asked, session: Session, folder: Path) -> Asked:
+    """The same, which begins anew unless the folder was asked the same."""
+    try:
+        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        known = {name: value for name, value in before.items() if name not in FACTS}
+    except (OSError, ValueError, AttributeError):
+        known = None
+    return replace(asked, fresh=known != json.loads(json.dumps(asked.question(session))))
+
+
+def failure(error: Exception, folder: Path | None = None) -> BianQueError:
+    """What a visitor is told: an error's own words without the folder's place, or one calm sentence.
+
+    What was not foreseen goes to the log by its kind and place; its message may hold words of a dialogue.
+    """
+    if isinstance(error, BianQueError):
+        text = str(error)
+        for place in (f"{folder}{os.sep}", str(folder)) if folder else ():
+            text = text.replace(place, "")
+        return type(error)(text.removeprefix(": "))
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logging.getLogger("bianque").error("an evaluation failed: %s\n%s", type(error).__name__, frames)
+    return Failed("服务内部出错，请稍后重试 (internal error; please retry)")
+
+
+def usual() -> Path:
+    """Where folders are: a directory of this user in the system's temporary one."""
+    user = getattr(os, "getuid", lambda: 0)()
+    return Path(tempfile.gettempdir()) / f"bianque-evaluations-{user}"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Folders under names that nobody guesses: a visitor who has the name has the folder.
+
+    Each has the visitor's file in `data` and the run in `run`; one that was not used for `kept` seconds goes.
+    """
+
+    root: Path = field(default_factory=usual)
+    most: int = MOST_FOLDERS
+    kept: float = KEPT
+
+    def new(self) -> str:
+        """The name of a new folder; Busy if all are in use."""
+        self.prepare()
+        self.tidy()
+        held = sorted(self.all(), key=used)
+        while len(held) >= self.most:
+            oldest = held.pop(0)
+            if time.time() - used(oldest) < min(IDLE, self.kept):
+                raise Busy(
+                    f"服务器上已有 {self.most} 份评测，请过一小时再来 "
+                    f"({self.most} evaluations are on this server: please come back in an hour)"
+                )
+            shutil.rmtree(oldest, ignore_errors=True)
+        name = secrets.token_urlsafe(16)
+        for part in (self.root / name, self.root / name / DATA):
+            part.mkdir(mode=0o700)
+        return name
+
+    def add(self, file: Path) -> str:
+        """The name of a new folder with a copy of a file in it."""
+        name = self.new()
+        called = "".join(c for c in file.name if c.isprintable() and c not in "/\\")
+        shutil.copyfile(file, self.root / name / DATA / (called[-80:].lstrip(".") or "file"))
+        return name
+
+    def find(self, name: object) -> Path | None:
+        """The folder of this name, which counts as used; None if it is gone or the name is none."""
+        if not isinstance(name, str) or not NAME.fullmatch(name) or not (self.root / name).is_dir():
+            return None
+        os.utime(self.root / name)
+        return self.root / name
+
+    def data(self, name: object) -> Path | None:
+        """The visitor's file in a folder."""
+        folder = self.find(name)
+        return next((folder / DATA).iterdir(), None) if folder and (folder / DATA).is_dir() else None
+
+    def remove(self, name: object) -> None:
+        if folder := self.find(name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what nobody has used for too long."""
+        for folder in self.all():
+            if time.time() - used(folder) > self.kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def all(self) -> list[Path]:
+        found = self.root.iterdir() if self.root.is_dir() else ()
+        return [folder for folder in found if NAME.fullmatch(folder.name)]
+
+    def prepare(self) -> None:
+        """A directory that is this user's alone: anybody could have put one into a temporary place before."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = self.root.lstat()
+        owner = getattr(os, "getuid", lambda: status.st_uid)()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner:
+            raise Failed("评测的临时目录不可用 (the evaluations' temporary directory cannot be used)")
+
+
+def used(folder: Path) -> float:
+    """When a folder was last used: its own time, or that of its newest row; 0 if it has just gone."""
+    found = (folder, folder / RESULTS / ROWS)
+    return max((path.stat().st_mtime for path in found if path.exists()), default=0.0)

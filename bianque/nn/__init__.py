@@ -1,0 +1,1 @@
+"""Layers, caches, quantised and packed linears: torch only."""

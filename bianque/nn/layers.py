@@ -1,0 +1,126 @@
+"""Layers that the architectures share, and how a query looks at what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEW = 4  # rows; with more of them the work outweighs the calls
+
+# A layer's number, its queries, and the new tokens' keys and values, [rows, heads, new, size] each, to what they gather.
+Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+class Linear(nn.Linear):
+    """A linear layer whose result may be put on top of what it goes on with: `packed.py` does that in one step."""
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        out = super().forward(x)
+        return out if onto is None else onto + out
+
+
+class RMSNorm(nn.Module):
+    """A norm without a mean: its square is taken in float32, rounded, then weighted (T5LayerNorm and Baichuan's).
+
+    `packed.settle` may write the weight `twice`, one after the other. x and −x beside each other have no mean, and x's
+    mean square as their variance: for a few rows torch's norm of layers is one call where a root mean square is ten.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+        self.twice: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-1]
+        if self.twice is None or x.numel() > FEW * size:
+            return self.weight * F.rms_norm(x.float(), (size,), eps=self.eps).to(self.weight.dtype)
+        return F.layer_norm(torch.cat((x, -x), dim=-1), (2 * size,), self.twice, None, self.eps)[..., :size]
+
+
+class Parallel(nn.Module):
+    """A module some of whose linear layers read the same: `project` gives what they make of x, side by side.
+
+    `join` may put one layer, `together`, in the place of those that `readers` names.
+    """
+
+    readers: tuple[str, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: nn.Module | None = None
+
+    def project(self, x: Tensor) -> Tensor:
+        if self.together is None:
+            return torch.cat([self.get_submodule(name)(x) for name in self.readers], dim=-1)
+        return self.together(x)
+
+    def join(self, together: nn.Module) -> None:
+        """One product instead of two or three: the call itself takes as long as reading a small matrix."""
+        self.together = together
+        for name in self.readers:
+            delattr(self, name)
+
+
+def unjoined(model: nn.Module) -> list[Parallel]:
+    """Those that may yet be joined: a list of these alone, since one of all modules would hold what joining lets go."""
+    return [module for module in model.modules() if isinstance(module, Parallel) and module.together is None]
+
+
+@cache
+def fused(dtype: torch.dtype) -> bool:
+    """Whether this processor is faster with torch's fused attention, given a single query.
+
+    In float32 it never loses. In bfloat16 it depends on the instructions that there are and how oneDNN uses them: each
+    way has been three times faster than the other. So both are tried, which takes some milliseconds.
+    """
+    if dtype == torch.float32:
+        return True
+    query, keys = (torch.zeros(1, 16, count, 64, dtype=dtype) for count in (1, 256))
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(8):
+        for way, seconds in times.items():
+            begun = perf_counter()
+            F.scaled_dot_product_attention(query, keys, keys) if way else apart(query, keys, keys, None)
+            seconds.append(perf_counter() - begun)
+    return min(times[True]) < min(times[False])
+
+
+def split(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """[rows, new, parts · heads · size] → [rows, heads, new, size] for each part."""
+    rows, new, _ = x.shape
+    if new == 1:  # each call counts in a step
+        return x.view(rows, parts, heads, 1, -1).unbind(1)
+    return x.view(rows, new, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+
+def merge(x: Tensor) -> Tensor:
+    """[rows, heads, new, size] → [rows, new, heads · size]."""
+    return x.reshape(x.shape[0], 1, -1) if x.shape[2] == 1 else x.transpose(1, 2).flatten(2)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
+    """What queries [rows, heads, new, size] gather from keys and values [rows, heads, span, size].
+
+    `bias` broadcasts to [rows, heads, new, span]: added to the scores, or bool, False where a query may not look.
+    `scale` multiplies the scores, by default size^-0.5.
+    """
+    if query.shape[2] > 1 or query.device.type != "cpu" or fused(query.dtype):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    return apart(query, key, value, bias, scale)
+
+
+def apart(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
+    """As `attend`, by two products and a softmax between them."""
+    if scale != 1:
+        query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = torch.matmul(query, key.transpose(-1, -2))
+    if bias is not None:
+        scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+    return torch.matmul(scores.softmax(-1, dtype=torch.float32).to(value.dtype), value)

@@ -1,0 +1,292 @@
+"""The page: layout and events. A dialogue lives in the visitor's browser; every handler gets it and gives it back."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+
+from bianque.api import evaluate as evaluate_api
+from bianque.api import gradio as endpoints
+from bianque.consult import transcript
+from bianque.consult.pacing import Pace, beating
+from bianque.consult.session import Delta, Done, Event, Loading, Session, Speaking, Thinking
+from bianque.consult.text import LABEL
+from bianque.consult.transcript import Turn
+from bianque.errors import BianQueError
+from bianque.i18n import WORDS, say, waiting
+from bianque.ui import about, render, script, settings_panel
+from bianque.ui.arena import Arena
+from bianque.ui.compare import Compare
+from bianque.ui.evaluate import Evaluate
+from bianque.ui.i18n import lang_of, t
+
+Views = AsyncGenerator[tuple, None]
+NOW = WORDS["now_please"][0]
+UNCHANGED = (gr.skip(),) * 7
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One message to answer: the turns before it, its text, and what the visitor's page says besides."""
+
+    history: list[Turn]
+    message: str
+    lang: str
+    advise_now: bool = False
+    typed: bool = False  # it came from the message box, which is emptied for it
+
+
+class Page:
+    """One page over a session. Built once; keeps nothing of any visitor."""
+
+    def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
+        self.session, self.arena = session, arena
+        self.cards = session.cards
+        self.examples = json.loads(examples.read_text(encoding="utf-8"))
+
+    def build(self) -> gr.Blocks:
+        # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
+        kept: dict[str, Any] = {"analytics_enabled": False, "delete_cache": (600, 3600)}
+        with gr.Blocks(title="扁鹊 BianQue", fill_width=True, **kept) as blocks:
+            self.head = gr.HTML(self.header("zh-CN"), padding=False)
+            compare = Compare(self.session)
+            with gr.Tabs():
+                with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
+                    self.consult_tab()
+                compare.build(blocks)
+                if self.arena:
+                    self.arena.build(blocks)
+                Evaluate(self.session).build()
+                with gr.Tab(t("about"), id="about", elem_id="bq-about-tab"):
+                    self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
+            self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
+            self.wire(blocks)
+            endpoints.add(self.session)
+            evaluate_api.add(self.session)
+        return blocks
+
+    def header(self, lang: str) -> str:
+        pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
+        names = " + ".join(f"<b>{html.escape(card.name)}</b>" for card in pair)
+        note = f'<span class="note">{say(lang, "preview")}</span>' if any(card.preview for card in pair) else ""
+        return (
+            '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
+            f'<span class="running">{names}</span>{note}</header>'
+        )
+
+    def story(self, lang: str) -> str:
+        return about.text(tuple(self.cards.values()), self.session.budget, lang)
+
+    def consult_tab(self) -> None:
+        self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
+        with gr.Row(elem_id="bq-mode-line"):
+            self.mode = gr.Radio(
+                [(WORDS[mode][0], mode) for mode in ("auto", "ask", "advise")],
+                value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
+            )  # fmt: skip
+            self.why = gr.HTML(WORDS["auto_why"][0], elem_id="bq-why", padding=False)
+        self.chatbot = gr.Chatbot(
+            label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
+            watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False,
+            placeholder=welcome("zh-CN"), examples=self.examples, latex_delimiters=[], allow_tags=False,
+        )  # fmt: skip
+        self.box = gr.Textbox(
+            label=t("message"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5, submit_btn=True,
+            elem_id="bq-box", autofocus=False, max_length=8000, container=False,
+        )  # fmt: skip
+        with gr.Row(elem_id="bq-actions"):
+            off: dict[str, Any] = {"size": "sm", "interactive": False}
+            self.now = gr.Button(t("advise_now"), elem_classes="bq-now", **off)
+            self.retry, self.undo, self.clear = (gr.Button(t(name), **off) for name in ("retry", "undo", "clear"))
+        with gr.Accordion(t("settings"), open=False, elem_id="bq-panel"):
+            self.wishes = settings_panel.build(self.session)
+            with gr.Row(elem_id="bq-exports"):
+                self.markdown, self.json = (gr.Button(t(kind), size="sm") for kind in ("markdown", "json"))
+        self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
+
+    def wire(self, blocks: gr.Blocks) -> None:
+        view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear]
+        given = [self.turns, self.mode, *self.wishes]
+        private: dict[str, Any] = {"api_visibility": "private"}
+        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
+        quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+        runs: Any = [
+            self.box.submit(self.send, [self.box, *given], view, **turn),
+            self.chatbot.example_select(self.pick, given, view, **turn),
+            self.now.click(self.advise_now, given, view, **turn),
+            self.retry.click(self.again, given, view, **turn),
+            self.chatbot.edit(self.edit, given, view, **turn),
+        ]
+        # First the end, then the picture: in one step, views still on their way were drawn over it in 17 of 60 stops.
+        stopped = self.box.stop(None, None, None, cancels=runs, **quick)
+        stopped.then(self.show, [self.turns], view, **quick)
+        self.undo.click(self.take_back, [self.turns], view, **quick)
+        self.clear.click(wipe, None, view, **quick)
+        self.mode.change(explain, [self.mode], [self.why, self.now], **quick)
+        for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
+            written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
+            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+        worded = [self.mode, self.why, self.head, self.foot, self.about]
+        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], **quick)
+
+    # --- a turn ---------------------------------------------------------------------------------------------------
+
+    async def send(self, request: gr.Request, message: str, turns: list[Turn], *given: Any) -> Views:
+        asked = Asked(render.kept(turns), message or "", lang_of(request), typed=True)
+        async with aclosing(self.answer(asked if asked.message.strip() else None, given)) as views:
+            async for view in views:
+                yield view
+
+    async def pick(self, request: gr.Request, event: gr.SelectData, turns: list[Turn], *given: Any) -> Views:
+        asked = Asked(render.kept(turns), event.value["text"], lang_of(request))
+        async with aclosing(self.answer(asked, given)) as views:
+            async for view in views:
+                yield view
+
+    async def advise_now(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
+        """The visitor has been asked enough: the advising model answers what has been said so far."""
+        said = render.kept(turns)
+        asked = Asked(said, NOW, lang_of(request), advise_now=True) if last_user(said) is not None else None
+        async with aclosing(self.answer(asked, given)) as views:
+            async for view in views:
+                yield view
+
+    async def again(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
+        said, place = render.kept(turns), last_user(render.kept(turns))
+        text = "" if place is None else said[place]["content"]
+        asked = Asked(said[:place], text, lang_of(request), advise_now=text == NOW) if text else None
+        async with aclosing(self.answer(asked, given)) as views:
+            async for view in views:
+                yield view
+
+    async def edit(self, request: gr.Request, event: gr.EditData, turns: list[Turn], *given: Any) -> Views:
+        """An edited message is answered anew; what came after it is gone."""
+        lang, said, text = lang_of(request), render.kept(turns), str(event.value)
+        shown = render.lay(said, lang)
+        place = shown[event.index][0] if isinstance(event.index, int) and event.index < len(shown) else None
+        if place is None or said[place]["role"] != "user" or not text.strip():
+            yield settled(said, lang)
+            return
+        async with aclosing(self.answer(Asked(said[:place], text, lang), given)) as views:
+            async for view in views:
+                yield view
+
+    async def answer(self, asked: Asked | None, given: Sequence[Any]) -> Views:
+        """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
+        if asked is None:
+            yield UNCHANGED
+            return
+        mode, *wishes = given
+        lang, pace = asked.lang, Pace()
+        turns: list[Turn] = [*asked.history, {"role": "user", "content": asked.message}]
+        status = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
+        yield begun(turns, asked, status)
+        try:
+            choices = settings_panel.choices(mode, wishes, asked.advise_now)
+            replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
+            async with aclosing(beating(replies)) as events:
+                async for event in events:
+                    status = fold(event, turns, lang, status)
+                    if event is None:
+                        yield UNCHANGED
+                    elif not isinstance(event, Delta) or pace.due():
+                        yield (render.chatbot(turns, lang, status, growing=True), turns, *UNCHANGED[2:])
+            status = ""
+        except BianQueError as error:
+            status = str(error)
+        except Exception as error:
+            # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
+            logging.getLogger("bianque").error("a reply failed", exc_info=error)
+            status = say(lang, "failed")
+        yield settled(turns, lang, status)
+
+    # --- the rest -------------------------------------------------------------------------------------------------
+
+    def take_back(self, turns: list[Turn], request: gr.Request) -> tuple:
+        """The last message and its reply go; the message returns to the box."""
+        said = render.kept(turns)
+        place = last_user(said)
+        if place is None:
+            return settled(said, lang_of(request))
+        return settled(said[:place], lang_of(request), text=said[place]["content"])
+
+    def show(self, turns: list[Turn], request: gr.Request) -> tuple:
+        return settled(render.kept(turns), lang_of(request))
+
+    def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> tuple:
+        """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
+        lang, said = lang_of(request), render.kept(turns)
+        modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
+        worded = (modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang), self.story(lang))
+        if not said:  # a first message may be on its way already: nothing is drawn over it
+            return gr.Chatbot(placeholder=welcome(lang)), *UNCHANGED[1:], *worded
+        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(said, lang)), placeholder=welcome(lang))
+        return chatbot, *settled(said, lang)[1:], *worded
+
+    def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
+        return transcript.as_markdown(render.kept(turns), self.cards), "bianque.md"
+
+    def as_json(self, turns: list[Turn]) -> tuple[str, str]:
+        return transcript.as_json(render.kept(turns), self.cards), "bianque.json"
+
+
+def begun(turns: list[Turn], asked: Asked, status: str) -> tuple:
+    """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
+    chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, asked.lang, status)), editable=None)
+    kept: dict[str, Any] = {"value": ""} if asked.typed else {}
+    return chatbot, turns, gr.Textbox(submit_btn=False, stop_btn=True, **kept), *switches(False)
+
+
+def settled(turns: list[Turn], lang: str, status: str = "", text: str | None = None) -> tuple:
+    """No reply is on its way; `text` goes into the message box."""
+    chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, lang, status)), editable="user")
+    kept: dict[str, Any] = {} if text is None else {"value": text}
+    return chatbot, turns, gr.Textbox(submit_btn=True, stop_btn=False, **kept), *switches(bool(turns))
+
+
+def switches(on: bool) -> list[gr.Button]:
+    """Advise now, retry, undo, clear."""
+    return [gr.Button(interactive=on) for _ in range(4)]
+
+
+def fold(event: Event | None, turns: list[Turn], lang: str, status: str) -> str:
+    """Write one event into the turns; returns the status line."""
+    transcript.write(event, turns)
+    match event:
+        case Loading():
+            return waiting(lang, event.progress)
+        case Thinking():
+            return say(lang, f"thinking_{event.phase}")
+        case Speaking():
+            return ""
+        case Done() if turns[-1]["role"] == "assistant":
+            return ""
+    return status
+
+
+def last_user(turns: Sequence[Turn]) -> int | None:
+    return next((i for i in range(len(turns) - 1, -1, -1) if turns[i]["role"] == "user"), None)
+
+
+def wipe() -> tuple:
+    return settled([], "zh-CN", text="")
+
+
+def explain(mode: str, request: gr.Request) -> tuple:
+    return say(lang_of(request), f"{mode}_why"), gr.Button(visible=mode == "auto")
+
+
+def welcome(lang: str) -> str:
+    return f"<p>{say(lang, 'welcome')}</p>"
+
+
+def foot(lang: str) -> str:
+    return f"<p>{html.escape(say(lang, 'label'))}</p>"

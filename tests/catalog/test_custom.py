@@ -1,0 +1,277 @@
+"""Cards of a user's own file: what they inherit, what they must say, and how a mistake in one is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bianque.catalog import custom, default
+from bianque.catalog.builtin import CARDS, FORMATS, by_name
+from bianque.catalog.card import ModelCard
+from bianque.errors import SettingsError
+from bianque.settings import Settings
+from bianque.types import Message, Sampling
+
+LIKE = {"name": "my-bianque", "like": "bianque-2", "repo": "me/my-bianque"}
+WHOLE = {
+    "name": "我的-扁鹊",
+    "title": "我的扁鹊",
+    "architecture": "chatglm",
+    "role": "both",
+    "prompt": "bianque-2",
+    "sampling": {"temperature": 0.5, "top_k": 4, "seed": None, "stop": ["\n病人"]},
+    "window": 1024,
+    "bytes": 100,
+    "parameters": 50,
+    "kept": 50,
+    "cache": 16,
+    "licence": "MIT",
+    "citation": "me",
+    "repo": "me/mine",
+    "files": ["config.json", "model*.safetensors"],
+}
+
+
+def written(folder: Path, given: object) -> Path:
+    path = folder / "cards.json"
+    path.write_text(given if isinstance(given, str) else json.dumps(given, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def one(folder: Path, given: object) -> ModelCard:
+    found, _ = custom.read(written(folder, given))
+    (card,) = found
+    return card
+
+
+def fault(folder: Path, given: object) -> str:
+    with pytest.raises(SettingsError) as failure:
+        custom.read(written(folder, given))
+    assert "cards.json" in str(failure.value)
+    return str(failure.value)
+
+
+def test_every_field_of_a_card_can_be_stated_and_is_checked():
+    assert set(custom.FIELDS) == {field.name for field in fields(ModelCard)}
+    assert set(custom.SAMPLING) == {field.name for field in fields(Sampling)}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_the_projects_own_cards_keep_the_rules(card):
+    for name, rule in custom.FIELDS.items():
+        value = getattr(card, name)
+        if name in ("prompt", "clean"):
+            continue
+        if name == "files":
+            assert not value or rule.fits(list(value))
+        elif name != "sampling":
+            assert rule.fits(value), name
+    assert (card.prompt, card.clean) in FORMATS.values()
+    assert all(rule.fits(getattr(card.sampling, name)) for name, rule in custom.SAMPLING.items())
+
+
+def test_a_fine_tune_takes_over_all_but_what_it_states(tmp_path):
+    like = by_name()["bianque-2"]
+    card = one(tmp_path, LIKE)
+    files = (*like.files, "model*.safetensors", "model.safetensors.index.json")
+    assert card == replace(
+        like, name="my-bianque", title="my-bianque", repo="me/my-bianque", revision="main", files=files
+    )
+
+
+def test_what_is_stated_beside_like_counts(tmp_path):
+    changes = {"title": "我的", "role": "both", "window": 4096, "revision": "v2", "files": ["a.bin"], "licence": "MIT"}
+    card = one(tmp_path, LIKE | changes | {"sampling": {"top_p": 0.9}, "rounds": 3, "stored": 8})
+    like = by_name()["bianque-2"]
+    assert [getattr(card, name) for name in changes if name != "files"] == ["我的", "both", 4096, "v2", "MIT"]
+    assert card.files == ("a.bin",) and card.rounds == 3 and card.stored == 8
+    assert card.sampling == replace(like.sampling, top_p=0.9) and card.parameters == like.parameters
+
+
+def test_a_pinned_revision_is_not_taken_over_to_another_repo(tmp_path):
+    pinned = next(card for card in CARDS if card.repo and card.revision != "main")
+    assert one(tmp_path, {"name": "x", "like": pinned.name, "repo": "me/x"}).revision == "main"
+    assert one(tmp_path, {"name": "x", "like": pinned.name}).revision == pinned.revision
+
+
+def test_a_card_may_be_like_an_earlier_one_of_the_file(tmp_path):
+    found, _ = custom.read(written(tmp_path, [LIKE | {"window": 512}, {"name": "next", "like": "my-bianque"}]))
+    assert [card.name for card in found] == ["my-bianque", "next"] and found[1].window == 512
+    assert "next" in fault(tmp_path, [{"name": "first", "like": "next"}, LIKE | {"name": "next"}])
+
+
+def test_a_whole_card_needs_no_other(tmp_path):
+    card = one(tmp_path, WHOLE)
+    assert card.sampling == Sampling(temperature=0.5, top_k=4, stop=("\n病人",)) and card.files == (
+        "config.json",
+        "model*.safetensors",
+    )
+    assert (card.revision, card.adapter, card.rounds, card.preview) == ("main", None, None, False)
+    assert card.prompt([Message("user", "头痛")]) == "病人：头痛\n医生："
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_prompt_is_named_and_brings_its_clean_up(tmp_path, name):
+    card = one(tmp_path, LIKE | {"prompt": name})
+    assert (card.prompt, card.clean) == FORMATS[name]
+    card = one(tmp_path, LIKE | {"clean": name})
+    assert (card.prompt, card.clean) == (FORMATS["bianque-2"][0], FORMATS[name][1])
+    card = one(tmp_path, LIKE | {"prompt": name, "clean": "bianque-1"})
+    assert (card.prompt, card.clean) == (FORMATS[name][0], FORMATS["bianque-1"][1])
+
+
+@pytest.mark.parametrize("given", [[], [LIKE], LIKE])
+def test_a_file_is_one_card_or_a_list(tmp_path, given):
+    found, folders = custom.read(written(tmp_path, given))
+    assert len(found) == (1 if given else 0) and folders == {}
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    assert one(tmp_path, "\ufeff" + json.dumps(LIKE)).name == "my-bianque"
+
+
+WRONG = [
+    ({"name": "a b"}, "name", '"a b"', "letters"),
+    ({"name": ""}, "name", '""', "letters"),
+    ({"name": "bianque-1"}, "name", '"bianque-1"', "not taken"),
+    ({"like": "bianque"}, "like", '"bianque"', "bianque-2"),
+    ({"title": ""}, "title", '""', "one line"),
+    ({"title": "a\nb"}, "title", r'"a\nb"', "one line"),
+    ({"architecture": "llama"}, "architecture", '"llama"', "t5, chatglm, baichuan"),
+    ({"role": "doctor"}, "role", '"doctor"', "counsels"),
+    ({"prompt": "alpaca"}, "prompt", '"alpaca"', "bianque-1"),
+    ({"clean": []}, "clean", "[]", "bianque-1"),
+    ({"sampling": 1}, "sampling", "1", "an object"),
+    ({"sampling": {"top_p": 0}}, "sampling.top_p", "0", "0.01 到 1"),
+    ({"sampling": {"temperature": 3}}, "sampling.temperature", "3", "0 到 2"),
+    ({"sampling": {"stop": "病人"}}, "sampling.stop", '"病人"', "a list of texts"),
+    ({"sampling": {"stop": ["病人", ""]}}, "sampling.stop", '["病人", ""]', "a list of texts"),
+    ({"sampling": {"temperature": True}}, "sampling.temperature", "true", "a number"),
+    ({"sampling": {"max_new_tokens": 1.5}}, "sampling.max_new_tokens", "1.5", "a whole number"),
+    ({"sampling": {"repetition_penalty": 0}}, "sampling.repetition_penalty", "0", "0.1 到 10"),
+    ({"sampling": {"seed": -1}}, "sampling.seed", "-1", "null"),
+    ({"window": 8}, "window", "8", "64 到"),
+    ({"window": "2048"}, "window", '"2048"', "a whole number"),
+    ({"bytes": 0}, "bytes", "0", "1 到"),
+    ({"parameters": -5}, "parameters", "-5", "1 到"),
+    ({"kept": 99_000_000_000}, "kept", "99000000000", "6173286400"),
+    ({"cache": 0}, "cache", "0", "1 到"),
+    ({"stored": 3}, "stored", "3", "16、8 或 4"),
+    ({"licence": ""}, "licence", '""', "one line"),
+    ({"citation": 5}, "citation", "5", "one line"),
+    ({"repo": "bianque"}, "repo", '"bianque"', "owner/name"),
+    ({"revision": "a b"}, "revision", '"a b"', "branch"),
+    ({"files": []}, "files", "[]", "a list"),
+    ({"files": ["../x"]}, "files", '["../x"]', "a list"),
+    ({"adapter": 1}, "adapter", "1", "null"),
+    ({"rounds": 0}, "rounds", "0", "null"),
+    ({"preview": "no"}, "preview", '"no"', "true"),
+    ({"path": "/no/such/folder"}, "path", '"/no/such/folder"', "exists"),
+    ({"path": 1}, "path", "1", "a place"),
+    ({"path": "~nobody/x"}, "path", '"~nobody/x"', "exists"),
+    ({"path": "x" * 9999}, "path", '"xxx', "exists"),
+    ({"path": "\0"}, "path", r'"\u0000"', "exists"),
+    ({"adapter_path": "no.p"}, "adapter_path", '"no.p"', "exists"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "value", "may"), WRONG, ids=lambda part: str(part)[:40])
+def test_a_mistake_is_told_by_file_card_field_value_and_what_it_may_be(tmp_path, change, field, value, may):
+    said = fault(tmp_path, [LIKE | {"name": "first"}, LIKE | change])
+    assert f"{field}={value}" in said and may in said
+    assert repr((LIKE | change)["name"]) in said
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({**LIKE, "licenses": "MIT"}, ["licenses", "did you mean licence?"]),
+        ({**LIKE, "zzz": 1}, ["zzz=1", "window", "like", "path"]),
+        ({**LIKE, "sampling": {"topp": 1}}, ["sampling.topp=1", "did you mean top_p?"]),
+        ({"name": "x"}, ["'x'", "architecture", "prompt", "window", "like"]),
+        ({"like": "bianque-2"}, ["lacks", "name"]),
+        ({key: value for key, value in WHOLE.items() if key != "files"}, ["files"]),
+        ([LIKE, LIKE], ["my-bianque", "not taken"]),
+        ([LIKE, 5], ["card 2", "5", "an object"]),
+        ("[", ["JSON"]),
+        ('{"name": "a", "name": "b", "like": "bianque-2"}', ["'name'", "twice"]),
+        ('{"name": "a", "like": "bianque-2", "sampling": {"top_p": NaN}}', ["sampling.top_p=NaN"]),
+        ("[" * 100_000, ["cards.json"]),
+        ('"card"', ["an object"]),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_a_file_that_cannot_be_meant_is_told(tmp_path, given, words):
+    said = fault(tmp_path, given)
+    assert all(word in said for word in words), said
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(SettingsError, match="BIANQUE_CARDS"):
+            custom.read(path)
+    (tmp_path / "gbk.json").write_bytes('{"name": "我"}'.encode("gbk"))
+    with pytest.raises(SettingsError, match=r"gbk\.json"):
+        custom.read(tmp_path / "gbk.json")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.sampled_from([*custom.FIELDS, "like", "path", "other"]), json_values, max_size=3))
+def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, change):
+    path = written(tmp_path_factory.getbasetemp(), LIKE | change)
+    try:
+        found, _ = custom.read(path)
+    except SettingsError as error:
+        assert "cards.json" in str(error)
+    else:
+        assert isinstance(found[0], ModelCard)
+
+
+# --- in the settings ------------------------------------------------------------------------------------------------
+
+
+def test_without_a_file_there_are_the_projects_cards():
+    assert custom.known(Settings()) == (Settings(), CARDS)
+
+
+def test_places_join_the_named_folders_and_give_way_to_them(tmp_path):
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lora.p").touch()
+    path = written(tmp_path, LIKE | {"path": "mine", "adapter": "lora.p", "adapter_path": str(tmp_path / "lora.p")})
+    settings, known = custom.known(Settings(cards=path))
+    assert settings.paths == {"my-bianque": tmp_path / "mine", "my-bianque.adapter": tmp_path / "lora.p"}
+    assert known[:-1] == CARDS and known[-1].name == "my-bianque" and known[-1].adapter == "lora.p"
+    settings, _ = custom.known(Settings(cards=path, paths={"my-bianque": tmp_path / "other"}))
+    assert settings.paths["my-bianque"] == tmp_path / "other"
+
+
+def test_a_card_needs_a_repo_or_a_place(tmp_path):
+    path = written(tmp_path, {"name": "my-mini", "like": "ask-mini"})
+    with pytest.raises(SettingsError, match=r"'my-mini'.*repo.*path"):
+        custom.known(Settings(cards=path))
+    assert custom.known(Settings(cards=path, paths={"my-mini": tmp_path}))[1][-1].name == "my-mini"
+
+
+def test_the_pair_that_speaks_can_be_the_users(tmp_path, monkeypatch):
+    _, known = custom.known(Settings(cards=written(tmp_path, LIKE)))
+    assert default.choose(Settings("mini", advise="my-bianque"), known) == ("ask-mini", "my-bianque")
+    assert default.choose(Settings("hub"), known) == ("bianque-1", "bianque-2")
+    asked = []
+    monkeypatch.setattr(default, "has_gpu", lambda: True)
+    monkeypatch.setattr(default, "hub_answers", lambda repo: asked.append(repo) or False)
+    assert default.choose(Settings(), known) == ("ask-mini", "advise-mini")
+    assert default.choose(Settings(ask="ask-mini", advise="my-bianque"), known) == ("ask-mini", "my-bianque")
+    assert asked == ["scutcyr/BianQue-1.0"]  # nobody is asked where both are named

@@ -1,0 +1,219 @@
+"""When the asking model asks on, and when the advising model takes over."""
+
+import itertools
+
+import pytest
+
+from bianque.consult.handoff import Decision, asked, decide, round_start
+from bianque.consult.questions import asks
+from bianque.types import Message
+
+
+def dialogue(*turns):
+    """Turns from `P:` (visitor), `A:` (asks), `V:` (advises) and `N:` (a doctor turn without a phase)."""
+    phases = {"A": "asking", "V": "advising", "N": None}
+    return [
+        Message("user", turn[2:]) if turn[0] == "P" else Message("assistant", turn[2:], phases[turn[0]])
+        for turn in turns
+    ]
+
+
+ASKED = ("P:后背疼", "A:疼多久了？")
+ADVISED = (*ASKED, "P:半个月", "V:可能是肌肉劳损，可以热敷，外用双氯芬酸凝胶。")
+EIGHT = tuple(
+    itertools.chain.from_iterable(
+        (f"A:有没有{sign}？", "P:没有") for sign in ("发烧", "咳嗽", "头晕", "恶心", "腹泻", "胸闷", "手麻", "失眠")
+    )
+)
+
+REQUESTS = [
+    "半个月。你直接告诉我抹什么药吧",
+    "别问了",
+    "不要再问我了，说怎么治",
+    "不想回答了",
+    "半个月，先给点建议吧",
+    "能不能给个方案",
+    "你就说怎么处理就行",
+    "问题太多了，快给我结论",
+    "跳过提问，给建议",
+    "就这些了，你说吧",
+    "可以给建议了吗",
+    "不要問了，直接給建議",
+    "just tell me what to do",
+    "Stop asking me questions.",
+    "그냥 치료법을 알려 주세요",
+    "질문 그만하세요",
+]
+COMPLAINTS = [
+    "总是打喷嚏怎么办",
+    "孩子不爱喝水，吃什么药好",
+    "夜里老是醒，请医生给点建议",
+    "医生直接给我开了消炎药，吃了没用怎么办",
+    "扭伤了脚，应该怎么处理？",
+    "What should I do about my cough?",
+    "허리가 아픈데 어떻게 해야 하나요?",
+]
+ANSWERS = [
+    "半个月，怎么办啊",
+    "半个月了，要紧吗",
+    "没量过，是不是要去医院",
+    "没问过医生",
+    "不想吃药",
+    "没有别的地方疼",
+    "记不清了",
+]
+FOLLOW_UPS = [
+    "好的，谢谢",
+    "热敷一次多久？",
+    "后背还是疼",
+    "热敷以后皮肤有点红",
+    "后背疼能游泳吗",
+    "另外，凝胶孕妇能用吗",
+    "还有一个问题，用药期间可以喝酒吗",
+    "我老婆说要去拍片，有必要吗",
+    "后背疼会不会引起手麻",
+    "会传染给孩子吗",
+    "如果又疼起来怎么办",
+    "要忌口吗",
+]
+NEW_COMPLAINTS = [
+    "换个问题，我晚上睡不着",
+    "另外我左膝最近也疼",
+    "对了，我这两天嗓子疼",
+    "我女儿今天发烧了",
+    "我爸最近头晕得厉害，怎么回事",
+    "帮我妈问一下，她便秘",
+    "想问另一个问题，脸上长痘",
+    "我眼睛从昨天开始发红",
+    "another question: my knee hurts",
+    "換個問題，我牙痛",
+]
+
+
+@pytest.mark.parametrize("text", REQUESTS)
+def test_a_visitor_may_ask_for_advice_at_once(text):
+    turns = dialogue(*ASKED, f"P:{text}")
+    assert decide(turns) == decide(turns, "疼得厉害吗？") == Decision("advising", "requested")
+
+
+@pytest.mark.parametrize("text", ["头疼，别问了直接说吃什么药", "Cough. Just tell me what to take, no questions."])
+def test_a_plain_request_holds_on_the_first_turn(text):
+    assert decide(dialogue(f"P:{text}")) == Decision("advising", "requested")
+
+
+def test_the_button_is_a_request():
+    assert decide(dialogue("P:头疼"), advise_now=True) == Decision("advising", "requested")
+    assert decide(dialogue("P:头疼"), "多久了？", advise_now=True) == Decision("advising", "requested")
+
+
+@pytest.mark.parametrize("text", COMPLAINTS)
+def test_a_complaint_is_not_a_request(text):
+    assert decide(dialogue(f"P:{text}")) == Decision("asking", "question")
+    assert decide(dialogue(f"P:{text}"), "多久了？") == Decision("asking", "question")
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_an_answer_is_not_a_request(text):
+    turns = dialogue(*ASKED, f"P:{text}")
+    assert decide(turns) == decide(turns, "疼得厉害吗？") == Decision("asking", "question")
+
+
+@pytest.mark.parametrize("text", FOLLOW_UPS)
+def test_after_advice_the_adviser_goes_on(text):
+    turns = dialogue(*ADVISED, f"P:{text}")
+    assert decide(turns) == decide(turns, "多大年龄了？") == Decision("advising", "after_advice")
+    assert round_start(turns) == 0
+
+
+@pytest.mark.parametrize("text", NEW_COMPLAINTS)
+def test_a_new_complaint_opens_a_new_round(text):
+    turns = dialogue(*ADVISED, f"P:{text}")
+    assert decide(turns) == decide(turns, "多久了？") == Decision("asking", "new_complaint")
+    assert round_start(turns) == len(turns) - 1
+    assert asked(turns) == 0
+
+
+def test_a_new_round_has_its_own_questions_and_budget():
+    turns = dialogue(*EIGHT_FIRST, "V:多休息。", "P:换个问题，我牙痛", "A:牙痛多久了？", "P:三天")
+    assert asked(turns) == 1
+    assert round_start(turns) == len(turns) - 3
+    assert decide(turns, "有没有发烧？") == Decision("asking", "question")
+    assert decide(turns, "痛了几天了？") == Decision("advising", "repeat")
+
+
+EIGHT_FIRST = ("P:浑身不舒服", *EIGHT)
+
+
+def test_the_budget_ends_the_questions():
+    turns = dialogue(*EIGHT_FIRST)
+    assert asked(turns) == 8
+    assert decide(turns) == decide(turns, "多大了？") == Decision("advising", "budget")
+    assert decide(turns, "多大了？", budget=9) == Decision("asking", "question")
+    assert decide(dialogue(*EIGHT_FIRST[:-2]), "多大了？") == Decision("asking", "question")
+
+
+@pytest.mark.parametrize("budget", range(4))
+def test_never_asks_beyond_any_budget(budget):
+    for length in range(1, len(EIGHT_FIRST) + 1, 2):
+        turns = dialogue(*EIGHT_FIRST[:length])
+        if asked(turns) >= budget:
+            assert decide(turns, "多大了？", budget=budget).phase == "advising"
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    ["", "嗯", "多喝水。", "？", "建议拍个片子", "可以外用止痛凝胶。还有什么问题吗？", "没什么大问题", "您看可以吗？"],
+)
+def test_a_candidate_that_asks_nothing_hands_over(candidate):
+    assert decide(dialogue(*ASKED, "P:半个月"), candidate) == Decision("advising", "not_question")
+
+
+@pytest.mark.parametrize("candidate", ["疼多久了", "后背疼了几天了？", "请问是什么时候开始的？"])
+def test_a_repeated_question_hands_over(candidate):
+    assert decide(dialogue(*ASKED, "P:半个月"), candidate) == Decision("advising", "repeat")
+
+
+@pytest.mark.parametrize("candidate", ["哪个位置疼得最明显", "咳嗽多久了？", "搬过重东西吗", "请描述一下是怎么个疼法"])
+def test_another_question_is_shown(candidate):
+    assert decide(dialogue(*ASKED, "P:半个月"), candidate) == Decision("asking", "question")
+
+
+def test_a_missing_phase_is_read_from_the_words():
+    assert asked(dialogue("P:头疼", "N:疼多久了？", "P:两天")) == 1
+    assert decide(dialogue("P:头疼", "N:疼多久了？", "P:两天"), "发烧吗") == Decision("asking", "question")
+    advised = dialogue("P:头疼", "N:建议多休息。还有问题吗？", "P:好")
+    assert decide(advised) == Decision("advising", "after_advice")
+    greeted = dialogue("P:你好", "N:您好，请问有什么可以帮您？", "P:头疼")
+    assert decide(greeted, "多久了？") == Decision("asking", "question")
+
+
+def test_an_adviser_s_question_does_not_reopen_the_asking():
+    turns = dialogue(*ASKED, "P:半个月", "V:可以热敷。最近搬过重物吗？", "P:搬过")
+    assert decide(turns) == Decision("advising", "after_advice")
+
+
+def test_an_empty_dialogue_has_no_round():
+    assert round_start([]) == asked([]) == 0
+    assert decide([]) == Decision("asking", "question")
+
+
+def every_dialogue():
+    texts = [*REQUESTS, *COMPLAINTS, *ANSWERS, *FOLLOW_UPS, *NEW_COMPLAINTS]
+    return [dialogue(*start, f"P:{text}") for start in ((), ASKED, ADVISED, EIGHT_FIRST[:-1]) for text in texts]
+
+
+@pytest.mark.parametrize("candidate", [None, "", "多喝水。", "疼多久了？", "有没有手麻？", "还有什么问题吗？"])
+def test_the_rules_hold_everywhere(candidate):
+    for turns in every_dialogue():
+        before = list(turns)
+        decision = decide(turns, candidate)
+        assert decision == decide(tuple(turns), candidate)  # pure: the same answer, and nothing changed
+        assert turns == before
+        if decision.phase == "asking":
+            assert decision.reason in ("question", "new_complaint")
+            assert asked(turns) < 8
+            assert candidate is None or asks(candidate)
+        else:
+            assert decision.reason not in ("question", "new_complaint")
+        if candidate is not None and decide(turns).phase == "advising":
+            assert decision == decide(turns)  # a candidate cannot undo a decision made without it

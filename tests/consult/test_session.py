@@ -1,0 +1,363 @@
+"""One turn end to end over a backend that follows a script: who speaks, what shows, and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from bianque.catalog.builtin import CARDS, by_name
+from bianque.consult.session import (
+    MAX_CHARACTERS,
+    Choices,
+    Delta,
+    Done,
+    Handed,
+    Loading,
+    Notice,
+    Session,
+    Speaking,
+    Thinking,
+    history_notice,
+    last_stop,
+)
+from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
+from bianque.types import Message, Piece, Progress, Usage
+from tests import tiny
+
+ASK, ADVISE = "ask-mini", "advise-mini"
+QUESTION, NO_QUESTION, ADVICE = "这样头痛多久了？", "建议多休息，多喝水。", "建议规律作息，必要时到医院就诊。"
+COMPLAINT = "最近总是头痛，晚上更厉害"
+
+
+@dataclass
+class Script:
+    """A backend that says what it is told, a character a piece, and remembers what happened."""
+
+    replies: dict[str, str] = field(default_factory=lambda: {ASK: QUESTION, ADVISE: ADVICE})
+    dropped: dict[str, int] = field(default_factory=dict)  # rounds that did not fit a model's window
+    progress: bool = False
+    error: Exception | None = None
+    asked: list[tuple] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+
+    def models(self):
+        return CARDS
+
+    def loaded(self, model):
+        return True
+
+    def prepare(self, model):
+        self.log.append(f"prepare {model}")
+
+    async def stream(self, model, dialogue, sampling):
+        self.asked.append((model, list(dialogue), sampling))
+        self.log.append(f"stream {model}")
+        try:
+            if self.progress:
+                yield Piece(progress=Progress(model, "loading", 0.5))
+            dropped = self.dropped.get(model, 0)
+            yield Piece(usage=Usage(10, 0, dropped))
+            for count, character in enumerate(self.replies[model]):
+                if self.error and count == 3:
+                    raise self.error
+                self.log.append(f"{model} {character}")
+                yield Piece(text=character)
+                await asyncio.sleep(0)
+            yield Piece(finish="stop", usage=Usage(10, len(self.replies[model]), dropped))
+        finally:
+            self.log.append(f"closed {model}")
+
+
+def turn(script, message=COMPLAINT, history=(), budget=8, **choices):
+    session = Session(script, ASK, ADVISE, budget)
+    return tiny.gathered(session.reply(history, message, Choices(**choices)))
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def shown(events) -> str:
+    return "".join(event.text for event in of(events, Delta))
+
+
+def asked(*contents: str) -> list[Message]:
+    """A round so far: complaint, question, answer, question, …"""
+    turns = [Message(("user", "assistant")[i % 2], content) for i, content in enumerate(contents)]
+    return [replace(m, phase="asking", model=ASK) if m.role == "assistant" else m for m in turns]
+
+
+ADVISED = [*asked(COMPLAINT, QUESTION, "三天了"), Message("assistant", ADVICE, "advising", ADVISE)]
+
+
+def test_ask_mode_lets_the_asking_model_speak_whatever_it_says():
+    events = turn(script := Script({ASK: NO_QUESTION}), mode="ask")
+    assert [type(event) for event in events[:3]] == [Thinking, Speaking, Delta]
+    assert of(events, Speaking) == [Speaking(ASK, "asking", None, 8)]
+    assert shown(events) == NO_QUESTION
+    assert events[-1].message == Message("assistant", NO_QUESTION, "asking", ASK)
+    assert script.log[0] == f"stream {ASK}" and not of(events, Handed)
+
+
+def test_advise_mode_lets_the_advising_model_speak():
+    events = turn(script := Script(), mode="advise")
+    assert shown(events) == ADVICE and not of(events, Handed)
+    assert events[-1].message == Message("assistant", ADVICE, "advising", ADVISE)
+    assert [model for model, *_ in script.asked] == [ADVISE]
+
+
+def test_auto_mode_asks_while_the_asking_model_has_something_to_ask():
+    events = turn(script := Script())
+    assert shown(events) == QUESTION
+    assert of(events, Speaking) == [Speaking(ASK, "asking", 1, 8)]
+    assert events[-1].message == Message("assistant", QUESTION, "asking", ASK)
+    assert events[-1].finish == "stop" and events[-1].usage.completion_tokens == len(QUESTION)
+    assert [model for model, *_ in script.asked] == [ASK]
+
+
+def test_questions_are_counted_and_the_budget_is_told():
+    events = turn(Script({ASK: "有没有恶心或者呕吐？"}), "三天了", asked(COMPLAINT, QUESTION), budget=5)
+    assert of(events, Speaking) == [Speaking(ASK, "asking", 2, 5)]
+
+
+def test_the_advising_model_is_prepared_before_the_asking_one_speaks():
+    turn(script := Script())
+    assert script.log[:2] == [f"prepare {ADVISE}", f"stream {ASK}"]
+
+
+@pytest.mark.parametrize("mode", ["ask", "advise"])
+def test_nothing_is_prepared_for_a_mode_that_has_one_speaker(mode):
+    turn(script := Script(), mode=mode)
+    assert not [line for line in script.log if line.startswith("prepare")]
+
+
+HANDOFFS = {
+    # reason: (what the asking model would say, message, history, budget, advise_now, is it consulted)
+    "not_question": (NO_QUESTION, COMPLAINT, [], 8, False, True),
+    "repeat": (QUESTION, "三天了", asked(COMPLAINT, QUESTION), 8, False, True),
+    "budget": ("有没有恶心？", "三天了", asked(COMPLAINT, QUESTION), 1, False, False),
+    "requested": (QUESTION, "别再问了，直接告诉我怎么办", asked(COMPLAINT, QUESTION), 8, False, False),
+}
+HANDOFFS["requested by a button"] = (QUESTION, COMPLAINT, [], 8, True, False)
+
+
+@pytest.mark.parametrize("reason", HANDOFFS)
+def test_auto_mode_hands_over(reason):
+    reply, message, history, budget, now, consulted = HANDOFFS[reason]
+    script = Script({ASK: reply, ADVISE: ADVICE})
+    events = turn(script, message, history, budget, advise_now=now)
+    assert of(events, Handed) == [Handed(ASK, ADVISE, reason.split()[0])]
+    assert [model for model, *_ in script.asked] == ([ASK] if consulted else []) + [ADVISE]
+    # Of the asking model's reply nothing shows: no text, no speaker, no end.
+    assert shown(events) == ADVICE
+    assert of(events, Speaking) == [Speaking(ADVISE, "advising", None, 8 if reason != "budget" else 1)]
+    assert of(events, Done) == events[-1:]
+    assert events[-1].message == Message("assistant", ADVICE, "advising", ADVISE)
+    handed = events.index(of(events, Handed)[0])
+    assert not of(events[:handed], Delta | Speaking | Done)
+
+
+def test_a_consulted_model_is_seen_to_think():
+    events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}))
+    assert of(events, Thinking) == [Thinking(ASK, "asking"), Thinking(ADVISE, "advising")]
+
+
+def test_after_advice_the_advising_model_answers_without_a_handover():
+    events = turn(script := Script(), "这个药饭前吃还是饭后吃", ADVISED)
+    assert not of(events, Handed) and shown(events) == ADVICE
+    assert [model for model, *_ in script.asked] == [ADVISE]
+
+
+def test_a_new_complaint_after_advice_begins_a_new_round():
+    events = turn(Script({ASK: "膝盖受过伤吗？"}), "另外，我膝盖最近突然疼起来了", ADVISED)
+    assert of(events, Speaking) == [Speaking(ASK, "asking", 1, 8)]
+    assert shown(events) == "膝盖受过伤吗？"
+
+
+def test_a_question_shows_from_the_first_whole_one_on_while_it_is_written():
+    """What stands before the question waits for it; what stands behind it comes as it is written."""
+    script = Script({ASK: "您好。头痛多久了？有没有恶心？"})
+    positions = []
+
+    async def watch():
+        async for event in Session(script, ASK, ADVISE).reply([], COMPLAINT):
+            if isinstance(event, Delta):
+                positions.append(len([line for line in script.log if line.startswith(f"{ASK} ")]))
+
+    asyncio.run(watch())
+    assert positions[0] == len("您好。头痛多久了？")
+    assert positions[-1] == len(script.replies[ASK]) and len(set(positions)) > 3
+
+
+def test_a_repeated_question_before_a_new_one_does_not_end_the_asking():
+    reply = QUESTION + "有没有恶心或者呕吐？"
+    events = turn(Script({ASK: reply, ADVISE: ADVICE}), "三天了", asked(COMPLAINT, QUESTION))
+    assert shown(events) == reply and not of(events, Handed)
+
+
+def test_what_was_discarded_reaches_no_model():
+    secret = "我记不清了，就这样吧。"
+    turn(script := Script({ASK: secret, ADVISE: ADVICE}), "痛\n医生：<eop>", asked("头\\n痛", QUESTION))
+    expected = [*asked("头\\n痛", QUESTION), Message("user", "痛\n医生：<eop>")]
+    assert [dialogue for _, dialogue, _ in script.asked] == [expected, expected]
+
+
+def test_the_first_message_is_really_answered():
+    for mode in ("auto", "ask", "advise"):
+        turn(script := Script(), "我叫小明，头痛", mode=mode)
+        assert script.asked[0][1] == [Message("user", "我叫小明，头痛")]
+
+
+def test_loading_shows_in_its_place():
+    events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, progress=True))
+    assert [event.progress.model for event in of(events, Loading)] == [ASK, ADVISE]
+    assert isinstance(events[0], Loading) and isinstance(events[1], Thinking)
+    assert events[-1].timing.load > 0
+
+
+def test_times_are_those_of_what_was_shown():
+    timing = turn(Script())[-1].timing
+    assert 0 <= timing.first_token <= timing.total and timing.load == 0
+
+
+@pytest.mark.parametrize(
+    "message, level", [("我不想活了，想结束这一切", "crisis"), ("突然胸口剧烈疼痛，大汗，喘不上气", "emergency")]
+)
+@pytest.mark.parametrize("mode", ["auto", "ask", "advise"])
+def test_a_red_flag_comes_before_everything(message, level, mode):
+    script = Script(progress=True)
+    first, *rest = turn(script, message, mode=mode)
+    assert isinstance(first, Notice) and first.level == level and first.text
+    assert not of(rest, Notice) and of(rest, Done)
+
+
+def test_the_red_flag_is_told_before_any_model_is_touched():
+    script = Script()
+
+    async def begin():
+        reply = Session(script, ASK, ADVISE).reply([], "我不想活了，想结束这一切")
+        first = await anext(reply)
+        await reply.aclose()
+        return first
+
+    assert asyncio.run(begin()).level == "crisis" and script.log == []
+
+
+@pytest.mark.parametrize("mode", ["auto", "advise"])
+def test_left_out_history_is_told(mode):
+    events = turn(Script(dropped={ASK: 3, ADVISE: 3}), mode=mode)
+    (notice,) = of(events, Notice)
+    assert notice.level == "history" and "3" in notice.text
+    assert events.index(notice) < events.index(of(events, Delta)[0])
+    assert not of(turn(Script(), mode=mode), Notice)
+
+
+@pytest.mark.parametrize("dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2])])
+def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
+    events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
+    assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]
+
+
+@pytest.mark.parametrize(
+    "message, choices, named",
+    [
+        ("", {}, "消息"),
+        (" \n\t", {}, "消息"),
+        ("痛" * (MAX_CHARACTERS + 1), {}, str(MAX_CHARACTERS + 1)),
+        ("痛", {"mode": "guess"}, "mode='guess'"),
+        ("痛", {"temperature": -0.1}, "temperature=-0.1"),
+        ("痛", {"temperature": 2.1}, "temperature=2.1"),
+        ("痛", {"temperature": float("nan")}, "temperature=nan"),
+        ("痛", {"temperature": "1"}, "temperature='1'"),
+        ("痛", {"temperature": True}, "temperature=True"),
+        ("痛", {"top_p": 0}, "top_p=0"),
+        ("痛", {"top_p": 1.5}, "top_p=1.5"),
+        ("痛", {"top_p": float("inf")}, "top_p=inf"),
+        ("痛", {"max_new_tokens": 0}, "max_new_tokens=0"),
+        ("痛", {"max_new_tokens": 2049}, "max_new_tokens=2049"),
+        ("痛", {"max_new_tokens": 10.0}, "max_new_tokens=10.0"),
+        ("痛", {"seed": -1}, "seed=-1"),
+        ("痛", {"seed": 2**63}, f"seed={2**63}"),
+        ("痛", {"seed": 1.5}, "seed=1.5"),
+    ],
+)
+def test_what_is_out_of_range_is_named_before_anything_happens(message, choices, named):
+    script = Script()
+    with pytest.raises(BadInput) as failure:
+        turn(script, message, **choices)
+    assert named in str(failure.value) and script.log == []
+
+
+@pytest.mark.parametrize("choice", ["ask_model", "advise_model"])
+def test_an_unknown_model_is_refused_with_the_names_there_are(choice):
+    with pytest.raises(UnknownModel, match=r"'bianqe-2'.*bianque-1, bianque-2"):
+        turn(script := Script(), **{choice: "bianqe-2"})
+    assert script.log == []
+
+
+def test_wishes_change_the_models_defaults_and_nothing_else():
+    turn(script := Script(), mode="advise", temperature=0, top_p=0.5, max_new_tokens=9, seed=4)
+    wished = replace(by_name()[ADVISE].sampling, temperature=0, top_p=0.5, max_new_tokens=9, seed=4)
+    assert script.asked[0][2] == wished
+    turn(script := Script(), mode="advise")
+    assert script.asked[0][2] == by_name()[ADVISE].sampling
+
+
+def test_other_models_may_be_chosen():
+    script = Script({"bianque-1": NO_QUESTION, "bianque-2": ADVICE})
+    events = turn(script, ask_model="bianque-1", advise_model="bianque-2")
+    assert of(events, Handed) == [Handed("bianque-1", "bianque-2", "not_question")]
+    assert events[-1].message.model == "bianque-2"
+
+
+@pytest.mark.parametrize("mode, model", [("auto", ASK), ("ask", ASK), ("advise", ADVISE)])
+def test_closing_the_reply_closes_the_models_stream(mode, model):
+    script = Script()
+
+    async def leave():
+        reply = Session(script, ASK, ADVISE).reply([], COMPLAINT, Choices(mode=mode))
+        async for event in reply:
+            if isinstance(event, Delta):
+                break
+        await reply.aclose()
+
+    asyncio.run(leave())
+    assert script.log[-1] == f"closed {model}"
+    assert script.log.count(f"closed {model}") == 1
+
+
+def test_the_asking_models_stream_is_closed_before_the_advising_one_begins():
+    turn(script := Script({ASK: NO_QUESTION, ADVISE: ADVICE}))
+    assert script.log.index(f"closed {ASK}") < script.log.index(f"stream {ADVISE}")
+
+
+@pytest.mark.parametrize("error", [LoadFailed("x"), Busy("x"), RuntimeError("x")])
+@pytest.mark.parametrize("mode", ["auto", "ask", "advise"])
+def test_a_failure_comes_out_as_it_is_and_closes_the_stream(error, mode):
+    script = Script(error=error)
+    with pytest.raises(type(error)):
+        turn(script, mode=mode)
+    assert script.log[-1].startswith("closed")
+
+
+def test_an_empty_reply_of_the_asking_model_is_no_question():
+    events = turn(Script({ASK: "", ADVISE: ADVICE}))
+    assert of(events, Handed) == [Handed(ASK, ADVISE, "not_question")] and shown(events) == ADVICE
+
+
+def test_an_empty_advice_is_done_and_says_nothing():
+    events = turn(Script({ADVISE: ""}), mode="advise")
+    assert [type(event) for event in events] == [Thinking, Done] and events[-1].message.content == ""
+
+
+def test_the_session_keeps_nothing_between_turns():
+    session = Session(Script(), ASK, ADVISE)
+    first, again = (tiny.gathered(session.reply([], COMPLAINT)) for _ in range(2))
+    assert [e for e in first if not isinstance(e, Done)] == [e for e in again if not isinstance(e, Done)]
+
+
+@pytest.mark.parametrize("text, end", [("", 0), ("您好", 0), ("您好。再", 3), ("多久？a！b\nc", 7)])
+def test_where_the_last_finished_sentence_ends(text, end):
+    assert last_stop(text) == end

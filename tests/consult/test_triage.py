@@ -1,0 +1,223 @@
+"""Red flags are told by meaning: a table of sentences, and the properties every notice keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bianque.consult import triage
+
+EMERGENCY = [
+    "左胸闷痛两个小时，肩膀酸胀，出冷汗",
+    "我爸捂着胸口喊疼，脸色蜡黄，满头是汗",
+    "后背突然像刀割一样，疼得直冒汗",
+    "胸悶、冒冷汗、左手臂發麻，已經二十分鐘了",
+    "早上醒来发现右半身麻木，话都讲不清",
+    "老妈嘴斜了，一只手垂着，问她话也不答",
+    "双眼突然看不见东西",
+    "头突然像被雷劈了一样疼，几秒钟就疼到顶",
+    "菜刀砍到手背，血喷出来，压了二十分钟还在流",
+    "鼻血流了一个小时怎么压都止不住",
+    "我爸刚才吐了半盆血，暗红色的",
+    "大便黑得像沥青，又黏又臭，头晕没力气",
+    "哮喘发作，喷了沙丁胺醇不管用，嘴唇乌紫",
+    "宝宝呼吸好快，肋骨下面一吸一陷，鼻翼扇动",
+    "老人吃年糕噎住了，手抓着脖子",
+    "吃了芒果，嘴唇肿得像香肠，嗓子也紧，透不过气",
+    "打完青霉素五分钟，全身起疹子，胸闷，眼前发黑",
+    "我儿子把消毒水当饮料喝了",
+    "两岁的娃把纽扣电池吞下去了",
+    "用炭盆烤火，头痛恶心站不起来",
+    "吃了自己采的野蘑菇，一家人上吐下泻，还看见小人",
+    "小孩偷吃了奶奶的降压药，大概十来片",
+    "妈妈突然倒在地上不省人事，还打呼噜",
+    "老父亲糖尿病，今早喊不醒，身上都是汗",
+    "女儿突然全身抽搐，牙齿咬得咯咯响",
+    "工人从脚手架上掉下来，说腿没知觉",
+    "摔到后脑勺之后一直恶心呕吐，说话颠三倒四",
+    "断了三根手指头，怎么保存",
+    "热油泼了一身，胸口和脸一大片皮都掉了",
+    "小孩手指插插座里被电了，手指焦黑",
+    "孩子落水，救上来没有呼吸",
+    "一个半月的宝宝体温39.1",
+    "新生儿发烧三十八度五",
+    "两个月零五天，发烧38度3",
+    "宝宝发烧，腿上有出血点，玻璃杯压上去也不消",
+    "怀孕五个月，流了好多血，肚子绞痛",
+    "孕晚期血压飙到180，头疼，看东西花",
+    "破水了，好像有条带子从下面掉出来",
+    "上山被竹叶青咬了脚，肿得厉害",
+    "大热天在工地晕倒，体温41，叫不应",
+    "石灰进了眼睛，又红又疼",
+    "My dad's face is drooping and his speech is slurred",
+    "my 2-month-old has a temperature of 38.5",
+    "throat swelling up after a wasp sting",
+    "bleeding won't stop after I cut my arm with a saw",
+    # A denial, a past or a supposition covers its own clause and no more.
+    "没有外伤，就是突然剧烈头痛还喷射性呕吐",
+    "不发烧，喉咙肿得咽不下口水，喘气有声音",
+    "我妈以前脑梗过，今天又突然说不出话，右手抬不起来",
+    "医生说排除了心梗，可是现在又胸痛大汗，左臂发麻",
+    "心梗一般什么表现？我爸现在胸口疼得冒冷汗",
+    "吃了阿莫西林后脸肿喘不上气，是副作用吗",
+    "no chest pain, but my lips are turning blue and I'm gasping for air",
+]
+CRISIS = [
+    "真的好想死",
+    "活够了，没有盼头",
+    "我不配活着",
+    "希望明天不要再醒来",
+    "想从窗户跳下去",
+    "我把遗书写好了",
+    "怎么死比较不痛苦",
+    "吃多少片安眠药会死",
+    "存了三十片安定，打算今晚吃掉",
+    "刚刚割腕了，流了好多血",
+    "我吞了一整瓶安眠药",
+    "和老婆吵架，她喝了一瓶农药",
+    "发现孩子用美工刀割手腕",
+    "我女儿手腕上一道一道的刀痕",
+    "我妈说她活着就是拖累我们，不如早点走",
+    "老伴走了，我也想跟着去",
+    "想拉着孩子一起跳河",
+    "耳朵里有人命令我跳楼",
+    "想結束生命，真的撐不下去了",
+    "轻 生",
+    "不*想*活*了",
+    "想\u200b死",
+    "zisha的念头",
+    "想自鲨",
+    "I don't want to live anymore",
+    "she said she wants to die",
+    "I've been cutting myself",
+    # Denying something else, or telling nobody, takes nothing back.
+    "我没有胸痛，只是不想活了",
+    "不是开玩笑，我想死",
+    "我没有勇气自杀，但是每天都在想",
+    "没人知道我一直想自杀",
+]
+NOTHING = [
+    "没有剧烈头痛，没有呕吐，就是头有点胀",
+    "无呼吸困难，无发绀，咳嗽三天",
+    "除了心跳快没有别的，比如胸闷、出冷汗都没有",
+    "CT排除了脑出血，头还有点晕",
+    "不发热、不咳嗽、不气促",
+    "小时候被开水烫过整条胳膊，留了疤",
+    "我妈前年脑梗，嘴歪说话不清，现在恢复得不错，能坐飞机吗",
+    "以前癫痫发作过，三年没犯了，能开车吗",
+    "外公肺癌咯血去世的，我需要筛查吗",
+    "过敏性休克的表现有哪些",
+    "一氧化碳中毒怎么预防",
+    "心脏病发作前有什么征兆，科普一下",
+    "如果孩子误吞了纽扣电池要怎么办",
+    "吃布洛芬会不会胃出血",
+    "说明书写着可能抽搐、昏迷，我还能吃吗",
+    "补铁后大便发黑正常吗",
+    "健身练胸后胸口酸痛",
+    "胸口起疹子，痒，出汗后更痒",
+    "右胳膊酸，打羽毛球后",
+    "面瘫两周，针灸有用吗",
+    "眼皮一直跳，眼皮抽搐怎么办",
+    "流鼻血，压了几分钟就不流了",
+    "痰里有一点血丝，咳嗽三天了",
+    "喷过农药的青菜怎么洗干净",
+    "被油溅了一下，起了个小泡",
+    "被静电电了一下",
+    "宝宝六个月发烧38.5，精神不错",
+    "我家孩子两岁两个月，发烧38.5",
+    "孩子咳嗽两个月了，今天有点发烧",
+    "宝宝两个月体温37.2正常吗",
+    "孕12周，少量褐色分泌物，医生说没事",
+    "笑到喘不过气",
+    "作业多得想吐血",
+    "累得腿都要断了",
+    "想死你们了，终于能回来问诊",
+    "想死磕这个减肥计划，吃什么好",
+    "我不想死，我想好好活着，化疗有用吗",
+    "没想过死，就是情绪差",
+    "并没有轻生想法，只想看看失眠",
+    "十年前自杀过，现在生活幸福，体检要注意什么",
+    "看了一部关于自杀的电影，心情不好",
+    "舍曲林会增加自杀风险吗",
+    "紫砂锅熬中药可以吗",
+    "不想活动，浑身懒",
+    "安乐死在中国合法吗",
+    "坏死性胰腺炎能治吗",
+    "体重120斤，身高165，算胖吗",
+    "12356是什么电话",
+    "120打不通要打哪个",
+    "no shortness of breath, no chest pain",
+    "what are the symptoms of a stroke",
+    "this cough is killing me",
+    "",
+    "   \n",
+]
+
+
+def level(text: str) -> str | None:
+    notice = triage.check(text)
+    return notice.level if notice else None
+
+
+@pytest.mark.parametrize("text", EMERGENCY)
+def test_an_emergency_is_seen(text):
+    assert level(text) == "emergency"
+
+
+@pytest.mark.parametrize("text", CRISIS)
+def test_a_crisis_is_seen(text):
+    assert level(text) == "crisis"
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_nothing_is_seen_where_nothing_is(text):
+    assert level(text) is None
+
+
+@pytest.mark.parametrize("text", EMERGENCY[:12])
+def test_a_crisis_outranks_an_emergency(text):
+    assert level(f"{text}。我不想活了") == "crisis"
+    assert level(f"我不想活了。{text}") == "crisis"
+
+
+@pytest.mark.parametrize("text", EMERGENCY[::7] + CRISIS[::7])
+def test_the_notice_names_its_sign_and_the_numbers(text):
+    notice = triage.check(text)
+    assert notice is not None and notice.sign
+    assert "120" in notice.text and "24 小时" not in notice.text and "24小时" not in notice.text
+    assert notice.sign in notice.text if notice.level == "emergency" else "12356" in notice.text
+
+
+@pytest.mark.parametrize("text", [EMERGENCY[0], CRISIS[0]])
+def test_the_notice_says_in_english_too_whom_to_call(text):
+    chinese, _, english = triage.check(text).text.partition(" (")
+    assert chinese.endswith(("。", "）")) and english.isascii() and english.endswith(".)")
+    assert "120" in english and "mainland China" in english
+    assert "12356" in english or level(text) == "emergency"
+
+
+def test_no_rule_is_compiled_before_the_first_message():
+    """All of them at once would hold up the first paint."""
+    fresh = "from bianque.consult import triage; raise SystemExit(triage._re.cache_info().currsize)"
+    assert subprocess.run([sys.executable, "-c", fresh]).returncode == 0
+
+
+@pytest.mark.parametrize("text", EMERGENCY[::9] + CRISIS[::9] + NOTHING[::9])
+def test_the_same_text_gets_the_same_answer(text):
+    assert triage.check(text) == triage.check(text) == triage.check(f"  {text}\n")
+
+
+@pytest.mark.parametrize("text", ["胸口疼，不想活了", "胸口疼，出冷汗，左臂发麻"])
+def test_width_and_case_do_not_matter(text):
+    assert level(text) == level(text.replace("，", ",")) == level(text.replace("，", "。"))
+    assert level("I WANT TO DIE") == level("Ｉ ｗａｎｔ ｔｏ ｄｉｅ") == "crisis"
+
+
+@pytest.mark.parametrize(
+    "unit", ["胸口疼", "没有", "想 ", "血血", "不", "a", "，", "怀孕38", "突然左手", "how are you "]
+)
+def test_a_long_text_is_answered(unit):
+    triage.check(unit * 5000)
+    assert level(unit * 500 + "。我想自杀") == "crisis" or unit == "没有"

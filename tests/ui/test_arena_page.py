@@ -1,0 +1,386 @@
+"""The Arena tab in a real browser: nothing tells who fights before the vote, one vote a battle, and the board shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bianque.arena import ratings
+from bianque.arena.battle import Problem
+from bianque.arena.matchmaking import alone, both
+from bianque.arena.votes import Votes, Where
+from bianque.catalog.builtin import CARDS, by_name
+from bianque.consult.session import Delta, Done, Handed, Loading, Session, Speaking, Thinking, Timing
+from bianque.errors import LoadFailed
+from bianque.types import Message, Progress, Usage
+from bianque.ui import board, duel
+from bianque.ui.arena import Arena
+from bianque.ui.board import Board
+from bianque.ui.column import Lane
+from bianque.ui.duel import Duel
+from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
+from tests.ui.test_page import WAIT, visit, wait_for
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+NAMES = ("ask-mini", "advise-mini", "auto (")
+SECRET = "我最近总是腰疼"
+KNOWN = by_name(CARDS)
+LISTEN = """() => {  // keeps all that the server sends from now on, streams too
+  const fetched = window.fetch;
+  window.heard = [];
+  window.fetch = async (...asked) => {
+    const reply = await fetched(...asked), words = new TextDecoder();
+    const listen = async reader => {
+      for (let part; !(part = await reader.read()).done;) window.heard.push(words.decode(part.value, { stream: true }));
+    };
+    listen(reply.clone().body.getReader()).catch(() => {});
+    return reply;
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One server for the tests below that need no real model; they run one after the other."""
+    from bianque.ui import serve
+    from bianque.ui.page import Page as Consultation
+
+    voices, kept = Scripted(), Votes(tmp_path_factory.mktemp("kept") / "votes")
+    session = Session(voices, "ask-mini", "advise-mini")
+    page = Consultation(session, ROOT / "examples.json", Arena(session, kept, runs=lambda name: False))
+    demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
+    _, address, _ = serve.launch(demo, session, **here, prevent_thread_lock=True)
+    yield address, voices, page.arena
+    demo.close(verbose=False)
+
+
+@pytest.fixture
+def script(served) -> Scripted:
+    """What the voices say, as if nobody had ever spoken."""
+    _, voices, arena = served
+    vars(voices).update(vars(Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)))
+    arena.resting.clear()
+    return voices
+
+
+@pytest.fixture
+def url(served, script) -> str:
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory):
+    """`app.py` as a Space runs it, with the bundled models; ended with SIGTERM, it says what came last."""
+    folder, port = tmp_path_factory.mktemp("space") / "votes", free_port()
+    settings = {"BIANQUE_VOTES": str(folder), "BIANQUE_MODELS": "mini", "GRADIO_SERVER_PORT": str(port)}
+    run = [
+        sys.executable,
+        "-c",
+        "import app; app.publisher.close = lambda: print('the last push', flush=True); app.main()",
+    ]
+    space = subprocess.Popen(run, cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: alive(port), 30)
+        yield f"http://127.0.0.1:{port}/", folder, space
+    finally:
+        space.kill()
+        space.communicate()
+
+
+def alive(port: int) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").is_success
+    except httpx.HTTPError:
+        return False
+
+
+def opened(chromium, url: str, tab: str = "竞技场", **options) -> Page:
+    page = visit(chromium, url, **options)
+    page.get_by_role("tab", name=tab).click()
+    page.locator("#bq-both textarea").wait_for(timeout=WAIT)
+    return page
+
+
+def say(page: Page, text: str = SECRET) -> None:
+    box = page.locator("#bq-both textarea")
+    box.fill(text)
+    box.press("Enter")
+
+
+def idle(page: Page) -> None:
+    expect(page.locator("#bq-both .submit-button")).to_be_visible(timeout=WAIT)
+
+
+def answered(page: Page, text: str = SECRET) -> None:
+    """A message that both sides have replied to."""
+    say(page, text)
+    expect(page.locator("#bq-duel-note")).to_contain_text("可以投票", timeout=60_000)
+    idle(page)
+
+
+def side(page: Page, letter: str):
+    return page.locator(f"#bq-ring-{letter}")
+
+
+def verdicts(page: Page) -> list:
+    return page.locator("#bq-verdicts button").all()
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def test_a_whole_battle_is_blind_until_the_vote_and_the_board_shows_it(chromium, bundled):
+    url, folder, space = bundled
+    page = opened(chromium, url)
+    page.evaluate(LISTEN)
+    answered(page)
+    assert not folder.exists()  # nothing is on disk before the first vote
+    sent = page.evaluate("window.heard.join('')")
+    assert json.dumps(SECRET)[1:-1] in sent or SECRET in sent  # what came from the server was listened to
+    for told in (sent, page.locator("#bq-arena-tab").inner_html()):
+        assert not [name for name in NAMES if name in told]
+    expect(page.locator("#bq-category input")).to_have_value("外科与骨科")
+    page.get_by_label("内容准确").check()
+    first = page.get_by_role("button", name="A 更好")
+    first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#bq-duel-note")).to_contain_text("已记下：A 更好。A 是", timeout=WAIT)
+    one, other = (side(page, letter).locator(".bq-corner").inner_text() for letter in "ab")
+    assert any(name in one for name in NAMES) and any(name in other for name in NAMES) and "float32" in one
+    for button in verdicts(page):
+        expect(button).to_be_disabled()
+    expect(page.locator("#bq-next")).to_be_focused()
+
+    (vote,) = lines(folder)
+    assert vote["verdict"] == "a" and vote["reasons"] == ["accurate"] and vote["category"] == "surgery"
+    assert vote["a"]["name"] in one and vote["a"]["precision"] == "float32" and vote["turns"] == 1
+    assert "text" not in vote and SECRET not in json.dumps(vote, ensure_ascii=False)
+
+    page.keyboard.press("Enter")  # the next battle
+    expect(page.locator("#bq-both textarea")).to_be_focused(timeout=WAIT)
+    answered(page, "牙疼")
+    page.get_by_label("同意同时保存").check()
+    page.get_by_role("button", name="不相上下").click()
+    expect(page.locator("#bq-duel-note")).to_contain_text("不相上下。A 是", timeout=WAIT)
+    kept = next(vote for vote in lines(folder) if "text" in vote)
+    assert [kept["text"][letter][0] for letter in "ab"] == [{"role": "user", "content": "牙疼"}] * 2
+
+    page.get_by_role("button", name="排行榜").click()
+    expect(page.locator("#bq-board")).to_contain_text("2 票", timeout=WAIT)
+    assert vote["b"]["name"] in page.locator("#bq-board table").first.inner_text()
+    expect(page.locator("#bq-board svg")).to_be_visible()
+    expect(page.locator("#bq-board")).to_contain_text("只保存在这台机器上")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="下载投票").click()
+    shared = [json.loads(line) for line in Path(saved.value.path()).read_text().splitlines()]
+    assert len(shared) == 2 and not any("text" in vote for vote in shared)
+    assert page.errors == []
+
+    page.context.close()
+    space.send_signal(signal.SIGTERM)
+    assert "the last push" in space.communicate(timeout=30)[0] and space.returncode == 0
+
+
+def test_rounds_go_on_and_no_vote_is_possible_while_one_is_unfinished(chromium, served, url, script):
+    page = opened(chromium, url)
+    tabs = page.get_by_role("tab").all_inner_texts()
+    assert len(tabs) == len(set(tabs))  # Gradio draws one twice if anything but tabs stands among them
+    answered(page)
+    for button in verdicts(page):
+        expect(button).to_be_enabled()
+    script.asks, script.advises, script.pause = ["还有别的吗？" * 300], ["多休息。" * 300], 0.02
+    say(page, "坐久了更疼")
+    expect(side(page, "a").locator(".message.bot").nth(1)).to_be_visible(timeout=WAIT)
+    for button in verdicts(page):
+        expect(button).to_be_disabled()
+    page.locator("#bq-both .stop-button").click()
+    idle(page)
+    expect(page.locator("#bq-duel-note")).to_contain_text("还不能投票")
+    wait_for(lambda: len(script.closed) == 2)
+    for button in verdicts(page):
+        expect(button).to_be_disabled()
+    expect(page.locator("#bq-both textarea")).to_have_value("坐久了更疼")
+    script.asks, script.advises, script.pause = [QUESTIONS[0]], [ADVICE], 0.0
+    page.locator("#bq-both textarea").press("Enter")
+    expect(page.locator("#bq-duel-note")).to_contain_text("可以投票", timeout=WAIT)
+    for _, dialogue, _ in script.heard[-2:]:  # the round that was stopped is as if it had not been
+        assert [message.content for message in dialogue[::2]] == [SECRET, "坐久了更疼"] and len(dialogue) == 3
+    expect(side(page, "a").locator(".message.bot")).to_have_count(2)
+    script.pause, script.asks, script.advises = 0.02, ["还有别的吗？" * 300], ["多休息。" * 300]
+    say(page, "还有")
+    expect(side(page, "b").locator(".message.bot").nth(2)).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="换一对").click()  # at any time
+    expect(page.locator(".bq-talk .message")).to_have_count(0, timeout=WAIT)
+    expect(page.locator("#bq-vote")).to_have_count(0)
+    wait_for(lambda: len(script.closed) == 4)
+    assert served[2].votes.read() == ([], [])
+
+
+def test_who_cannot_reply_ends_the_battle_and_is_not_drawn_again_soon(chromium, served, url, script):
+    page = opened(chromium, url)
+    script.fails = LoadFailed("模型库连不上，请稍后重试")
+    say(page, "<b>头痛</b>")
+    expect(page.locator("#bq-duel-note")).to_contain_text("不计票：模型库连不上", timeout=WAIT)
+    expect(page.locator("#bq-vote")).to_have_count(0)
+    expect(page.locator("#bq-both textarea")).to_have_value("<b>头痛</b>")
+    assert len(served[2].resting) == 1
+    script.fails = None
+    idle(page)
+    page.locator("#bq-both textarea").press("Enter")
+    expect(page.locator("#bq-duel-note")).to_contain_text("可以投票", timeout=WAIT)
+    expect(side(page, "a").locator(".message.user")).to_contain_text("<b>头痛</b>")
+    assert page.locator(".bq-talk .message b").count() == 0
+
+
+def test_a_phone_shows_both_sides_and_the_ballot_in_the_visitors_language(chromium, url):
+    page = opened(chromium, f"{url}?__theme=dark", "아레나", locale="ko-KR", **PHONE)
+    expect(page.locator("#bq-duel-note[role=status]")).to_contain_text("이름을 가린")
+    expect(page.get_by_role("textbox", name="양쪽에 보낼 메시지")).to_be_visible()
+    say(page)
+    expect(page.locator("#bq-verdicts button").first).to_be_enabled(timeout=WAIT)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    names = "e => e.getAttribute('aria-label') || e.closest('label')?.innerText || e.innerText"
+    for control in page.locator("#bq-arena-tab :is(button, input, textarea)").all():
+        if control.is_visible():
+            assert not re.search("[一-鿿]", name := control.evaluate(names)) and name.strip()
+    for field in ("#bq-both textarea", "#bq-category input"):
+        assert page.locator(field).evaluate("e => parseFloat(getComputedStyle(e).fontSize)") >= 16, field
+    page.locator("#bq-ring").evaluate("e => e.scrollTo({left: 300, behavior: 'instant'})")
+    expect(page.get_by_role("group", name="B", exact=True)).to_be_in_viewport(ratio=0.3)
+    page.get_by_role("button", name="둘 다 나쁘다").click()
+    page.get_by_role("button", name="순위표").click()
+    expect(page.locator("#bq-board table").first).to_be_visible(timeout=WAIT)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+# --- the parts, without a page ---
+
+ASK, ADVISE = KNOWN["ask-mini"], KNOWN["advise-mini"]
+KERNEL = "float32 of "
+
+
+def kernel(model: str) -> str:
+    return KERNEL + model
+
+
+def reply(model: str, text: str, phase="asking") -> list:
+    done = Done(Message("assistant", text, phase, model), "stop", Usage(), Timing())
+    return [Thinking(model, phase), Speaking(model, phase, 3, 8), Delta(text), done]
+
+
+def fought(first=(), second=()) -> tuple[Duel, list[Lane]]:
+    fight = Duel((both(ASK, ADVISE), alone(ADVISE)), SECRET)
+    lanes = fight.ask(SECRET, "zh-CN", kernel)
+    for place, events in enumerate((first, second)):
+        for event in events:
+            fight.take(place, lanes[place], event, kernel)
+    return fight, lanes
+
+
+def finished() -> Duel:
+    handed = [Thinking("ask-mini", "asking"), Handed("ask-mini", "advise-mini", "budget")]
+    return fought(handed + reply("advise-mini", "多休息。", "advising"), reply("advise-mini", "少坐。", "advising"))[0]
+
+
+@pytest.mark.parametrize("length", range(1, 6))
+def test_what_the_page_shows_before_the_vote_tells_nobodys_name(length):
+    way = [Loading(Progress("ask-mini", "loading", 0.5)), *reply("ask-mini", "多久了？")]
+    fight, lanes = fought(way[:length], [Loading(Progress("advise-mini", "queued", 0.0, 3))])
+    shown = json.dumps(
+        [*(duel.hidden(lane, "zh-CN") for lane in lanes), *duel.talks(fight, "zh-CN")], ensure_ascii=False
+    )
+    shown += "".join((*duel.heads(fight), *duel.told(fight, "zh-CN")))
+    for secret in (*NAMES, "问诊", "3/8", "float32"):
+        assert secret not in shown
+
+
+def test_after_the_vote_names_models_and_settings_are_told():
+    fight = finished()
+    fight.verdict = "b"
+    heads, talks = duel.heads(fight), duel.talks(fight, "zh-CN")
+    assert "auto (ask-mini + advise-mini)" in heads[0] and f"{KERNEL}ask-mini + {KERNEL}advise-mini" in heads[0]
+    assert "T 0.7, top-p 0.6 + T 0.5, top-p 0.8" in heads[0] and "main" not in heads[0]
+    assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
+    assert all("advise-mini" in line for line in duel.told(fight, "zh-CN"))
+    assert duel.revealed(fight, "en") == (
+        "Your vote is kept: B is better. A was auto (ask-mini + advise-mini), B was advise-mini."
+    )
+
+
+@pytest.fixture
+def ring(tmp_path) -> Arena:
+    return Arena(Session(Scripted(), "ask-mini", "advise-mini"), Votes(tmp_path / "votes"))
+
+
+def vote(ring: Arena, fight: Duel | None, **wrong) -> str:
+    """What stands above the columns after a vote."""
+    given = {"verdict": "a", "category": "other", "reasons": [], "consent": False} | wrong
+    cast = ring.vote(given["verdict"], fight, given["category"], given["reasons"], given["consent"], None)
+    with ThreadPoolExecutor(1) as apart:  # the browser has a loop of its own in this thread
+        return apart.submit(asyncio.run, cast).result()[1]
+
+
+def test_the_core_has_the_last_word_on_a_vote(ring):
+    fight = finished()
+    assert "已经不在了" in vote(ring, None)
+    assert "两边都答完" in vote(ring, fought(reply("ask-mini", "多久了？"))[0])
+    for wrong in ({"verdict": "c"}, {"category": "<b>"}, {"reasons": ["kind"]}):
+        assert "可选" in vote(ring, fight, **wrong) and fight.verdict is None
+    assert not ring.votes.folder.exists()
+    assert "已记下" in vote(ring, fight) and fight.verdict == "a"
+    assert "已经投过票" in vote(ring, fight, verdict="b") and fight.verdict == "a"
+    assert len(lines(ring.votes.folder)) == 1
+
+
+def test_a_vote_that_cannot_be_written_can_be_cast_again(ring, caplog):
+    ring.votes.folder.write_text("a file where the folder should be")
+    fight = finished()
+    assert "没有写进磁盘" in vote(ring, fight) and fight.verdict is None
+    assert SECRET not in caplog.text
+    ring.votes.folder.unlink()
+    assert "已记下" in vote(ring, fight)
+
+
+def test_the_board_counts_what_is_new_and_escapes_what_votes_say(ring):
+    shown = Board(ring.votes, Where)
+    assert "还没有投票" in board.drawn(*held(shown), lang="zh-CN")
+    vote(ring, finished())
+    found = held(shown)[0]
+    assert found.votes == 1 and held(shown)[0] is found and held(shown, "mind")[0].votes == 0
+    vote(ring, finished(), verdict="tie", category="mind")
+    assert held(shown)[0].votes == 2 and held(shown, "mind")[0].votes == 1
+    strange = ratings.table(ring.votes.read()[0], by=lambda who: f"<img src={who.name}>")
+    told = board.drawn(strange, Where(), [], "en")
+    assert "<img" not in told and "&lt;img src=advise-mini" in told
+
+
+def held(shown: Board, category: str = board.ALL) -> tuple:
+    found, problems = shown.count(category)
+    return found, shown.where(), problems
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (Where(), ["on this machine alone"]),
+        (Where("me/votes", "2026-01-02T03:04:05"), ["me/votes", "2026-01-02T03:04:05"]),
+        (Where("me/votes", None, "HTTPError 503"), ["me/votes", "HTTPError 503"]),
+        (Where(None, None, "HF_TOKEN is not set"), ["alone", "HF_TOKEN"]),
+    ],
+)
+def test_the_board_says_where_votes_go(where, words):
+    told = board.drawn(ratings.table([]), where, [Problem("a.jsonl", 3, "not JSON")], "en")
+    assert all(word in told for word in [*words, "left out: 1"])
