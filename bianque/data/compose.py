@@ -316,7 +316,7 @@ class Case:
                 if named and r.random() < 0.5
                 else r.choice(self.entry.named) + r.choice([ask for ask in slot.ask if "{x}" not in ask])
             )
-        r = self.r
+        if first and not self.later:
             return (r.choice(self.common.hello) if r.random() < 0.5 else "") + text
         return (r.choice(self.common.ack) if r.random() < 0.3 else "") + text
 
@@ -326,7 +326,7 @@ class Case:
         self.asked.add(key)
 
     def answer(self, key: str) -> None:
-        r, slot = self.r, self.entry.slot[key]
+        r = self.r
         kind = r.random()
         if kind < 0.05:
             self.patient(r.choice(self.common.unsure))
