@@ -7,18 +7,25 @@ over, a drug, a dose or a place out of nowhere. Words that the knowledge base do
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
+from bianque.backends.base import Backend
+from bianque.consult import handoff
 from bianque.data.knowledge import Complaint, Generic, Knowledge, bundled
-from bianque.types import Message
+from bianque.types import Message, Piece, Sampling
 
 Flaw = Literal["repeat", "said"]
 SHORTEST = 20  # characters of an advice
+ATTEMPTS = 3  # a reply is drawn again twice
+ENOUGH = 5  # questions, fewer of which are too few to close on
+LONGEST = 60  # turns of a round that are read
 SAME_QUESTION, SAME_ANSWER, SAME_OPENING = 0.6, 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
@@ -30,8 +37,12 @@ DRUG = re.compile(
     r"[一-鿿]{1,6}(?:霉素|沙星|西林|拉唑|地平|沙坦|他汀|普利|洛尔|替丁|硝唑|康唑|松龙|洛芬|酚片|胶囊|颗粒|口服液|注射液|软膏"
     r"|滴眼液|滴丸|咀嚼片|分散片|缓释片)|头孢[一-鿿]{1,3}|[一-鿿]{2,4}(?:片|丸)(?![刻段区面])"
 )
-DOSE = re.compile(r"(?:\d+(?:\.\d+)?|[一二两三四五六七八九十半]+)\s*(?:mg|毫克|微克|ml|毫升|克|片|粒|支|丸|滴|单位)", re.IGNORECASE)
-PLACE = re.compile(r"[一-鿿]{2,3}(?:省|自治区|自治州|县(?!级))|(?<!城)(?<!超)[一-鿿]{2}市(?![场民面售值])|[一-鿿]{2,8}(?:人民|附属|协和|中心)医院")
+DOSE = re.compile(
+    r"(?:\d+(?:\.\d+)?|[一二两三四五六七八九十半]+)\s*(?:mg|毫克|微克|ml|毫升|克|片|粒|支|丸|滴|单位)", re.IGNORECASE
+)
+PLACE = re.compile(
+    r"[一-鿿]{2,3}(?:省|自治区|自治州|县(?!级))|(?<!城)(?<!超)[一-鿿]{2}市(?![场民面售值])|[一-鿿]{2,8}(?:人民|附属|协和|中心)医院"
+)
 
 
 def pairs(text: str) -> frozenset[str]:
@@ -85,6 +96,7 @@ class Guard:
             for slot in entry.slots:
                 for value in slot.values.values():
                     self.facts[value.fact].add(entry.id)
+        self.close = knowledge.common.close[0]
         self.text = "\n".join(texts(knowledge))
 
     def slots(self, text: str) -> dict[tuple[str, str], float]:
@@ -110,7 +122,9 @@ class Guard:
                 votes[entry] += max(alike for (name, _), alike in found.items() if name == entry)
         opening = pairs("\n".join(m.content for m in dialogue[:3] if m.role == "user"))
         begun = {
-            i: held for i, (_, grams, _) in enumerate(self.openings) if (held := len(grams & opening) / max(len(grams), 4)) >= SAME_OPENING
+            i: held
+            for i, (_, grams, _) in enumerate(self.openings)
+            if (held := len(grams & opening) / max(len(grams), 4)) >= SAME_OPENING
         }
         for i, held in begun.items():
             votes[self.openings[i][0]] += held / 4
@@ -163,6 +177,11 @@ class Guard:
         key = max(own, key=own.__getitem__)
         return "repeat" if key in heard.asked else "said" if heard.told.get(key) is not None else None
 
+    def early(self, heard: Heard) -> bool:
+        """Whether there is more to ask before anybody could advise."""
+        left = heard.entry is None or len(heard.entry.slots) > len(heard.asked | heard.told.keys())
+        return left and len(heard.asked) < ENOUGH
+
     def danger(self, heard: Heard) -> str | None:
         """The sentence that the knowledge base has for the danger sign that was told."""
         rule = heard.entry.danger(heard.known) if heard.entry else None
@@ -198,9 +217,8 @@ class Guard:
 class Filter:
     """Lets a reply through sentence by sentence, as far as the guard allows; list items are numbered anew."""
 
-    def __init__(self, guard: Guard, dialogue: Sequence[Message]) -> None:
-        self.guard, self.heard = guard, guard.hear(dialogue)
-        self.told = "\n".join(message.content for message in dialogue if message.role == "user")
+    def __init__(self, guard: Guard, heard: Heard, told: str) -> None:
+        self.guard, self.heard, self.told = guard, heard, told
         self.waiting, self.dropped = "", 0
 
     def feed(self, text: str, ended: bool = False) -> str:
@@ -247,10 +265,106 @@ def guard() -> Guard:
     return Guard(bundled())
 
 
+class Guarded:
+    """A backend whose preview models are guarded; every other model passes as it is.
+
+    A question that was asked or answered already, a closing that comes too early and an advice of a word or two are
+    drawn again, twice at most. A questioner that has nothing new to ask closes. Where the knowledge base recognises a
+    danger sign, the reply sends the patient to help, in the knowledge base's words if the model does not.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.roles = {card.name: card.role for card in backend.models() if card.preview}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    async def stream(self, model: str, dialogue: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        role = self.roles.get(model.partition("@")[0])
+        run = self.asking if role == "asks" else self.advising if role == "advises" else None
+        if run is None:
+            source = self.backend.stream(model, dialogue, sampling)
+        else:
+            reading = asyncio.ensure_future(asyncio.to_thread(guard))  # beside the model's own loading
+            heard = lambda: self.heard(reading, dialogue)
+            source = run(lambda attempt: self.backend.stream(model, dialogue, again(sampling, attempt)), heard)
+        async with aclosing(source) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def heard(self, reading: asyncio.Future[Guard], dialogue: Sequence[Message]) -> tuple[Guard, Heard, str]:
+        """The guard, what it makes of the current round, and what the visitor said in it."""
+        found = await asyncio.shield(reading)
+        current = dialogue[handoff.round_start(dialogue) :][-LONGEST:]
+        told = "\n".join(message.content for message in dialogue if message.role == "user")
+        return found, await asyncio.to_thread(found.hear, current), told
+
+    async def asking(self, draw: Draw, listen: Listen) -> AsyncGenerator[Piece, None]:
+        text, end = "", None
+        for attempt in range(ATTEMPTS):
+            text = ""
+            async with aclosing(draw(attempt)) as pieces:
+                async for piece in pieces:
+                    text += piece.text
+                    if piece.finish:
+                        end = replace(piece, text="")
+                    elif not piece.text and not attempt:
+                        yield piece
+            found, heard, _ = await listen()
+            if danger := found.danger(heard):
+                text = text if cares(text) else danger
+                break
+            if not found.flaw(text, heard) and not (closes(text) and found.early(heard)):
+                break
+        else:
+            text = text if closes(text) else found.close
+        yield Piece(text=text)
+        if end:
+            yield end
+
+    async def advising(self, draw: Draw, listen: Listen) -> AsyncGenerator[Piece, None]:
+        shown, end = "", None
+        for attempt in range(ATTEMPTS):
+            sieve: Filter | None = None
+            waiting, danger = "", None
+            async with aclosing(draw(attempt)) as pieces:
+                async for piece in pieces:
+                    if piece.finish:
+                        end = piece
+                    elif not piece.text:
+                        if not attempt:
+                            yield piece
+                        continue
+                    if sieve is None:
+                        found, heard, told = await listen()
+                        sieve, danger = Filter(found, heard, told), found.danger(heard)
+                    waiting += sieve.feed(piece.text, ended=piece.finish is not None)
+                    if not danger and len(shown + waiting) >= SHORTEST and waiting:
+                        yield Piece(text=waiting)
+                        shown, waiting = shown + waiting, ""
+            if danger and not cares(waiting):
+                waiting = danger
+            if shown or danger or len(waiting) >= SHORTEST:
+                break
+        if waiting:
+            yield Piece(text=waiting)
+        if end:
+            yield replace(end, text="")
+
+
+Draw = Callable[[int], AsyncGenerator[Piece, None]]
+Listen = Callable[[], Awaitable[tuple[Guard, Heard, str]]]
+
+
+def again(sampling: Sampling, attempt: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + attempt) % 2**63)
+
+
+def closes(text: str) -> bool:
+    return not re.search(r"[？?]", text)
+
+
 def cares(reply: str) -> bool:
     """Whether a reply sends the patient to help."""
     return CARE.search(reply) is not None
-
-
-def joined(parts: Iterable[str]) -> str:
-    return "".join(parts)

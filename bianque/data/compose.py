@@ -44,6 +44,7 @@ class Turn:
 
     role: Literal["patient", "doctor"]
     text: str
+    entry: Complaint  # whose consultation it belongs to; a visitor may have two
     phase: Phase | None = None
     slot: str | None = None  # what a doctor's turn asks about
     told: dict[str, str] = field(default_factory=dict)  # what a patient's turn tells
@@ -145,13 +146,13 @@ class Case:
     # ---- who says what
 
     def patient(self, text: str, told: dict[str, str] | None = None) -> None:
-        self.turns.append(Turn("patient", self.marred(text.replace("{x}", self.x)), told=told or {}))
+        self.turns.append(Turn("patient", self.marred(text.replace("{x}", self.x)), self.entry, told=told or {}))
 
     def doctor(self, text: str, phase: Phase, **more: Any) -> None:
         named = {
             name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()
         }
-        self.turns.append(Turn("doctor", text.replace("{x}", self.x), phase, known=dict(self.known), **named))
+        self.turns.append(Turn("doctor", text.replace("{x}", self.x), self.entry, phase, known=dict(self.known), **named))
 
     def marred(self, text: str) -> str:
         """As people type: no marks, a wrong character, a stop or none."""

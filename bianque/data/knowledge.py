@@ -160,6 +160,18 @@ class Situation(Strict):
     doctor: Texts
 
 
+class Rare(Strict):
+    x: Text
+    who: Literal["self", "woman", "man", "elder", "child", "baby"]
+
+
+class Examination(Strict):
+    """Openings and rarer complaints that are kept from training, to examine with."""
+
+    complaints: dict[str, Annotated[tuple[Opening, ...], Field(min_length=1)]]
+    generic: tuple[Rare, ...] = ()
+
+
 class Common(Strict):
     hello: Texts
     ack: Texts
@@ -194,6 +206,11 @@ def bundled() -> Knowledge:
         generic=load(FOLDER / "generic.yaml", Generic),
         common=load(FOLDER / "common.yaml", Common),
     )
+
+
+@cache
+def examination() -> Examination:
+    return load(FOLDER / "examination.yaml", Examination)
 
 
 def complaints(folder: Path) -> dict[str, Complaint]:

@@ -2,8 +2,8 @@
 
 One plan under one schedule: the language from real dialogues, then consultations composed from the knowledge base,
 and last each model's role alone. Hidden matrices are optimised with Muon, everything else with AdamW; the rate rises
-briefly, stays, and falls to zero over the second half. A batch depends on the seed and its number alone, and a
-checkpoint lets a killed run go on where it was.
+briefly, stays, and falls to zero over the second half. Batches depend on the seed alone. A checkpoint lets a killed
+run go on where it was; without workers it then ends with the same weights.
 """
 
 from __future__ import annotations
@@ -197,7 +197,8 @@ class Lessons(IterableDataset[dict[str, Tensor]]):
         number, count = (worker.id, worker.num_workers) if worker else (0, 1)
         group = self.first // GROUP + number
         while group * GROUP < self.plan.steps:
-            yield from (self.subject.batch(rows) for rows in self.group(group))
+            done = self.first % GROUP if group == self.first // GROUP else 0
+            yield from (self.subject.batch(rows) for rows in self.group(group)[done:])
             group += count
 
     def group(self, number: int) -> list[list[Sample]]:
@@ -306,7 +307,7 @@ def train(
             state["log"].append(row)
             say(json.dumps(row))
             said, total, counted = now, torch.zeros((), device=device), 0
-        if now - saved_at > 60 * plan.save_minutes:
+        if now - saved_at >= 60 * plan.save_minutes:
             save(checkpoint, model, optimizers, state)
             saved_at = now
     state["seconds"] = before + time.monotonic() - begun

@@ -1,0 +1,258 @@
+"""Examine a consultation as many scripted patients would, without a judge model.
+
+Each patient has one complaint of the knowledge base and fixed answers. It opens with words that no training saw
+(`data/examination.yaml`), answers what it is asked, and asks one question after the advice. What is said to it is
+compared with the knowledge base as text, by pairs and fours of characters, so rewording lowers a figure a little.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
+from typing import Any
+
+from bianque.consult.guards import cares
+from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
+from bianque.types import Message
+
+ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
+MOST_TURNS = 12  # visitor's turns; before the last ones the patient asks for the advice
+UNKNOWN = ("没有", "不太清楚", "没注意过")  # what it answers to questions that its script does not know
+SHORT = 40  # characters, below which an advice is short
+# name → what it is a share of
+FIGURES = {
+    "on_topic": "questions",
+    "repeated": "questions",
+    "already_said": "questions",
+    "named": "rare",
+    "advice_on_topic": "advices",
+    "advice_short": "advices",
+    "facts_false": "facts",
+    "facts_invented": "facts",
+    "dangers_answered": "dangers",
+    "follow_ups_right": "follow_ups",
+}
+
+Reply = Callable[[Sequence[Message], str, int], Awaitable[Message]]  # history, message, seed → the doctor's turn
+
+
+def grams(text: str, size: int) -> frozenset[str]:
+    text = re.sub(r"[\W_]", "", text)
+    return frozenset(text[i : i + size] for i in range(len(text) - size + 1))
+
+
+def dice(a: frozenset[str], b: frozenset[str]) -> float:
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
+
+
+def covered(part: frozenset[str], whole: frozenset[str]) -> float:
+    return len(part & whole) / len(part) if part else 0.0
+
+
+@dataclass(slots=True)
+class Talk:
+    """One consultation as it went, and what was counted in it."""
+
+    complaint: str
+    seed: str
+    dialogue: list[Message] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+class Examiner:
+    """Holds whole consultations and counts; the same seed gives the same patients."""
+
+    def __init__(self, knowledge: Knowledge, examination: Examination, seed: int = 0) -> None:
+        self.knowledge, self.examination, self.seed = knowledge, examination, seed
+
+    @cached_property
+    def asks(self) -> list[tuple[str, str, int]]:
+        """Every wording of every question: complaint, slot, and its number of character pairs."""
+        return [
+            (entry.id, slot.key, len(grams(ask, 2)))
+            for entry in self.knowledge.complaints.values()
+            for slot in entry.slots
+            for ask in slot.ask
+        ]
+
+    @cached_property
+    def having(self) -> dict[str, list[int]]:
+        """The wordings that hold a pair of characters."""
+        found: dict[str, list[int]] = {}
+        wordings = (ask for e in self.knowledge.complaints.values() for slot in e.slots for ask in slot.ask)
+        for number, ask in enumerate(wordings):
+            for pair in grams(ask, 2):
+                found.setdefault(pair, []).append(number)
+        return found
+
+    @cached_property
+    def advices(self) -> dict[str, frozenset[str]]:
+        found = {}
+        for entry in self.knowledge.complaints.values():
+            says = [
+                say
+                for rules in (entry.assess, entry.advice, entry.doctor, entry.urgent)
+                for r in rules
+                for say in r.say
+            ]
+            says += [say for follow in entry.follow for say in follow.say]
+            found[entry.id] = frozenset().union(*(grams(say, 4) for say in says))
+        return found
+
+    def question(self, text: str, own: str) -> tuple[str | None, float, float]:
+        """The complaint's slot that a reply asks about, its likeness, and the best likeness of any complaint's."""
+        best: tuple[str | None, float, float] = (None, 0.0, 0.0)
+        for part in filter(str.strip, re.split(r"(?<=[？?。！])", text)):
+            pairs = grams(part, 2)
+            shared = Counter(number for pair in pairs for number in self.having.get(pair, ()))
+            mine: tuple[float, str | None] = (0.0, None)
+            anywhere = 0.0
+            for number, count in shared.items():
+                entry, key, size = self.asks[number]
+                like = 2 * count / (len(pairs) + size)
+                anywhere = max(anywhere, like)
+                if entry == own and like > mine[0]:
+                    mine = (like, key)
+            if mine[0] > best[1] or best[0] is None:
+                best = (mine[1], mine[0], max(best[2], anywhere))
+        return best
+
+    def topic(self, text: str) -> tuple[str, float]:
+        """The complaint whose sentences cover an advice best, and how much of it."""
+        said = grams(text, 4)
+        return max(((entry, covered(said, own)) for entry, own in self.advices.items()), key=lambda found: found[1])
+
+    async def run(self, reply: Reply, names: Iterable[str] | None = None, each: int = 1) -> AsyncIterator[Talk]:
+        """One talk after another: every complaint `each` times, then the rarer ones, whose first question must name them."""
+        wanted = set(self.knowledge.complaints) if names is None else set(names)
+        for entry in self.knowledge.complaints.values():
+            for turn in range(each if entry.id in wanted else 0):
+                talk = Talk(entry.id, f"{self.seed}/{entry.id}/{turn}")
+                yield await self.guarded(self.consult(reply, entry, talk), talk)
+        if names is None:
+            for symptom in self.examination.generic:
+                talk = Talk("generic", f"{self.seed}/{symptom.x}")
+                yield await self.guarded(self.name(reply, symptom.x, talk), talk)
+
+    async def guarded(self, work: Awaitable[None], talk: Talk) -> Talk:
+        """A failed consultation is an error, never a score."""
+        try:
+            await work
+        except Exception as error:
+            talk.error, talk.counts = f"{type(error).__name__}: {error}", Counter()
+        return talk
+
+    async def name(self, reply: Reply, x: str, talk: Talk) -> None:
+        r = random.Random(talk.seed)
+        generic: Generic = self.knowledge.generic
+        opening = r.choice([o.say for o in generic.open if not o.has]).replace("{x}", x)
+        talk.dialogue.append(Message("user", opening))
+        answer = await reply([], opening, r.randrange(2**31))
+        talk.dialogue.append(answer)
+        talk.counts["rare"] += 1
+        self.mark(talk, "named", x in answer.content, "does not name the complaint", good=True)
+
+    async def consult(self, reply: Reply, entry: Complaint, talk: Talk) -> None:
+        r = random.Random(talk.seed)
+        opening = r.choice(self.examination.complaints[entry.id])
+        state = {slot.key: r.choice(list(slot.values)) for slot in entry.slots}
+        known: dict[str, str] = {}
+        for key, value in opening.has.items():
+            state[key] = known[key] = r.choice(value) if isinstance(value, tuple) else value
+        message, asked = opening.say, set[str]()
+        for turn in range(MOST_TURNS):
+            answer = await self.exchange(reply, talk, message, r)
+            if answer.phase == "advising":
+                self.judge_advice(talk, entry, answer.content, known)
+                await self.follow_up(reply, talk, entry, r)
+                return
+            message = self.answered(talk, entry, answer.content, known, state, asked, r)
+            if turn == MOST_TURNS - 3:
+                message = "别问了，直接给我建议吧"
+        talk.faults.append("no advice at all")
+
+    async def exchange(self, reply: Reply, talk: Talk, message: str, r: random.Random) -> Message:
+        history = list(talk.dialogue)
+        talk.dialogue.append(Message("user", message))
+        answer = await reply(history, message, r.randrange(2**31))
+        talk.dialogue.append(answer)
+        return answer
+
+    def answered(
+        self, talk: Talk, entry: Complaint, asked_text: str, known: dict[str, str], state: dict[str, str],
+        asked: set[str], r: random.Random,
+    ) -> str:  # fmt: skip
+        """Judge a question; what the patient answers to it."""
+        slot, mine, best = self.question(asked_text, entry.id)
+        fits = slot is not None and mine >= ASKED_ON_TOPIC and mine >= best - 0.15
+        talk.counts["questions"] += 1
+        self.mark(talk, "on_topic", fits, f"off topic: {asked_text}", good=True)
+        if not fits or slot is None:
+            return r.choice(UNKNOWN)
+        self.mark(talk, "repeated", slot in asked, f"asked again: {asked_text}")
+        self.mark(talk, "already_said", slot in known and slot not in asked, f"was said: {asked_text}")
+        asked.add(slot)
+        known[slot] = state[slot]
+        return r.choice(entry.slot[slot].values[state[slot]].says)
+
+    def judge_advice(self, talk: Talk, entry: Complaint, text: str, known: dict[str, str]) -> None:
+        best, score = self.topic(text)
+        talk.counts["advices"] += 1
+        self.mark(
+            talk, "advice_on_topic", best == entry.id and score >= ADVISED_ON_TOPIC, f"advises on {best}", good=True
+        )
+        self.mark(talk, "advice_short", len(text) < SHORT, "short advice")
+        for slot in entry.slots:
+            for label, value in slot.values.items():
+                if len(value.fact) >= 4 and value.fact in text:
+                    talk.counts["facts"] += 1
+                    told = known.get(slot.key)
+                    self.mark(talk, "facts_false", told not in (None, label), f"false: {value.fact}")
+                    self.mark(talk, "facts_invented", told is None, f"invented: {value.fact}")
+        if entry.danger(known):
+            talk.counts["dangers"] += 1
+            self.mark(talk, "dangers_answered", cares(text), "danger passed over", good=True)
+
+    async def follow_up(self, reply: Reply, talk: Talk, entry: Complaint, r: random.Random) -> None:
+        wanted = r.choice(entry.follow)
+        answer = await self.exchange(reply, talk, r.choice(wanted.ask), r)
+        said = grams(answer.content, 4)
+        likes = [(max(covered(said, grams(say, 4)) for say in follow.say), follow is wanted) for follow in entry.follow]
+        score, right = max(likes, key=lambda like: like[0])
+        talk.counts["follow_ups"] += 1
+        self.mark(
+            talk, "follow_ups_right", right and score >= ADVISED_ON_TOPIC, "follow-up answered wrongly", good=True
+        )
+
+    def mark(self, talk: Talk, name: str, holds: bool, fault: str, good: bool = False) -> None:
+        talk.counts[name] += holds
+        if holds != good:
+            talk.faults.append(fault)
+
+
+def figures(talks: Sequence[Talk]) -> dict[str, dict[str, Any]]:
+    """Each figure as share, count and 95 % interval (Wilson), over the talks that did not fail."""
+    total: Counter[str] = sum((talk.counts for talk in talks), Counter())
+    found = {}
+    for name, base in FIGURES.items():
+        low, high = wilson(total[name], total[base])
+        share = total[name] / total[base] if total[base] else None
+        found[name] = {"share": share, "count": total[name], "of": total[base], "low": low, "high": high}
+    return found
+
+
+def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    if not of:
+        return 0.0, 1.0
+    share, weight = count / of, z * z / of
+    middle = (share + weight / 2) / (1 + weight)
+    spread = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
+    return max(0.0, middle - spread), min(1.0, middle + spread)

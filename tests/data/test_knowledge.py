@@ -1,0 +1,119 @@
+"""The knowledge base: every entry holds, an error names file, line, value and remedy, nothing to examine with is taught."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from bianque.data import knowledge
+from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, load
+from bianque.errors import BadInput
+
+PATH = knowledge.FOLDER / "complaints" / "insomnia.yaml"
+
+
+@pytest.fixture
+def entry():
+    return yaml.safe_load(PATH.read_text(encoding="utf-8"))
+
+
+def written(tmp_path, entry):
+    path = tmp_path / "insomnia.yaml"
+    path.write_text(yaml.safe_dump(entry, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_every_bundled_complaint_is_read():
+    found = bundled()
+    assert len(found.complaints) >= 161 and len(found.generic.symptoms) >= 360
+    assert all(name == entry.id for name, entry in found.complaints.items())
+
+
+def test_a_rule_holds_only_on_what_was_told():
+    rule = Rule.model_validate({"if": {"a": "x", "b": ["y", "z"]}, "say": ["好"]})
+    assert rule.holds({"a": "x", "b": "z"})
+    assert not rule.holds({"a": "x"}) and not rule.holds({"a": "x", "b": "w"})
+
+
+def test_an_opening_may_be_a_bare_text():
+    assert Opening.model_validate("头疼").has == {}
+
+
+def wrong_condition(entry):
+    entry["advice"][1]["if"] = {"trigger": "nonsense"}
+
+
+def no_such_slot(entry):
+    entry["urgent"][0]["if"] = {"nowhere": "x"}
+
+
+def last_with_condition(entry):
+    entry["assess"][-1]["if"] = {"trigger": "stress"}
+
+
+def twice(entry):
+    entry["slots"][1]["key"] = entry["slots"][0]["key"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (wrong_condition, ("trigger", "'nonsense'", "stress, phone, none")),
+        (no_such_slot, ("no slot 'nowhere'", "duration, type")),
+        (last_with_condition, ("assess", "leave out its `if`")),
+        (twice, ("twice", "its own key")),
+    ],
+)
+def test_what_contradicts_itself_is_named_with_its_remedy(entry, tmp_path, spoil, words):
+    spoil(entry)
+    with pytest.raises(BadInput) as caught:
+        load(written(tmp_path, entry), Complaint)
+    assert str(caught.value).startswith(str(tmp_path))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_wrong_field_is_named_with_its_line(entry, tmp_path):
+    entry["slots"][2]["ask"] = "一句话"
+    path = written(tmp_path, entry)
+    line = path.read_text(encoding="utf-8").split("\n").index("  ask: 一句话") + 1
+    with pytest.raises(BadInput, match=rf"insomnia\.yaml:{line}: slots\.2\.ask='一句话'"):
+        load(path, Complaint)
+
+
+def test_a_misspelt_field_is_refused(entry, tmp_path):
+    entry["follows"] = entry.pop("follow")
+    with pytest.raises(BadInput, match="follow"):
+        load(written(tmp_path, entry), Complaint)
+
+
+def test_what_is_no_yaml_is_named_with_its_line(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("id: x\nname: [失眠\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"x\.yaml:3: not valid YAML"):
+        load(path, Complaint)
+
+
+def test_an_id_is_its_files_name(entry, tmp_path):
+    entry["id"] = "sleep"
+    written(tmp_path, entry)
+    with pytest.raises(BadInput, match="'sleep'.*'insomnia'"):
+        knowledge.complaints(tmp_path)
+
+
+def test_an_empty_folder_says_what_is_needed(tmp_path):
+    with pytest.raises(BadInput, match="one file a complaint"):
+        knowledge.complaints(tmp_path)
+
+
+def test_nothing_to_examine_with_is_taught():
+    taught, kept = bundled(), examination()
+    assert kept.complaints.keys() == taught.complaints.keys() and len(kept.generic) >= 60
+    for name, openings in kept.complaints.items():
+        entry = taught.complaints[name]
+        assert not {o.say for o in openings} & {o.say for o in entry.open}
+        for opening in openings:
+            for key, value in opening.has.items():
+                values = value if isinstance(value, tuple) else (value,)
+                assert set(values) <= set(entry.slot[key].values), f"{name}: {opening.say}"
+    assert not {rare.x for rare in kept.generic} & {symptom.x for symptom in taught.generic.symptoms}
