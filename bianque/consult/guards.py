@@ -208,7 +208,7 @@ class Guard:
             return ""
         if summary := SUMMARY.match(sentence.strip()):
             facts = summary[2].split("、")
-            kept = [fact for fact in facts if self.supported(fact, heard)]
+            kept = [fact for fact in dict.fromkeys(facts) if self.supported(fact, heard)]
             if len(kept) < len(facts):
                 return f"{summary[1]}{'、'.join(kept)}{summary[3]}" if kept else ""
         return sentence
@@ -219,7 +219,7 @@ class Filter:
 
     def __init__(self, guard: Guard, heard: Heard, told: str) -> None:
         self.guard, self.heard, self.told = guard, heard, told
-        self.waiting, self.dropped = "", 0
+        self.waiting, self.dropped, self.gap = "", 0, False
 
     def feed(self, text: str, ended: bool = False) -> str:
         """What may be shown after this piece."""
@@ -235,13 +235,16 @@ class Filter:
 
     def passed(self, whole: str) -> str:
         body = whole.rstrip("\n")
+        if not body and self.gap:  # the line that was left out leaves no empty one
+            return ""
         number = NUMBERED.match(body)
         kept = self.guard.sentence(body[number.end() :] if number else body, self.heard, self.told) if body else ""
-        if body and not kept:
-            self.dropped += 1
+        self.gap = bool(body) and not kept
+        if self.gap:
+            self.dropped += number is not None
             return ""
         if number:
-            kept = f"{int(number[1]) - self.dropped if int(number[1]) > self.dropped else number[1]}{number[2]}{kept}"
+            kept = f"{int(number[1]) - self.dropped}{number[2]}{kept}"
         return kept + whole[len(body) :]
 
 

@@ -30,6 +30,7 @@ KIN = {
     "他": "老公|丈夫|爸爸?|父亲|爷爷|外公|姥爷|公公|岳父|哥|弟弟?|儿子",
     "她": "老婆|媳妇|妻子|妈妈?|母亲|奶奶|外婆|姥姥|婆婆|岳母|姐|妹妹?|闺蜜",
 }
+DOUBTS = ("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗")
 OTHER = re.compile(rf"^(?:医生|大夫|您好|你好|，)*我家?(?:({KIN['他']})|({KIN['她']}))(?!得过|走了|就是|也)")
 ADDRESSED = re.compile(r"[您你](?!说|讲|提|好|描述|先|别|放心|慢|刚|的意思|看)")
 ABOUT_ME = re.compile(r"我(?!们|家|妈|爸|老|想|问|给)")
@@ -152,7 +153,9 @@ class Case:
         named = {
             name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()
         }
-        self.turns.append(Turn("doctor", text.replace("{x}", self.x), self.entry, phase, known=dict(self.known), **named))
+        self.turns.append(
+            Turn("doctor", text.replace("{x}", self.x), self.entry, phase, known=dict(self.known), **named)
+        )
 
     def marred(self, text: str) -> str:
         """As people type: no marks, a wrong character, a stop or none."""
@@ -264,15 +267,15 @@ class Case:
         self.doctor(say, "advising", urgent=rule, asks=say, advises=say)
         for _ in range(self.r.choice((0, 0, 1, 1, 2))):
             kind = self.r.random()
-            if kind < 0.4:
-                self.patient(self.r.choice(self.r.choice(self.entry.follow).ask))
-            elif kind < 0.7:
+            again = self.r.choice(self.common.again)
+            if kind < 0.5:
+                follow = self.r.choice(self.entry.follow)
+                self.patient(self.r.choice(follow.ask))
+                again = self.r.choice(self.common.first_aid) + self.r.choice(follow.say)
+            elif kind < 0.75:
                 self.patient(self.r.choice(self.common.want))
             else:
-                self.patient(
-                    self.r.choice(("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗"))
-                )
-            again = self.r.choice(self.common.again)
+                self.patient(self.r.choice(DOUBTS))
             self.doctor(again, "advising", urgent=rule, asks=again, advises=again)
         return True
 

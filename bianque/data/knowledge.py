@@ -187,6 +187,7 @@ class Common(Strict):
     what: Texts
     later: Texts
     again: Texts
+    first_aid: Texts
     greet: Texts
     wrong: Texts
     typos: dict[str, str]

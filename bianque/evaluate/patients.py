@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
@@ -18,11 +18,13 @@ from typing import Any
 
 from bianque.consult.guards import cares
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
+from bianque.errors import BadInput, BianQueError
 from bianque.types import Message
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
 MOST_TURNS = 12  # visitor's turns; before the last ones the patient asks for the advice
 UNKNOWN = ("没有", "不太清楚", "没注意过")  # what it answers to questions that its script does not know
+RARE = "generic"
 SHORT = 40  # characters, below which an advice is short
 # name → what it is a share of
 FIGURES = {
@@ -60,6 +62,7 @@ class Talk:
 
     complaint: str
     seed: str
+    x: str | None = None  # a rarer complaint
     dialogue: list[Message] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -129,24 +132,25 @@ class Examiner:
         said = grams(text, 4)
         return max(((entry, covered(said, own)) for entry, own in self.advices.items()), key=lambda found: found[1])
 
-    async def run(self, reply: Reply, names: Iterable[str] | None = None, each: int = 1) -> AsyncIterator[Talk]:
-        """One talk after another: every complaint `each` times, then the rarer ones, whose first question must name them."""
-        wanted = set(self.knowledge.complaints) if names is None else set(names)
-        for entry in self.knowledge.complaints.values():
-            for turn in range(each if entry.id in wanted else 0):
-                talk = Talk(entry.id, f"{self.seed}/{entry.id}/{turn}")
-                yield await self.guarded(self.consult(reply, entry, talk), talk)
-        if names is None:
-            for symptom in self.examination.generic:
-                talk = Talk("generic", f"{self.seed}/{symptom.x}")
-                yield await self.guarded(self.name(reply, symptom.x, talk), talk)
+    def plan(self, names: Iterable[str] | None = None, each: int = 1) -> list[Talk]:
+        """Every complaint `each` times, then the rarer ones, whose first question must name them; or `names` alone."""
+        known = self.knowledge.complaints
+        if unknown := set(names or ()) - known.keys():
+            raise BadInput(f"{', '.join(sorted(unknown))}: no such complaint; there are {', '.join(known)}")
+        talks = [Talk(name, f"{self.seed}/{name}/{turn}") for name in names or known for turn in range(each)]
+        rare = () if names else self.examination.generic
+        return talks + [Talk(RARE, f"{self.seed}/{symptom.x}", symptom.x) for symptom in rare]
 
-    async def guarded(self, work: Awaitable[None], talk: Talk) -> Talk:
-        """A failed consultation is an error, never a score."""
+    async def hold(self, reply: Reply, talk: Talk) -> Talk:
+        """Hold one talk. A failed consultation is an error, never a score."""
         try:
-            await work
-        except Exception as error:
-            talk.error, talk.counts = f"{type(error).__name__}: {error}", Counter()
+            if talk.x:
+                await self.name(reply, talk.x, talk)
+            else:
+                await self.consult(reply, self.knowledge.complaints[talk.complaint], talk)
+        except BianQueError as error:
+            talk.error = f"{error.code}: {error}"
+            talk.counts.clear()
         return talk
 
     async def name(self, reply: Reply, x: str, talk: Talk) -> None:

@@ -130,7 +130,9 @@ def test_real_turns_of_a_role_hold_the_role_alone(role, subject):
 def test_empty_questions_and_masked_drugs_teach_nothing():
     assert not samples.fits("还有其他症状吗？", "ask") and not samples.fits("还有什么不舒服？", "ask")
     assert samples.fits("疼是一直疼还是一阵一阵的？", "ask")
-    assert not samples.fits("可以吃[MASK]，一天三次，注意休息，多喝水，饮食清淡一些，三天以后不见好转再去医院看。", "advise")
+    assert not samples.fits(
+        "可以吃[MASK]，一天三次，注意休息，多喝水，饮食清淡一些，三天以后不见好转再去医院看。", "advise"
+    )
 
 
 def test_language_samples_go_on_to_the_end(subject):

@@ -1,0 +1,184 @@
+"""What a preview model may not say: asked twice, told already, never told, out of nowhere; and danger passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from bianque.catalog.builtin import CARDS
+from bianque.consult.guards import ATTEMPTS, Filter, Guarded, cares, guard
+from bianque.data.compose import Composer
+from bianque.types import Message, Piece, Sampling, Usage
+
+ASKED = "失眠有多久了？"
+OPENING = Message("user", "我最近总是睡不着，怎么办")
+
+
+def talk(*turns: str) -> list[Message]:
+    """The visitor and the doctor by turns."""
+    return [
+        Message("user", text) if i % 2 == 0 else Message("assistant", text, "asking") for i, text in enumerate(turns)
+    ]
+
+
+@dataclass
+class Scripted:
+    """A backend that says one text after another, in small pieces."""
+
+    says: list[str]
+    heard: list[Sampling] = field(default_factory=list)
+    closed: int = 0
+
+    def models(self):
+        return CARDS
+
+    def kernel(self, model):
+        return "float32"
+
+    async def stream(self, model, dialogue, sampling):
+        self.heard.append(sampling)
+        text = self.says[min(len(self.heard), len(self.says)) - 1]
+        try:
+            yield Piece(usage=Usage(9, 0))
+            for i in range(0, len(text), 3):
+                yield Piece(text=text[i : i + 3])
+            yield Piece(finish="stop", usage=Usage(9, len(text)))
+        finally:
+            self.closed += 1
+
+
+def replies(backend, model, dialogue, sampling=Sampling(seed=5)):
+    async def run():
+        return [piece async for piece in Guarded(backend).stream(model, dialogue, sampling)]
+
+    pieces = asyncio.run(run())
+    assert pieces[-1].finish == "stop" and not any(piece.finish for piece in pieces[:-1])
+    return "".join(piece.text for piece in pieces)
+
+
+def test_a_dialogue_is_read_as_it_was_composed():
+    """On two hundred composed consultations: nine of ten answers are recognised, and hardly one wrongly."""
+    composer, seen, right, wrong, flagged, asked = Composer(), 0, 0, 0, 0, 0
+    for number in range(200):
+        said: list[Message] = []
+        for turn in composer(random.Random(f"guard/{number}")).turns:
+            if turn.role == "doctor" and turn.known and turn.entry.id != "generic" and len(said) > 4:
+                heard = guard().hear(said)
+                if heard.entry is turn.entry:
+                    for key, value in turn.known.items():
+                        seen += 1
+                        right += heard.told.get(key) == value
+                        wrong += heard.told.get(key) not in (None, value)
+                    if turn.slot:
+                        asked += 1
+                        flagged += guard().flaw(turn.text, heard) is not None
+            said.append(Message("user" if turn.role == "patient" else "assistant", turn.text, turn.phase))
+    assert seen > 1500 and right > 0.85 * seen and wrong < 0.01 * seen
+    assert asked > 300 and flagged < 0.01 * asked
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "candidate", "flaw"),
+    [
+        (talk(OPENING.content, ASKED, "两周了"), "这种睡不着的情况持续多长时间了？", "repeat"),
+        (talk("失眠两个多星期了，躺床上两个小时才能睡着"), ASKED, "said"),
+        (talk(OPENING.content, ASKED, "两周了，工作压力特别大"), "最近有没有什么压力或者烦心事？", "said"),
+        (talk(OPENING.content, ASKED, "两周了"), "最近有没有什么压力或者烦心事？", None),
+        (talk("窗台上的猫怎么办"), "它多大了？", None),
+    ],
+)
+def test_a_question_that_need_not_be_asked(dialogue, candidate, flaw):
+    assert guard().flaw(candidate, guard().hear(dialogue)) == flaw
+
+
+def test_a_needless_question_is_drawn_again_with_another_seed():
+    backend = Scripted(["这种睡不着的情况持续多长时间了？", "平时喝咖啡、浓茶或者酒吗？"])
+    assert replies(backend, "ask-mini", talk(OPENING.content, ASKED, "两周了")) == "平时喝咖啡、浓茶或者酒吗？"
+    assert [sampling.seed for sampling in backend.heard] == [5, 6]
+    assert backend.closed == 2
+
+
+def test_who_has_nothing_new_to_ask_closes():
+    backend = Scripted(["失眠有多久了？"])
+    said = replies(backend, "ask-mini", talk(OPENING.content, ASKED, "两周了"))
+    assert "？" not in said and said and len(backend.heard) == ATTEMPTS
+
+
+def test_closing_after_one_question_is_drawn_again():
+    backend = Scripted(["好的，情况我基本清楚了。", "平时喝咖啡、浓茶或者酒吗？"])
+    assert replies(backend, "ask-mini", talk(OPENING.content, ASKED, "两周了")) == "平时喝咖啡、浓茶或者酒吗？"
+
+
+def test_danger_ends_the_questions_and_is_answered():
+    dialogue = talk(OPENING.content, "情绪怎么样，会不会经常低落、高兴不起来？", "觉得活着没意思")
+    for model, text in (
+        ("ask-mini", "平时喝咖啡、浓茶或者酒吗？"),
+        ("advise-mini", "先把作息和睡前习惯调整好，不用太担心。"),
+    ):
+        said = replies(Scripted([text]), model, dialogue)
+        assert cares(said) and "12356" in said and "？" not in said
+    own = "请马上告诉家人，立刻去急诊，不要一个人待着。"
+    assert replies(Scripted([own]), "advise-mini", dialogue) == own
+
+
+def test_facts_that_nobody_told_are_left_out():
+    said = "您的情况是：失眠几周、早醒、睡前饮酒、失眠几周。先把作息调整好，固定时间起床，睡前不看手机。"
+    shown = replies(Scripted([said]), "advise-mini", talk(OPENING.content, ASKED, "两周了"))
+    assert shown == "您的情况是：失眠几周。先把作息调整好，固定时间起床，睡前不看手机。"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("可以吃阿莫西林胶囊，", False),
+        ("每次吃三片，一天两次，", False),
+        ("请到华山附属医院看看，", False),
+        ("多喝水，早点休息，", True),
+    ],
+)
+def test_drugs_doses_and_places_out_of_nowhere_are_left_out(sentence, shown):
+    text = f"考虑是受凉引起的，先在家休息两天再看看变化。{sentence}别熬夜。症状加重就去医院。"
+    said = replies(Scripted([text]), "advise-mini", talk("鼻子有点不通气"))
+    assert (sentence in said) == shown and said.endswith("症状加重就去医院。")
+
+
+def test_what_the_visitor_named_may_be_named():
+    text = "考虑是受凉引起的，先在家休息两天再看看变化。感冒灵胶囊按说明书吃。"
+    assert replies(Scripted([text]), "advise-mini", talk("鼻子不通，吃了感冒灵胶囊")) == text
+
+
+def test_list_items_are_numbered_anew():
+    found = guard()
+    sieve = Filter(found, found.hear([OPENING]), "")
+    text = "建议：\n1. 多喝温水。\n2. 每次吃五片。\n3. 早点休息。\n"
+    assert "".join(sieve.feed(c) for c in text) + sieve.feed("", True) == "建议：\n1. 多喝温水。\n2. 早点休息。\n"
+
+
+def test_an_advice_of_two_words_is_drawn_again():
+    full = "先把作息和睡前习惯调整好，每天固定时间起床，白天不补觉。"
+    backend = Scripted(["好的。", full])
+    assert replies(backend, "advise-mini", [OPENING]) == full and len(backend.heard) == 2
+
+
+def test_other_models_pass_as_they_are():
+    backend = Scripted(["失眠有多久了？"])
+    assert replies(backend, "bianque-1", talk(OPENING.content, ASKED, "两周了")) == "失眠有多久了？"
+    assert len(backend.heard) == 1
+    assert Guarded(backend).kernel("bianque-1") == "float32"
+
+
+def test_who_leaves_stops_the_model():
+    backend = Scripted(["先把作息和睡前习惯调整好，每天固定时间起床，白天不补觉。" * 20])
+
+    async def run():
+        stream = Guarded(backend).stream("advise-mini", [OPENING], Sampling())
+        async for piece in stream:
+            if piece.text:
+                break
+        await stream.aclose()
+
+    asyncio.run(run())
+    assert backend.closed == 1
