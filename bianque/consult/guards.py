@@ -116,10 +116,10 @@ class Guard:
     def hear(self, dialogue: Sequence[Message]) -> Heard:
         """Read a dialogue as the knowledge base would."""
         asked = [self.slots(m.content) if m.role == "assistant" else {} for m in dialogue]
-        votes: Counter[str] = Counter()
+        votes: defaultdict[str, float] = defaultdict(float)
         for found in asked:
-            for entry in {entry for entry, _ in found}:
-                votes[entry] += max(alike for (name, _), alike in found.items() if name == entry)
+            for complaint in {complaint for complaint, _ in found}:
+                votes[complaint] += max(alike for (name, _), alike in found.items() if name == complaint)
         opening = pairs("\n".join(m.content for m in dialogue[:3] if m.role == "user"))
         begun = {
             i: held
@@ -129,9 +129,9 @@ class Guard:
         for i, held in begun.items():
             votes[self.openings[i][0]] += held / 4
         heard = Heard()
-        if not votes or votes.most_common(1)[0][1] <= 0:
+        if not votes:
             return heard
-        heard.entry = entry = self.entries[votes.most_common(1)[0][0]]
+        heard.entry = entry = self.entries[max(votes, key=votes.__getitem__)]
         for i in sorted(begun, key=begun.__getitem__):
             name, _, has = self.openings[i]
             if name == entry.id and begun[i] >= 0.9:

@@ -150,7 +150,7 @@ class Case:
         self.turns.append(Turn("patient", self.marred(text.replace("{x}", self.x)), self.entry, told=told or {}))
 
     def doctor(self, text: str, phase: Phase, **more: Any) -> None:
-        named = {
+        named: dict[str, Any] = {
             name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()
         }
         self.turns.append(

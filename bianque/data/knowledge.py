@@ -228,7 +228,7 @@ def complaints(folder: Path) -> dict[str, Complaint]:
 
 
 @cache
-def traditional() -> dict[int, str]:
+def traditional() -> dict[int, int]:
     """Simplified to traditional characters, one for one, for `str.translate`."""
     table = json.loads((FOLDER / "traditional.json").read_text(encoding="utf-8"))
     return str.maketrans(table["simplified"], table["traditional"])

@@ -97,7 +97,7 @@ def test_what_is_no_yaml_is_named_with_its_line(tmp_path):
 def test_an_id_is_its_files_name(entry, tmp_path):
     entry["id"] = "sleep"
     written(tmp_path, entry)
-    with pytest.raises(BadInput, match="'sleep'.*'insomnia'"):
+    with pytest.raises(BadInput, match=r"'sleep'.*'insomnia'"):
         knowledge.complaints(tmp_path)
 
 
