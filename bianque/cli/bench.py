@@ -18,15 +18,14 @@ def add_bench(commands) -> None:
         "prefill": "milliseconds to the first token, for several prompts",
         "concurrency": "tokens a second of several visitors at once",
         "growth": "what longer contexts, more rows and more models cost, beside what the arithmetic says",
-        "precision": "perplexity at 16, 8 and 4 bits a weight",
         "estimate": "on paper: how many visitors one accelerator serves",
     }
     for what, help in told.items():
         kind = kinds.add_parser(what, help=help)
         kind.add_argument("--json", type=Path, help="also write every figure here")
         kind.set_defaults(run=bench, what=what)
-        if what in ("estimate", "precision"):
-            (add_estimate if what == "estimate" else add_loss)(kind)
+        if what == "estimate":
+            add_estimate(kind)
             continue
         kind.add_argument("--rounds", type=int, default=7)
         if what not in ("startup", "load"):
@@ -64,16 +63,6 @@ def add_decoding(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--tokens", type=int, default=64, help="of a reply")
     kind.add_argument("--visitors", type=int, nargs="+", default=[1, 8])
     kind.add_argument("--sample", action="store_true", help="draw tokens, as BianQue-1.0 does; else greedy")
-
-
-def add_loss(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--data", type=Path, required=True, help="JSONL(.gz) of dialogues")
-    kind.add_argument("--limit", type=int, help="so many dialogues, chosen by their ids; all if left out")
-    kind.add_argument("--model", nargs="+", default=["ask-mini", "advise-mini"], metavar="CARD")
-    told = "the first is what the others are compared with"
-    kind.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8", "int4"], choices=PRECISIONS, help=told)
-    kind.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
-    kind.add_argument("--device", default="cpu")
 
 
 def add_estimate(kind: argparse.ArgumentParser) -> None:

@@ -6,15 +6,13 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bianque.errors import BadInput
-from bianque.types import Dialogue, Message
 
-_SHOWN = 5  # bad lines named in one error
 _QUOTED = 40  # characters of a wrong value that an error repeats
 
 
@@ -46,28 +44,6 @@ class Record:
     id: str
     source: str
     turns: tuple[Turn, ...]
-
-    @property
-    def messages(self) -> list[Message]:
-        return [Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in self.turns]
-
-    def exchanges(self) -> Iterator[tuple[Dialogue, str]]:
-        """Each doctor turn with the dialogue before it."""
-        messages = self.messages
-        for place, message in enumerate(messages):
-            if message.role == "assistant":
-                yield messages[:place], message.content
-
-
-def read(path: Path) -> list[Record]:
-    """All dialogues of a JSONL file, gzip-compressed if its name ends in .gz; BadInput names the bad lines."""
-    records, bad = readable(path)
-    if bad:
-        more = [f"and {len(bad) - _SHOWN} more lines"] if len(bad) > _SHOWN else []
-        raise BadInput("\n".join([*map(str, bad[:_SHOWN]), *more]))
-    if not records:
-        raise BadInput(f"{path}: holds no dialogue; give one JSON object a line")
-    return records
 
 
 def readable(path: Path) -> tuple[list[Record], list[BadInput]]:

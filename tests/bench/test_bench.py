@@ -274,19 +274,3 @@ def test_a_load_is_measured_in_a_process_of_its_own(tmp_path, how):
         card = by_name()["bianque-1"]
         kept = 8 * card.longest * 2 * 2 * 64 * 2  # of eight, in two layers: keys and values of 64 numbers of 16 bits
         assert kept < found["planned"] < 2 * kept and found["serving"] > kept
-
-
-def test_precision_tells_what_fewer_bits_cost(tmp_path, capsys):
-    turns = ("头痛三天了", "有没有发烧？", "没有", "建议多休息，多喝水。")
-    said = [{"role": role, "text": text} for role, text in zip(("patient", "doctor") * 2, turns, strict=True)]
-    data, file = tmp_path / "d.jsonl", tmp_path / "f.json"
-    data.write_text(json.dumps({"id": "a", "source": "s", "turns": said}))
-    options = ["--data", str(data), "--json", str(file), "--threads", "1", "--precision", "fp32", "int8", "int4"]
-    assert main(["bench", "precision", *options]) == 0
-    found = json.loads(file.read_text())["measured"]
-    assert [(one["model"], one["turns"]) for one in found] == [("ask-mini", 1), ("advise-mini", 1)]
-    for one in found:
-        exact, eight, four = (one["perplexity"][kind] for kind in ("fp32", "int8", "int4"))
-        assert exact > 1 and exact != eight != four
-        assert eight == pytest.approx(exact, rel=0.02) and four == pytest.approx(exact, rel=0.3)
-    assert "ask-mini" in capsys.readouterr().out
