@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -311,7 +311,7 @@ def _row(line: str) -> Row:
 _ROW = TypeAdapter(Row)
 
 
-def _old(folder: Path) -> tuple[dict[str, Any] | None, Sequence[Row]]:
+def _old(folder: Path) -> tuple[dict[str, Any] | None, list[Row]]:
     """The question and rows of a folder without a database."""
     path = folder / RUN
     if not path.exists():
@@ -320,7 +320,7 @@ def _old(folder: Path) -> tuple[dict[str, Any] | None, Sequence[Row]]:
                 f"{folder}: 有 {ROWS} 却没有 {RUN}，不知道是怎么得来的：请换一个文件夹或用 --fresh "
                 f"({ROWS} without {RUN}: choose another folder or --fresh)"
             )
-        return None, ()
+        return None, []
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
