@@ -123,9 +123,8 @@ class Asked:
         """The cases of at most `limit` dialogues; of a recorded dialogue, those of all models."""
         if self.limit is None:
             return list(self.cases)
-        names = dict.fromkeys((case.set, case.id) for case in self.cases)
-        taken = dialogues.sample([dialogues.Record(name, where, ()) for where, name in names], self.limit)
-        chosen = {(record.source, record.id) for record in taken}
+        names = list(dict.fromkeys((case.set, case.id) for case in self.cases))
+        chosen = {names[place] for place in dialogues.sample([name for _, name in names], self.limit)}
         return [case for case in self.cases if (case.set, case.id) in chosen]
 
     def question(self, session: Session | None) -> dict[str, Any]:
