@@ -48,7 +48,7 @@ def add_decoding(options: argparse.ArgumentParser) -> None:
 def bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from bianque.nn import processor
+    from bianque.nn import cpu
 
-    processor.settle()
+    cpu.configure_runtime()
     getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options)
