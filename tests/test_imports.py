@@ -48,7 +48,6 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "matplotlib": (set(), {"bench"}),
     "ray": (set(), set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
