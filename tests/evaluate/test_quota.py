@@ -14,7 +14,7 @@ from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
 from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, written
 from tests.evaluate.test_run import Echo, session
 
 

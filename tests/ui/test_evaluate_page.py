@@ -24,7 +24,7 @@ from bianque.ui import evaluate, serve
 from bianque.ui.evaluate import Evaluate
 from bianque.ui.page import Page as Consultation
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, dialogue, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, dialogue, written
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import WAIT, visit, wait_for
 
