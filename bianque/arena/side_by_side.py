@@ -286,7 +286,7 @@ def spoken(turn: Turn) -> list[str]:
     """One turn: whose it is, the words, notices, figures, and what went wrong."""
     asked = turn["role"] == "user"
     to = f" → {turn['contender']}" if turn.get("contender") else ""
-    who = f"病人{to}" if asked else f"{say('zh-CN', turn.get('phase') or 'advising')} · {turn.get('model')}"
+    who = f"患者{to}" if asked else f"{say('zh-CN', turn.get('phase') or 'advising')} · {turn.get('model')}"
     lines = [f"**{who}**", "", turn["content"], ""]
     for notice in filter(None, (turn.get("safety"), turn.get("notice"))):
         lines += [f"> {notice['text']}", ""]

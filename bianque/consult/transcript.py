@@ -52,7 +52,7 @@ def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
     lines = ["# 扁鹊 BianQue", "", f"> {triage.LABEL}；{triage.DISCLAIMER}。", ""]
     for turn in turns:
         name = (
-            "病人"
+            "患者"
             if turn["role"] == "user"
             else f"{say('zh-CN', turn.get('phase') or 'advising')} · {turn.get('model')}"
         )

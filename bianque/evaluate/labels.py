@@ -21,7 +21,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "by_longest": ("最长的回答", "longest answer"), "by_shortest": ("最短的回答", "shortest answer"),
     "by_uneven": ("长度相差最大", "lengths differ most"), "by_differ": ("用字分歧最大", "wordings differ most"),
     "by_judges": ("评分相差最大", "scores differ most"), "by_slow": ("最慢的回答", "slowest answer"),
-    "errors": ("只看有错误的", "only with an error"), "reset": ("清除条件", "Reset"), "patient": ("病人", "Patient"),
+    "errors": ("只看有错误的", "only with an error"), "reset": ("清除条件", "Reset"), "patient": ("患者", "Patient"),
     "doctor": ("医生", "Doctor"), "asking": ("问诊", "asking"), "advising": ("建议", "advising"),
     "earlier": ("之前的对话（{n} 句）", "Earlier turns ({n})"), "asks_badge": ("问", "asks"), "advises_badge": ("答", "answers"),
     "judge": ("整段评分", "Dialogue judged"), "unread": ("没有读出分数", "no score could be read"),

@@ -107,7 +107,7 @@ class Evaluate:
         self.forget.click(self.remove, [self.kept], every, **quick)
         for name, button in self.save.items():
             written = button.click(self.written, [self.kept, self.files[name]], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, api_visibility="private")
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
 
     # --- a file ---------------------------------------------------------------------------------------------------
 
