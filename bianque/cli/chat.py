@@ -25,7 +25,8 @@ def chat(options: argparse.Namespace) -> int:
     from bianque.backends.local import Local
     from bianque.catalog import builtin, custom, default
     from bianque.cli import terminal
-    from bianque.consult.session import Choices, Session
+    from bianque.consult.session import Session
+    from bianque.consult.spec import RANGES, Choices, SamplingOverrides
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
@@ -36,7 +37,7 @@ def chat(options: argparse.Namespace) -> int:
         modes = terminal.MODES[builtin.find(builtin.by_name(known), options.model).role]
     named = {"ask": options.ask or options.model, "advise": options.advise or options.model}
     ask, advise = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
-    wishes = {name: getattr(options, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
+    drawn = SamplingOverrides(**{name: getattr(options, name) for name in RANGES})
     session = Session(Local(settings, known, (ask, advise)), ask, advise, settings.question_budget)
-    choices = Choices(mode=options.mode or modes[0], **wishes)
+    choices = Choices(options.mode or modes[0], sampling=drawn)
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()

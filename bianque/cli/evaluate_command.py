@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bianque.cli import models, terminal
 from bianque.consult.session import Session
-from bianque.consult.spec import MODES, NUMBERS, Contender, Wishes, parse_all
+from bianque.consult.spec import MODES, RANGES, ModelSpec, SamplingOverrides, parse_all
 from bianque.data import readers
 from bianque.errors import BadInput
 from bianque.evaluate.evaluation import RECORDED, Asked, Outcome, evaluate
@@ -38,7 +38,7 @@ def command(options: argparse.Namespace) -> int:
         return preview(options.data)
     if options.out is None:
         raise BadInput("--out: 需要存放结果的文件夹 (a folder for the results is needed)")
-    wishes = Wishes(**{name: getattr(options, name) for name in NUMBERS})
+    wishes = SamplingOverrides(**{name: getattr(options, name) for name in RANGES})
     asked = Asked.of(
         options.data,
         RECORDED if options.recorded else tuple(options.task or ("next",)),
@@ -64,7 +64,7 @@ def judge(options: argparse.Namespace) -> Judge | None:
     return Judge.of(options.judge, options.judge_model, options.judge_key_env)
 
 
-def opened(contenders: Sequence[Contender]) -> Session:
+def opened(contenders: Sequence[ModelSpec]) -> Session:
     """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
     from bianque.backends.local import Local
     from bianque.catalog import custom, default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -27,48 +27,88 @@ class Decision:
 _re = partial(pattern, "handoff")
 
 
+@dataclass(slots=True)
+class _Told:
+    """What has been said since a round began, by what it names: each turn is read once, however many follow."""
+
+    persons: set[str] = field(default_factory=set)  # of the visitor's turns, as are the organs
+    organs: set[str] = field(default_factory=set)
+    texts: list[str] = field(default_factory=list)
+    runs: set[str] = field(default_factory=set)  # three Han characters in a row, of the texts looked through so far
+
+    def visitor(self, text: str) -> None:
+        self.persons |= _named("persons", text)
+        self.organs |= _named("organs", text)
+        self.texts.append(text)
+
+    def doctor(self, text: str) -> None:
+        self.texts.append(text)
+
+    def names(self, text: str) -> bool:
+        """Whether three Han characters in a row of the text have been said."""
+        while self.texts:
+            self.runs |= _runs(self.texts.pop())
+        return not self.runs.isdisjoint(_runs(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The current round of a dialogue: where it begins, the visitor's newest turn, the doctor's turns since."""
+
+    start: int
+    newest: str
+    spoken: tuple[str, ...]
+    phases: tuple[Phase, ...]  # of those turns
+
+    @property
+    def asked(self) -> int:
+        """How many of its doctor turns have asked."""
+        return self.phases.count("asking")
+
+
 def decide(
     dialogue: Sequence[Message], candidate: str | None = None, *, budget: int = 8, advise_now: bool = False
 ) -> Decision:
     """Who answers the newest visitor turn; `candidate` is what the asking model would say, None before that."""
-    newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
-    start = round_start(dialogue)
-    spoken = [m for m in dialogue[start:] if m.role == "assistant"]
-    advised = any(_phase(m) == "advising" for m in spoken)
-    if advise_now or _requests_advice(newest, asking=bool(spoken) and not advised):
+    return judge(read(dialogue), candidate, budget=budget, advise_now=advise_now)
+
+
+def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_now: bool = False) -> Decision:
+    """The same of a round that has been read."""
+    advised = "advising" in now.phases
+    if advise_now or _requests_advice(now.newest, asking=bool(now.spoken) and not advised):
         return Decision("advising", "requested")
     if advised:
         return Decision("advising", "after_advice")
-    if asked(dialogue) >= budget:
+    if now.asked >= budget:
         return Decision("advising", "budget")
-    opening: Reason = "new_complaint" if start and not spoken else "question"
+    opening: Reason = "new_complaint" if now.start and not now.spoken else "question"
     if candidate is None:
         return Decision("asking", opening)
     if not asks(candidate) or not re.search(r"\w", candidate):
         return Decision("advising", "not_question")
-    if repeats(candidate, (m.content for m in spoken)):
+    if repeats(candidate, now.spoken):
         return Decision("advising", "repeat")
     return Decision("asking", opening)
 
 
-def asked(dialogue: Sequence[Message]) -> int:
-    """How many doctor turns of the current round have asked."""
-    spoken = (m for m in dialogue[round_start(dialogue) :] if m.role == "assistant")
-    return sum(_phase(m) == "asking" for m in spoken)
-
-
-def round_start(dialogue: Sequence[Message]) -> int:
-    """The index of the visitor turn that opened the current round; 0 for a dialogue without one."""
-    start, advised, told, advice = None, False, "", ""
+def read(dialogue: Sequence[Message]) -> Round:
+    """The current round. The work grows with the dialogue's length, and a long one takes a while: not on an event loop."""
+    start, told, spoken, phases = None, _Told(), list[str](), list[Phase]()
     for index, message in enumerate(dialogue):
+        text = plain(message.content)
         if message.role == "assistant":
-            if start is not None and _phase(message) == "advising":
-                advised, advice = True, advice + plain(message.content)
-        elif start is None or (advised and _new_complaint(message.content, told, advice)):
-            start, advised, told, advice = index, False, plain(message.content), ""
+            spoken.append(message.content)
+            phases.append(_phase(message))
+            if start is not None and phases[-1] == "advising":
+                told.doctor(text)
+        elif start is None or ("advising" in phases and _new_complaint(text, told)):
+            start, told, spoken, phases = index, _Told(), [], []
+            told.visitor(text)
         else:
-            told += "\n" + plain(message.content)
-    return start or 0
+            told.visitor(text)
+    newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
+    return Round(start or 0, newest, tuple(spoken), tuple(phases))
 
 
 def _phase(message: Message) -> Phase:
@@ -89,14 +129,19 @@ def _named(kind: str, text: str, after: str = "") -> set[str]:
     return {name for name, words in table("handoff", kind, re.IGNORECASE, after).items() if words.search(text)}
 
 
-def _new_complaint(text: str, told: str, advice: str) -> bool:
+def _runs(text: str) -> set[str]:
+    runs = re.findall(r"[一-鿿]{3,}", text)
+    return {run[i : i + 3] for run in runs for i in range(len(run) - 2)}
+
+
+def _new_complaint(text: str, told: _Told) -> bool:
     """Whether a visitor turn after advice introduces another person, another organ or another matter."""
-    text = _re("medicine").sub("药", _re("on_behalf").sub(r"\1", plain(text)))
+    text = _re("medicine").sub("药", _re("on_behalf").sub(r"\1", text))
     complains = bool(_re("complaint").search(text))
     organs = _named("organs", text)
-    fresh = organs - _named("organs", told)
+    fresh = organs - told.organs
     if _re("switch").search(text):
-        return bool(fresh) or (complains and _other_person(text, told)) or not _about(text, told + advice)
+        return bool(fresh) or (complains and _other_person(text, told)) or not _about(text, told)
     linked = bool(_re("effect").search(text) or _re("link").search(text))
     if complains and _other_person(text, told) and not _re("link").search(text):
         return True
@@ -105,15 +150,12 @@ def _new_complaint(text: str, told: str, advice: str) -> bool:
     return bool(_re("besides").search(text) or (_re("onset").search(text) and _re("body").search(text)))
 
 
-def _other_person(text: str, told: str) -> bool:
+def _other_person(text: str, told: _Told) -> bool:
     persons = _named("persons", text, f"(?!{joined(asset('handoff')['reported'])})")
-    before = _named("persons", told)
-    oneself = bool(before) and bool(re.search(r"我(?:自己|本人)|我也(?!想|要|不)", text))
-    return bool(persons - before) or oneself
+    oneself = bool(told.persons) and bool(re.search(r"我(?:自己|本人)|我也(?!想|要|不)", text))
+    return bool(persons - told.persons) or oneself
 
 
-def _about(text: str, advice: str) -> bool:
-    """Whether the turn names something the advice named: three Han characters in a row, or a medicine at hand."""
-    runs = re.findall(r"[一-鿿]{3,}", text)
-    known = any(run[i : i + 3] in advice for run in runs for i in range(len(run) - 2))
-    return known or bool(_re("effect").search(text) or _re("link").search(text) or _re("back").search(text))
+def _about(text: str, told: _Told) -> bool:
+    """Whether the turn names something that was said before: three Han characters in a row, or a medicine at hand."""
+    return told.names(text) or bool(_re("effect").search(text) or _re("link").search(text) or _re("back").search(text))

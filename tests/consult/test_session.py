@@ -10,7 +10,6 @@ import pytest
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult.session import (
     MAX_CHARACTERS,
-    Choices,
     Delta,
     Done,
     Handed,
@@ -22,6 +21,7 @@ from bianque.consult.session import (
     history_notice,
     last_stop,
 )
+from bianque.consult.spec import RANGES, Choices, SamplingOverrides
 from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
@@ -72,7 +72,8 @@ class Script:
 
 def turn(script, message=COMPLAINT, history=(), budget=8, **choices):
     session = Session(script, ASK, ADVISE, budget)
-    return tiny.gathered(session.reply(history, message, Choices(**choices)))
+    drawn = SamplingOverrides(**{name: choices.pop(name) for name in RANGES if name in choices})
+    return tiny.gathered(session.reply(history, message, Choices(**choices, sampling=drawn)))
 
 
 def of(events, kind):

@@ -12,7 +12,7 @@ import pytest
 
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes, parse_all
+from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data.formats import Case
 from bianque.errors import BadInput, OutOfMemory
 from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
@@ -84,7 +84,7 @@ def session(backend: Echo) -> Session:
 
 
 def run(folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options) -> list[Tally]:
-    contenders = parse_all(models, Wishes(seed=0))
+    contenders = parse_all(models, SamplingOverrides(seed=0))
     with Store.open(folder, {"tasks": list(tasks)}, **options) as store:
         todo = jobs(cases, contenders, tasks)
         return tiny.gathered(Runner(session(backend), store, todo, concurrency).run())
