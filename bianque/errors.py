@@ -16,7 +16,7 @@ class BadInput(BianQueError, ValueError):
 
 
 class TooLong(BadInput):
-    """The newest message alone does not fit the model's window."""
+    """The newest message alone does not fit the model's window, or the dialogue is longer than any is read."""
 
     code = "BQ_TOO_LONG"
 

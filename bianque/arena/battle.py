@@ -53,7 +53,7 @@ _HINTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Player:
     """One side of a battle. `precision` is what it computed with, as `cpu-int8`; None until its model is loaded."""
 
     name: str
@@ -62,7 +62,7 @@ class Contender:
     sampling: Mapping[str, Any]
 
     @classmethod
-    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Contender:
+    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Player:
         return cls(card.name, card.revision, precision, asdict(sampling))
 
 
@@ -71,13 +71,13 @@ class Battle:
     """Two contenders whose names are hidden until the vote; `finished`: who has replied to the newest message."""
 
     id: str
-    a: Contender
-    b: Contender
+    a: Player
+    b: Player
     category: str
     finished: frozenset[Side] = frozenset()
 
     @classmethod
-    def begin(cls, a: Contender, b: Contender, category: str) -> Battle:
+    def begin(cls, a: Player, b: Player, category: str) -> Battle:
         return cls(secrets.token_hex(12), a, b, chosen("category", category, CATEGORIES))
 
     @property
@@ -103,8 +103,8 @@ class Vote:
 
     battle: str
     time: str  # UTC, ISO 8601, always with microseconds: sorts as text
-    a: Contender
-    b: Contender
+    a: Player
+    b: Player
     category: str
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -198,7 +198,7 @@ def written(vote: Vote, text: bool = True) -> bytes:
 
 
 _NAMES = lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value)
-_CONTENDER: dict[str, Callable[[Any], bool]] = {
+_PLAYER: dict[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str) and bool(value),
     "revision": lambda value: isinstance(value, str),
     "precision": lambda value: value is None or isinstance(value, str),
@@ -228,7 +228,7 @@ def parse(line: bytes) -> Vote:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
     found = _checked(raw, _VOTE, "vote")
-    sides = {side: Contender(**_checked(found[side], _CONTENDER, side)) for side in get_args(Side)}
+    sides = {side: Player(**_checked(found[side], _PLAYER, side)) for side in get_args(Side)}
     return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
 
 

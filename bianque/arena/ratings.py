@@ -24,7 +24,7 @@ from itertools import accumulate, count
 import numpy as np
 from numpy.typing import NDArray
 
-from bianque.arena.battle import Contender, Vote
+from bianque.arena.battle import Player, Vote
 from bianque.i18n import told
 
 Floats = NDArray[np.float64]
@@ -89,14 +89,14 @@ class Ranking:
     confidence: float
 
 
-def by_name(contender: Contender) -> str:
+def by_name(contender: Player) -> str:
     return contender.name
 
 
 def table(
     votes: Iterable[Vote],
     category: str | None = None,
-    by: Callable[[Contender], str] = by_name,
+    by: Callable[[Player], str] = by_name,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Ranking:
@@ -254,7 +254,7 @@ def elo(played: Iterable[tuple[str, str, float]]) -> dict[str, float]:
     return ratings
 
 
-def tallies(votes: Iterable[Vote], by: Callable[[Contender], str] = by_name) -> dict[str, Tally]:
+def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = by_name) -> dict[str, Tally]:
     """Counts of each contender."""
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     why: defaultdict[str, Counter[str]] = defaultdict(Counter)

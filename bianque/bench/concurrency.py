@@ -24,7 +24,8 @@ from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
 from bianque.catalog.builtin import by_name
 from bianque.catalog.card import ModelCard
-from bianque.consult.session import Choices, Done, Session
+from bianque.consult.session import Done, Session
+from bianque.consult.spec import Choices
 from bianque.engine.engine import Engine, recorder
 from bianque.engine.scheduler import Recorder, steps
 from bianque.models.base import Model

@@ -27,7 +27,8 @@ def chat(
     from bianque.backends.local import Local
     from bianque.catalog import builtin, custom, default
     from bianque.cli import terminal
-    from bianque.consult.session import Choices, Session
+    from bianque.consult.session import Session
+    from bianque.consult.spec import Choices, SamplingOverrides
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
@@ -39,7 +40,5 @@ def chat(
     named: dict[str, Any] = {"ask": ask or model, "advise": advise or model}
     asks, advises = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
     session = Session(Local(settings, known, (asks, advises)), asks, advises, settings.question_budget)
-    choices = Choices(
-        mode=mode or modes[0], temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed
-    )
+    choices = Choices(mode or modes[0], sampling=SamplingOverrides(temperature, top_p, max_new_tokens, seed))
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bianque.consult.session import Session
-    from bianque.consult.spec import Contender
+    from bianque.consult.spec import ModelSpec
     from bianque.evaluate.evaluation import Asked, Outcome
     from bianque.evaluate.judge import Judge
     from bianque.evaluate.rows import Task
@@ -74,7 +74,7 @@ def evaluate(
     ] = False,
 ) -> int:
     """Models on the dialogues of a file, or recorded outputs: a report."""
-    from bianque.consult.spec import Wishes, parse_all
+    from bianque.consult.spec import SamplingOverrides, parse_all
     from bianque.evaluate.evaluation import RECORDED, Asked
 
     if preview:
@@ -85,7 +85,7 @@ def evaluate(
         data,
         RECORDED if recorded else cast("tuple[Task, ...]", tuple(task or ("next",))),
         references,
-        contenders=parse_all(model or (), Wishes(temperature, top_p, max_new_tokens, seed)),
+        contenders=parse_all(model or (), SamplingOverrides(temperature, top_p, max_new_tokens, seed)),
         limit=limit,
         concurrency=concurrency,
         judge=judge_of(judge, judge_model, judge_key_env),
@@ -106,7 +106,7 @@ def judge_of(url: str | None, model: str | None, key_env: str | None) -> Judge |
     return Judge.of(url, model, key_env)
 
 
-def opened(contenders: Sequence[Contender]) -> Session:
+def opened(contenders: Sequence[ModelSpec]) -> Session:
     """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
     from bianque.backends.local import Local
     from bianque.catalog import custom, default

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import bianque
 from bianque.catalog import builtin
 from bianque.consult.session import Session
-from bianque.consult.spec import Contender
+from bianque.consult.spec import ModelSpec
 from bianque.data import dialogues, readers
 from bianque.data.formats import Case
 from bianque.errors import BadInput
@@ -70,7 +70,7 @@ class Asked:
     data: Source
     cases: tuple[Case, ...]
     tasks: tuple[Task, ...]
-    contenders: tuple[Contender, ...] = ()
+    contenders: tuple[ModelSpec, ...] = ()
     references: Mapping[tuple[str, str], str] = field(default_factory=dict)
     referred: Source | None = None
     limit: int | None = None
@@ -260,7 +260,7 @@ def whole(rows: Iterable[Row]) -> list[Row]:
     return [max(turns, key=lambda row: row.turn) for turns in complete]
 
 
-def facts(contender: Contender, session: Session) -> dict[str, Any]:
+def facts(contender: ModelSpec, session: Session) -> dict[str, Any]:
     """What the run keeps of a contender: which models speak, from which repo and revision, and how they draw tokens."""
     choices = contender.choices(session)
     cards = [

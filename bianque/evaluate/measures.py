@@ -132,7 +132,7 @@ def _measure(
 
 _ASKING = [
     _measure("question_rate", "提问率", "question rate",
-        ("向病人提问的医生轮次占全部医生轮次的比例。", "Doctor turns that ask the patient for information / doctor turns."),
+        ("向患者提问的医生轮次占全部医生轮次的比例。", "Doctor turns that ask the patient for information / doctor turns."),
         "neither", ".3f", _mean(lambda r: r.questions > 0)),
     _measure("first_turn_ask", "首轮提问", "first turn asks",
         ("第一个医生轮次就提问的对话占比。", "Dialogues whose first doctor turn asks / dialogues."),

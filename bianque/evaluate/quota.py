@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bianque.consult.session import Session
-from bianque.consult.spec import Contender, Wishes, parse_all
+from bianque.consult.spec import ModelSpec, SamplingOverrides, parse_all
 from bianque.data import readers
 from bianque.errors import BadInput, BianQueError, Busy
 from bianque.evaluate import store
@@ -42,7 +42,12 @@ class Failed(BianQueError):
 
 
 def ask(
-    path: Path, tasks: Sequence[str], contenders: Sequence[str], wishes: Wishes, limit: int | None, at_once: int
+    path: Path,
+    tasks: Sequence[str],
+    contenders: Sequence[str],
+    wishes: SamplingOverrides,
+    limit: int | None,
+    at_once: int,
 ) -> Asked:
     """What a visitor asks for, within the limits; a file that holds recorded outputs is scored and runs no model."""
     if limit is not None and limit < 1:
@@ -66,7 +71,7 @@ def ask(
     return found
 
 
-def named_by(texts: Sequence[str], wishes: Wishes) -> tuple[Contender, ...]:
+def named_by(texts: Sequence[str], wishes: SamplingOverrides) -> tuple[ModelSpec, ...]:
     if not texts:
         raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
     return parse_all(texts, wishes)

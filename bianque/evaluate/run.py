@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from bianque.consult.session import Done, Session
-from bianque.consult.spec import Contender
+from bianque.consult.spec import ModelSpec
 from bianque.consult.text import strip_echo
 from bianque.data.formats import Case
 from bianque.errors import BadInput, BianQueError
@@ -44,7 +44,7 @@ class Tally:
 class Job:
     """Replies of one contender that follow one another: one to a recorded history, or a whole consultation."""
 
-    contender: Contender
+    contender: ModelSpec
     task: Task
     case: Case
     turns: tuple[int, ...]  # of the doctor, ascending
@@ -62,14 +62,14 @@ class Job:
 
         With one seed for all turns, each would be drawn at the same place of its distribution.
         """
-        given = self.contender.drawn.seed
+        given = self.contender.overrides.seed
         if given is None:
             return None
         name = "\0".join((str(given), self.task, self.case.set, self.case.id, str(turn)))
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def jobs(cases: Sequence[Case], contenders: Sequence[Contender], tasks: Sequence[Task]) -> list[Job]:
+def jobs(cases: Sequence[Case], contenders: Sequence[ModelSpec], tasks: Sequence[Task]) -> list[Job]:
     """All that is to be done, one contender after the other: not all models may fit into memory at once."""
     found = []
     for contender in contenders:

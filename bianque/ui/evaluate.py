@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from bianque.consult.pacing import Pace, beating
+from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes
+from bianque.consult.spec import SamplingOverrides
 from bianque.data import readers
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
@@ -107,7 +107,7 @@ class Evaluate:
         self.forget.click(self.remove, [self.kept], every, **quick)
         for name, button in self.save.items():
             written = button.click(self.written, [self.kept, self.files[name]], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, api_visibility="private")
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
 
     # --- a file ---------------------------------------------------------------------------------------------------
 
@@ -180,17 +180,18 @@ class Evaluate:
 
     async def run(self, request: gr.Request, kept: Any, *form: Any) -> AsyncGenerator[Changes, None]:
         """Progress, and at last the results. What is done stands on the disk at each step, so a stop loses nothing."""
-        lang, pace, last = lang_of(request), Pace(), None
+        lang, throttle, last = lang_of(request), Throttle(), None
         wrong, folder = "", self.folders.find(name_of(kept))
         try:
             path = self.folders.data(name_of(kept))
             if folder is None or path is None:
                 raise BadInput(say(lang, "eval_gone"))
             asked = await asyncio.to_thread(self.asked, path, form)
-            steps = evaluate(self.session, quota.going_on(asked, self.session, folder / RESULTS), folder / RESULTS)
-            async with self.alone(folder, lang), aclosing(beating(steps)) as heard:
+            asked = await asyncio.to_thread(quota.going_on, asked, self.session, folder / RESULTS)
+            steps = evaluate(self.session, asked, folder / RESULTS)
+            async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
-                    if isinstance(step, Tally) and (last is None or pace.due() or step.done == step.total):
+                    if isinstance(step, Tally) and (last is None or throttle.ready() or step.done == step.total):
                         note = {} if last else {self.note: sheets.line(say(lang, "eval_running"))}
                         last = step
                         yield {self.bar: sheets.progress(step, lang)} | note
@@ -215,11 +216,11 @@ class Evaluate:
     def asked(self, path: Path, form: Sequence[Any]) -> Asked:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
-        wishes = Wishes(
+        drawn = SamplingOverrides(
             max_new_tokens=settings_panel.number("max_new_tokens", most, int), seed=settings_panel.number("seed", seed, int)
         )  # fmt: skip
         count = settings_panel.number("limit", limit, int)
-        return quota.ask(path, chosen or (), list(map(str, who or ())), wishes, count, int(at_once or 1))
+        return quota.ask(path, chosen or (), list(map(str, who or ())), drawn, count, int(at_once or 1))
 
     def show(self, kept: Any, request: gr.Request) -> Changes:
         return self.ended(self.folders.find(name_of(kept)), lang_of(request))

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.arena import battle as arena
-from bianque.arena.battle import CATEGORIES, REASONS, Battle, Contender, Vote, cast_vote, pair, parse, written
+from bianque.arena.battle import CATEGORIES, REASONS, Battle, Player, Vote, cast_vote, pair, parse, written
 from bianque.catalog import builtin
 from bianque.errors import BadInput
 from bianque.i18n import LANGS, told
 from bianque.types import Message, Sampling
 
-ONE, OTHER = (Contender(name, "main", None, {"temperature": 0.5, "seed": None}) for name in ("one", "other"))
+ONE, OTHER = (Player(name, "main", None, {"temperature": 0.5, "seed": None}) for name in ("one", "other"))
 SECRET = "我头痛三天了 \ud800"  # an unpaired surrogate: what a browser may send
 
 
@@ -186,6 +186,6 @@ def test_the_beginning_of_a_line_is_never_a_vote(length):
 
 def test_a_contender_takes_name_and_revision_from_its_card():
     card = builtin.CARDS[0]
-    found = Contender.of(card, Sampling(temperature=0.3, stop=("病人",), seed=7))
+    found = Player.of(card, Sampling(temperature=0.3, stop=("病人",), seed=7))
     assert (found.name, found.revision, found.precision) == (card.name, card.revision, None)
     assert found.sampling["temperature"] == 0.3 and found.sampling["seed"] == 7

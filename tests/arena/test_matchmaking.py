@@ -27,9 +27,7 @@ class Silent:
 
 
 def there(ask: str, advise: str, *running: str) -> list[str]:
-    return [
-        entrant.name for entrant in matchmaking.entrants(Session(Silent(), ask, advise), lambda name: name in running)
-    ]
+    return [entry.name for entry in matchmaking.entries(Session(Silent(), ask, advise), lambda name: name in running)]
 
 
 def test_the_pair_enters_together_and_alone_and_beside_it_what_runs_here():
@@ -41,13 +39,13 @@ def test_the_pair_enters_together_and_alone_and_beside_it_what_runs_here():
 
 
 def test_a_vote_names_the_pair_and_its_sampling_and_a_comparison_asks_it_as_auto():
-    first, asks, _ = matchmaking.entrants(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
-    assert first.who.name == "auto" and first.contender.revision == "main + main"
-    assert first.contender.sampling["ask"]["top_p"] == KNOWN["ask-mini"].sampling.top_p
-    assert asks.who.name == asks.name == "ask-mini" and asks.contender.precision is None
+    first, asks, _ = matchmaking.entries(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
+    assert first.spec.name == "auto" and first.player.revision == "main + main"
+    assert first.player.sampling["ask"]["top_p"] == KNOWN["ask-mini"].sampling.top_p
+    assert asks.spec.name == asks.name == "ask-mini" and asks.player.precision is None
 
 
-def everybody() -> list[matchmaking.Entrant]:
+def everybody() -> list[matchmaking.Entry]:
     return [
         matchmaking.both(KNOWN["bianque-1"], KNOWN["bianque-2"]),
         *(matchmaking.alone(KNOWN[name]) for name in HUB),
@@ -55,20 +53,20 @@ def everybody() -> list[matchmaking.Entrant]:
     ]
 
 
-@given(st.integers(0, 2**32), st.sets(st.sampled_from([entrant.name for entrant in everybody()])))
-def test_two_who_meet_do_the_same_part_and_the_resting_do_not_fight(seed, resting):
-    one, other = matchmaking.draw(everybody(), {}, random.Random(seed), resting)
+@given(st.integers(0, 2**32), st.sets(st.sampled_from([entry.name for entry in everybody()])))
+def test_two_who_meet_do_the_same_part_and_who_is_in_cooldown_does_not_fight(seed, cooldown):
+    one, other = matchmaking.draw(everybody(), {}, random.Random(seed), cooldown)
     assert one.name != other.name and one.parts & other.parts
-    fresh = [entrant for entrant in everybody() if entrant.name not in resting]
+    fresh = [entry for entry in everybody() if entry.name not in cooldown]
     if any(one.parts & other.parts for one in fresh for other in fresh if one is not other):
-        assert not {one.name, other.name} & resting
+        assert not {one.name, other.name} & cooldown
 
 
 def test_fewer_votes_come_more_often_and_sides_are_random():
-    three = matchmaking.entrants(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
+    three = matchmaking.entries(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
     votes = {frozenset({three[0].name, "ask-mini"}): 9}  # weights 1/10 and 1
     draw = random.Random(3)
-    drawn = [tuple(entrant.name for entrant in matchmaking.draw(three, votes, draw)) for _ in range(4000)]
+    drawn = [tuple(entry.name for entry in matchmaking.draw(three, votes, draw)) for _ in range(4000)]
     assert abs(sum("ask-mini" in pair for pair in drawn) - 4000 / 11) < 100
     assert abs(sum(pair[0] == three[0].name for pair in drawn) - 2000) < 160
 

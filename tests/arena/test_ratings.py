@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.arena import ratings as ranking
-from bianque.arena.battle import Contender, Vote
+from bianque.arena.battle import Player, Vote
 from bianque.arena.ratings import CONFIDENCE, MEAN, SCALE, SCORE, plot, table
 from bianque.i18n import LANGS
 
 VERDICTS = tuple(SCORE)
 
 
-def contender(name: str) -> Contender:
-    return Contender(name, "main", "float32", {})
+def contender(name: str) -> Player:
+    return Player(name, "main", "float32", {})
 
 
 def vote(place: int, a: str, b: str, verdict: str, category: str = "mind", reasons: tuple[str, ...] = ()) -> Vote:

@@ -23,12 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.arena import votes as storage
-from bianque.arena.battle import Contender, Vote, written
+from bianque.arena.battle import Player, Vote, written
 from bianque.arena.votes import Publisher, Votes, Where
 from bianque.errors import BadInput
 
 ROOT = Path(__file__).parent.parent.parent
-ONE, OTHER = (Contender(name, "main", "float32", {"temperature": 0.5}) for name in ("one", "other"))
+ONE, OTHER = (Player(name, "main", "float32", {"temperature": 0.5}) for name in ("one", "other"))
 SECRET = "我头痛三天了"
 
 # Adds votes w-0, w-1 … of which every third has text longer than a page of memory, and says so when each is there.

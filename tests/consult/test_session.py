@@ -10,7 +10,6 @@ import pytest
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult.session import (
     MAX_CHARACTERS,
-    Choices,
     Delta,
     Done,
     Handed,
@@ -22,6 +21,7 @@ from bianque.consult.session import (
     history_notice,
     last_stop,
 )
+from bianque.consult.spec import RANGES, Choices, SamplingOverrides
 from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
@@ -72,7 +72,8 @@ class Script:
 
 def turn(script, message=COMPLAINT, history=(), budget=8, **choices):
     session = Session(script, ASK, ADVISE, budget)
-    return tiny.gathered(session.reply(history, message, Choices(**choices)))
+    drawn = SamplingOverrides(**{name: choices.pop(name) for name in RANGES if name in choices})
+    return tiny.gathered(session.reply(history, message, Choices(**choices, sampling=drawn)))
 
 
 def of(events, kind):
@@ -246,15 +247,18 @@ def test_the_red_flag_is_told_before_any_model_is_touched():
 
 
 @pytest.mark.parametrize("mode", ["auto", "advise"])
-def test_left_out_history_is_told(mode):
-    events = turn(Script(dropped={ASK: 3, ADVISE: 3}), mode=mode)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_left_out_history_is_told(mode, rounds):
+    events = turn(Script(dropped={ASK: rounds, ADVISE: rounds}), mode=mode)
     (notice,) = of(events, Notice)
-    assert notice.level == "history" and "3" in notice.text
+    assert notice.level == "history" and f" {rounds} 轮" in notice.text
     assert events.index(notice) < events.index(of(events, Delta)[0])
     assert not of(turn(Script(), mode=mode), Notice)
 
 
-@pytest.mark.parametrize("dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2])])
+@pytest.mark.parametrize(
+    "dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2]), ({ADVISE: 1}, [1])]
+)
 def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
     events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
     assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]

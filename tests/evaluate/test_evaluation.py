@@ -15,7 +15,7 @@ import pytest
 
 from bianque.backends.local import Local
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes, parse_all
+from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.errors import BadInput, UnknownModel
 from bianque.evaluate.evaluation import Asked, Outcome, Source, evaluate
 from bianque.evaluate.run import Tally
@@ -71,7 +71,9 @@ CHANGED = {
     "tasks": {"tasks": ("next", "consultation")},
     "limit": {"limit": 2},
     "contenders": {"contenders": parse_all(["auto", "ask"])},
-    r"contenders\[0\]\.cards\[0\]\.sampling\.temperature": {"contenders": parse_all(["auto"], Wishes(temperature=0))},
+    r"contenders\[0\]\.cards\[0\]\.sampling\.temperature": {
+        "contenders": parse_all(["auto"], SamplingOverrides(temperature=0))
+    },
     r"contenders\[0\]\.label": {"contenders": parse_all(["auto:seed=1"])},
 }
 
@@ -212,7 +214,9 @@ def test_kill_9_in_the_middle_loses_nothing_and_doubles_nothing(tmp_path):
 
 
 def test_the_bundled_models_are_evaluated(tmp_path):
-    contenders = parse_all(["ask-mini:temperature=0", ADVISE, f"{ADVISE}@8"], Wishes(max_new_tokens=8, seed=0))
+    contenders = parse_all(
+        ["ask-mini:temperature=0", ADVISE, f"{ADVISE}@8"], SamplingOverrides(max_new_tokens=8, seed=0)
+    )
     local = Session(Local(Settings(threads=1)), ASK, ADVISE)
     asked = Asked(Source("a", "0"), CASES[:1], ("next", "consultation"), contenders)
     *_, found = tiny.gathered(evaluate(local, asked, tmp_path / "a"))

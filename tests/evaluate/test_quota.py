@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from bianque.consult.spec import Wishes
+from bianque.consult.spec import SamplingOverrides
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
@@ -85,7 +85,7 @@ def test_a_place_that_somebody_else_laid_out_is_not_used(tmp_path):
 # --- what may be asked ---
 
 
-def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, wishes=Wishes()):
+def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, wishes=SamplingOverrides()):
     return quota.ask(path, tasks, contenders, wishes, limit, at_once)
 
 
@@ -107,9 +107,9 @@ def test_what_is_not_allowed_is_named(tmp_path, wrong, names):
 
 def test_the_limit_counts_every_reply(tmp_path):
     path = tmp_path / written(tmp_path, DIALOGUES)
-    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, wishes=Wishes(seed=0))
+    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, wishes=SamplingOverrides(seed=0))
     assert quota.rows(found) == 4 * 2 * 2 * 2 and found.tasks == ("next", "consultation")
-    assert [contender.drawn.seed for contender in found.contenders] == [0, 1]
+    assert [contender.overrides.seed for contender in found.contenders] == [0, 1]
     assert quota.rows(asked(path, limit=1)) == 2
 
 
@@ -125,7 +125,7 @@ def test_the_same_question_goes_on_and_another_begins_anew(tmp_path):
     tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
     heard = len(backend.heard)
     assert not quota.going_on(replace(same, concurrency=1), talk, place).fresh
-    for other in (asked(path, limit=3), asked(path, limit=2, wishes=Wishes(seed=1))):
+    for other in (asked(path, limit=3), asked(path, limit=2, wishes=SamplingOverrides(seed=1))):
         assert quota.going_on(other, talk, place).fresh
     tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
     assert len(backend.heard) == heard

@@ -302,7 +302,7 @@ def test_a_turn_is_read_side_by_side(chromium, written):
     expect(first.locator(".asks")).to_have_text(["有没有恶心？", "请问疼了多久？"])
     expect(first.locator(".bubble:visible")).to_have_count(1)
     first.get_by_text("之前的对话（2 句）").click()
-    expect(first.locator(".bubble:visible")).to_have_text(["病人医生您好", "医生请说", "病人头痛第0天"])
+    expect(first.locator(".bubble:visible")).to_have_text(["患者医生您好", "医生请说", "患者头痛第0天"])
     expect(first.locator(".answer").nth(1)).to_contain_text("1.00 秒")
     expect(cards(page).nth(7).locator(".failed")).to_contain_text("BQ_NO_MEMORY")
     expect(cards(page).nth(3).locator(".answer").nth(2)).to_contain_text("截断")
@@ -416,7 +416,7 @@ def test_a_definition_opens_at_its_name(chromium, written):
     page = visit(chromium, written)
     term = page.locator("#figures .term").first
     term.focus()
-    expect(page.get_by_role("tooltip")).to_contain_text("向病人提问的医生轮次")
+    expect(page.get_by_role("tooltip")).to_contain_text("向患者提问的医生轮次")
     page.keyboard.press("Escape")
     expect(page.locator("#tip")).to_be_hidden()
     term.hover()

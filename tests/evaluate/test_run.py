@@ -13,7 +13,7 @@ import pytest
 
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes, parse_all
+from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data.formats import Case
 from bianque.errors import BadInput, OutOfMemory
 from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
@@ -85,7 +85,7 @@ def session(backend: Echo) -> Session:
 
 
 def run(folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options) -> list[Tally]:
-    contenders = parse_all(models, Wishes(seed=0))
+    contenders = parse_all(models, SamplingOverrides(seed=0))
     with Store.open(folder, {"tasks": list(tasks)}, **options) as store:
         todo = jobs(cases, contenders, tasks)
         return tiny.gathered(Runner(session(backend), store, todo, concurrency).run())
@@ -279,6 +279,14 @@ def test_the_time_left_is_told_from_the_first_row_on(tmp_path):
 # --- at once ------------------------------------------------------------------------------------------------------
 
 
+async def under_way(backend, count):
+    """Wait until so many replies hang at the gate."""
+    for _ in range(6000):
+        if backend.running >= count:
+            return
+        await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 @pytest.mark.parametrize("task, most", [("next", 6), ("consultation", 3)])
 def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, most):
@@ -288,8 +296,8 @@ def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, 
         with Store.open(tmp_path, {}) as store:
             runner = Runner(session(backend), store, jobs(CASES, parse_all(["advise"]), [task]), concurrency)
             ended = asyncio.create_task(tiny.collect(runner.run()))
-            for _ in range(50):  # all that may begin has begun, and waits
-                await asyncio.sleep(0)
+            await under_way(backend, min(concurrency, most))
+            await asyncio.sleep(0.05)  # one too many would begin by now
             assert backend.running == min(concurrency, most)
             backend.gate.set()
             await ended
@@ -308,8 +316,7 @@ def test_closing_it_closes_the_replies_and_writes_no_half_row(tmp_path):
                 async for step in steps:
                     if step.done == 2:
                         backend.gate = asyncio.Event()  # all others hang
-                        for _ in range(20):
-                            await asyncio.sleep(0)
+                        await under_way(backend, 1)
                         break
             assert backend.running == 0 and backend.closed > 0
             assert len(asyncio.all_tasks()) == 1

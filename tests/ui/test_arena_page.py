@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -21,12 +22,12 @@ from bianque.arena.matchmaking import alone, both
 from bianque.arena.votes import Votes, Where
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult.session import Delta, Done, Handed, Loading, Session, Speaking, Thinking, Timing
+from bianque.consult.transcript import Transcript
 from bianque.errors import LoadFailed
 from bianque.types import Message, Progress, Usage
 from bianque.ui import board, duel
 from bianque.ui.arena import Arena
 from bianque.ui.board import Board
-from bianque.ui.column import Lane
 from bianque.ui.duel import Duel
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import WAIT, visit, wait_for
@@ -281,12 +282,12 @@ def reply(model: str, text: str, phase="asking") -> list:
     return [Thinking(model, phase), Speaking(model, phase, 3, 8), Delta(text), done]
 
 
-def fought(first=(), second=()) -> tuple[Duel, list[Lane]]:
+def fought(first=(), second=()) -> tuple[Duel, list[Transcript]]:
     fight = Duel((both(ASK, ADVISE), alone(ADVISE)), SECRET)
-    lanes = fight.ask(SECRET, "zh-CN", kernel)
+    lanes = fight.ask(SECRET, kernel)
     for place, events in enumerate((first, second)):
         for event in events:
-            fight.take(place, lanes[place], event, kernel)
+            fight.apply(place, lanes[place], event)
     return fight, lanes
 
 
@@ -322,7 +323,10 @@ def test_after_the_vote_names_models_and_settings_are_told():
 
 @pytest.fixture
 def ring(tmp_path) -> Arena:
-    return Arena(Session(Scripted(), "ask-mini", "advise-mini"), Votes(tmp_path / "votes"))
+    arena = Arena(Session(Scripted(), "ask-mini", "advise-mini"), Votes(tmp_path / "votes"))
+    with gr.Blocks() as blocks, gr.Tabs():
+        arena.build(blocks)
+    return arena
 
 
 def vote(ring: Arena, fight: Duel | None, **wrong) -> str:
@@ -330,7 +334,7 @@ def vote(ring: Arena, fight: Duel | None, **wrong) -> str:
     given = {"verdict": "a", "category": "other", "reasons": [], "consent": False} | wrong
     cast = ring.vote(given["verdict"], fight, given["category"], given["reasons"], given["consent"], None)
     with ThreadPoolExecutor(1) as apart:  # the browser has a loop of its own in this thread
-        return apart.submit(asyncio.run, cast).result()[1]
+        return apart.submit(asyncio.run, cast).result()[ring.note]
 
 
 def test_the_core_has_the_last_word_on_a_vote(ring):

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.catalog.builtin import by_name
-from bianque.consult.pacing import beating
+from bianque.consult.pacing import with_heartbeat
 from bianque.errors import LoadFailed
 from bianque.ui import compare, render
 from bianque.ui import page as chat
@@ -434,7 +434,7 @@ def test_a_silent_stream_beats_and_closes():
             closed.append(True)
 
     async def listen():
-        events = beating(slow(), every=0.01)
+        events = with_heartbeat(slow(), every=0.01)
         heard = [await anext(events), await anext(events), await anext(events)]
         await events.aclose()
         return heard
