@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -355,3 +356,11 @@ def test_the_limits_are_kept_to_the_byte_and_the_dialogue(write):
         readers.load(path, max_bytes=size - 1)
     with pytest.raises(BadInput, match="holds 5 records, at most 4"):
         readers.load(path, max_dialogues=4)
+
+
+def test_the_examples_of_the_package_hold():
+    examples = Path(readers.__file__).parents[1] / "evaluate" / "examples"
+    loaded = readers.preview(examples / "dialogues.jsonl")
+    assert (loaded.kind, loaded.problems, loaded.warnings) == ("dialogues", (), ()) and 4 <= len(loaded.dialogues) <= 6
+    assert readers.preview(examples / "recordings.jsonl").kind == "recordings"
+    assert readers.references(examples / "answers.jsonl")
