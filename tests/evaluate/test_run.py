@@ -282,8 +282,10 @@ def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, 
         with Store.open(tmp_path, {}) as store:
             runner = Runner(session(backend), store, jobs(CASES, parse_all(["advise"]), [task]), concurrency)
             ended = asyncio.create_task(tiny.collect(runner.run()))
+            while backend.running < min(concurrency, most):
+                await asyncio.sleep(0.001)
             for _ in range(50):  # all that may begin has begun, and waits
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             assert backend.running == min(concurrency, most)
             backend.gate.set()
             await ended

@@ -313,7 +313,8 @@ def test_after_the_vote_names_models_and_settings_are_told():
     fight.verdict = "b"
     heads, talks = duel.heads(fight), duel.talks(fight, "zh-CN")
     assert "auto (ask-mini + advise-mini)" in heads[0] and f"{KERNEL}ask-mini + {KERNEL}advise-mini" in heads[0]
-    assert "T 0.7, top-p 0.6 + T 0.5, top-p 0.8" in heads[0] and "main" not in heads[0]
+    drawn = " + ".join(f"T {card.sampling.temperature:g}, top-p {card.sampling.top_p:g}" for card in (ASK, ADVISE))
+    assert drawn in heads[0] and "main" not in heads[0]
     assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
     assert all("advise-mini" in line for line in duel.told(fight, "zh-CN"))
     assert duel.revealed(fight, "en") == (
