@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -134,11 +133,6 @@ def guess(text: str) -> str:
     hits = {category: sum(word in text for word in words) for category, words in _HINTS.items()}
     best = max(hits, key=hits.__getitem__)
     return best if hits[best] else "other"
-
-
-def counts(votes: Iterable[Vote]) -> Counter[frozenset[str]]:
-    """Votes so far of each two contenders, by name."""
-    return Counter(frozenset((vote.a.name, vote.b.name)) for vote in votes)
 
 
 def pair(names: Sequence[str], votes: Mapping[frozenset[str], int], random: Random) -> tuple[str, str]:

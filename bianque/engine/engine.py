@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -64,7 +65,8 @@ class Engine:
         The texts joined are exactly the card's clean-up of all that the model wrote before a stop string.
         """
         encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
-        kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
+        fitting = (dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
+        kept, dropped = await asyncio.to_thread(prompts.fit, *fitting)  # a long dialogue takes a while to read
         ids = encode(kept)
         if self.model.decoder_only:
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.card.window - len(ids)))

@@ -28,7 +28,7 @@ class Board:
     def __init__(self, votes: Votes, where: Callable[[], Where]) -> None:
         self.votes, self.where = votes, where
         self.counting = threading.Lock()
-        self.counted: dict[str, tuple[list[str], Ranking]] = {}
+        self.counted: dict[str, tuple[tuple[int, int], Ranking, list[Problem]]] = {}
 
     def layout(self) -> None:
         with gr.Accordion(t("leaderboard"), open=False, elem_id="bq-board-fold") as self.fold:
@@ -62,13 +62,11 @@ class Board:
     def count(self, category: str) -> tuple[Ranking, list[Problem]]:
         """The ranking of a category, computed anew only where votes have come; takes a second for thousands."""
         with self.counting:
-            votes, problems = self.votes.read()
-            given = [vote for vote in votes if category in (ALL, vote.category)]
-            ids = [vote.battle for vote in given]
-            known = self.counted.get(category)
-            if known is None or known[0] != ids:
-                known = self.counted[category] = (ids, ratings.table(given, category or None))
-            return known[1], problems
+            mark, known = self.votes.mark(), self.counted.get(category)
+            if known is None or known[0] != mark:
+                votes, problems = self.votes.read()
+                known = self.counted[category] = (mark, ratings.table(votes, category or None), problems)
+            return known[1:]
 
 
 def categories(lang: str) -> list[tuple[str, str]]:

@@ -61,14 +61,6 @@ def test_one_contender_alone_cannot_battle():
             pair(names, {}, random.Random(0))
 
 
-def test_votes_so_far_are_counted_by_the_two_who_met():
-    first = a_vote()
-    swapped = cast_vote(
-        Battle.begin(OTHER, ONE, "mind").replied("a", None).replied("b", None), "tie", {"a": said(), "b": said()}
-    )
-    assert arena.counts([first, swapped]) == {frozenset({"one", "other"}): 2}
-
-
 def test_a_battle_is_ready_when_both_have_replied_and_not_again_before_they_do():
     battle = Battle.begin(ONE, OTHER, "mind")
     assert not battle.ready
