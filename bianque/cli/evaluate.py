@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from bianque.consult.session import Session
     from bianque.consult.spec import ModelSpec
-    from bianque.evaluate.evaluation import Asked, Outcome
+    from bianque.evaluate.evaluation import Outcome, RunRequest
     from bianque.evaluate.judge import Judge
     from bianque.evaluate.rows import Task
-    from bianque.evaluate.run import Tally
+    from bianque.evaluate.run import RunProgress
 
 SHOWN = 2  # dialogues that a preview prints
 QUOTED = 60  # characters of a turn in it
@@ -75,13 +75,13 @@ def evaluate(
 ) -> int:
     """Models on the dialogues of a file, or recorded outputs: a report."""
     from bianque.consult.spec import SamplingOverrides, parse_all
-    from bianque.evaluate.evaluation import RECORDED, Asked
+    from bianque.evaluate.evaluation import RECORDED, RunRequest
 
     if preview:
         return show_file(data)
     if out is None:
         raise BadInput("--out: 需要存放结果的文件夹 (a folder for the results is needed)")
-    asked = Asked.of(
+    asked = RunRequest.of(
         data,
         RECORDED if recorded else cast("tuple[Task, ...]", tuple(task or ("next",))),
         references,
@@ -92,7 +92,7 @@ def evaluate(
         fresh=fresh,
         command=f"python -m bianque {shlex.join(sys.argv[1:])}",
     )
-    session = None if recorded else opened(asked.contenders)
+    session = None if recorded else open_session(asked.contenders)
     return carry_out(session, asked, out)
 
 
@@ -106,7 +106,7 @@ def judge_of(url: str | None, model: str | None, key_env: str | None) -> Judge |
     return Judge.of(url, model, key_env)
 
 
-def opened(contenders: Sequence[ModelSpec]) -> Session:
+def open_session(contenders: Sequence[ModelSpec]) -> Session:
     """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
     from bianque.backends.local import Local
     from bianque.catalog import custom, default
@@ -121,7 +121,7 @@ def opened(contenders: Sequence[ModelSpec]) -> Session:
     return Session(Local(settings, known, together), ask, advise, settings.question_budget)
 
 
-def carry_out(session: Session | None, asked: Asked, out: Path) -> int:
+def carry_out(session: Session | None, asked: RunRequest, out: Path) -> int:
     """Evaluate with progress on stderr and the figures on stdout. After Ctrl-C the folder can be gone on with."""
     from bianque.cli import terminal
     from bianque.evaluate import evaluation
@@ -180,7 +180,7 @@ class Line:
         self.shown = -math.inf
         self.bar: Progress | None = None
 
-    def show(self, tally: Tally) -> None:
+    def show(self, tally: RunProgress) -> None:
         now = time.monotonic()
         if self.live:
             self.draw(tally)
@@ -188,7 +188,7 @@ class Line:
             print(words(tally), file=sys.stderr, flush=True)
             self.shown = now
 
-    def draw(self, tally: Tally) -> None:
+    def draw(self, tally: RunProgress) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -205,7 +205,7 @@ class Line:
             self.bar = None
 
 
-def words(tally: Tally) -> str:
+def words(tally: RunProgress) -> str:
     from bianque.evaluate.run import clock
 
     what = "评审 (dialogues judged)" if tally.judging else "回答 (replies)"

@@ -28,14 +28,14 @@ def text(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) ->
         for card in cards
     ]
     sources = [(card.name, source(card, paths or {}), drawn(card.sampling), card.licence) for card in cards]
-    return "\n".join([*table([HEAD, *models]), "", *table([SOURCES, *sources])])
+    return "\n".join([*aligned([HEAD, *models]), "", *aligned([SOURCES, *sources])])
 
 
 def as_json(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
-    return json.dumps([facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
+    return json.dumps([card_facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
 
 
-def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
+def card_facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
     found = {field.name: getattr(card, field.name) for field in fields(card)}
     named = {"prompt": format_of(card.prompt), "clean": format_of(card.clean, 1), "sampling": asdict(card.sampling)}
@@ -44,7 +44,7 @@ def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def format_of(function: Callable[..., str], place: int = 0) -> str:
-    """The name of a prompt format, told by its prompt (place 0) or its clean-up (1)."""
+    """The name of a prompt format, shown by its prompt (place 0) or its clean-up (1)."""
     return next((name for name, pair in FORMATS.items() if pair[place] is function), function.__name__)
 
 
@@ -60,15 +60,15 @@ def drawn(sampling: Sampling) -> str:
         "temperature": "T", "top_p": "p", "top_k": "k", "repetition_penalty": "penalty", "no_repeat_ngram": "ngram",
         "min_new_tokens": "min", "max_new_tokens": "max", "seed": "seed",
     }  # fmt: skip
-    told = {name: getattr(sampling, name) for name in short}
+    shown = {name: getattr(sampling, name) for name in short}
     return " ".join(
         f"{short[name]}={value:g}"
-        for name, value in told.items()
+        for name, value in shown.items()
         if name == "temperature" or value != getattr(off, name)
     )
 
 
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines with the columns aligned, the last one as long as it is; a Han character fills two columns."""
     from rich.console import Console
     from rich.table import Table
@@ -98,13 +98,13 @@ def models(
 ) -> None:
     """The table of models, with those of BIANQUE_CARDS."""
     from bianque.catalog import builtin, custom, default
-    from bianque.cli.hardware import table
+    from bianque.cli.hardware import hardware_table
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
     if hardware:
         named = builtin.by_name(known)
-        print(table(known, [named[name] for name in default.HUB]))
+        print(hardware_table(known, [named[name] for name in default.HUB]))
     else:
         print((as_json if for_program else text)(known, settings.paths))
 
