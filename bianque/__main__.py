@@ -12,14 +12,14 @@ from bianque.cli.bench import add_bench
 from bianque.cli.chat import add_chat
 from bianque.cli.evaluate import add_evaluate
 from bianque.cli.models import add_convert, add_models
-from bianque.cli.train import add_compose, add_measure, add_train
+from bianque.cli.train import add_compose, add_train
 from bianque.errors import BianQueError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bianque", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_compose, add_train, add_measure):
+    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_compose, add_train):
         add(commands)
     options = parser.parse_args(arguments)
     speak_utf_8()

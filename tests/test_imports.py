@@ -37,13 +37,9 @@ BELOW = {
     "app": ("ui", "backends"),
     "__main__": ("cli",),
 }
-# What is not yet so, and why.
+# What goes upward all the same, and why.
 EXCEPTIONS = {
-    ("train.measure", "evaluate.metrics"): "perplexity, question rate and PQA-F1 of the bundled models",
-    ("train.measure", "consult.questions"): "whether a doctor's turn asks",
-    ("train.measure", "consult.text"): "an echo is cut off a reply before it is measured",
     ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
-    ("train.neural", "engine.engine"): "replies and log-probabilities of a loaded engine",
 }
 
 # library → folders that may import it anywhere, and folders that may inside a function
@@ -52,13 +48,17 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "matplotlib": (set(), {"bench"}),
     "ray": (set(), set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena", "cli", "__main__"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("data.knowledge", "yaml"),
+    ("data.knowledge", "pydantic"),
+    ("data.dialogues", "pydantic"),
+    ("data.formats", "pydantic"),
+    ("data.dialogues", "pydantic_core"),
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),
     ("cli.train", "torch"),

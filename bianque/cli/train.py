@@ -1,9 +1,8 @@
-"""`python -m bianque compose | train-mini | measure-mini`."""
+"""`python -m bianque compose | train-mini`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bianque.errors import BianQueError
-from bianque.types import Phase
 
 
 def add_compose(commands) -> None:
@@ -68,29 +66,3 @@ def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
         except ValueError:
             raise BianQueError(f"--set {pair}: {known[name]} needed") from None
     return found
-
-
-def add_measure(commands) -> None:
-    command = commands.add_parser("measure-mini", help="the bundled models beside two baselines, on held-out dialogues")
-    command.add_argument("--data", type=Path, required=True)
-    command.add_argument("--train", type=Path, nargs="+", required=True, help="what the baselines learn from")
-    command.add_argument("--limit", type=int, help="so many dialogues, chosen by their ids; all if left out")
-    command.add_argument("--json", type=Path, help="also write the figures here")
-    command.add_argument("--path", nargs="*", default=[], metavar="CARD=FOLDER", help="measure another checkpoint")
-    command.set_defaults(run=measure_mini)
-
-
-def measure_mini(options: argparse.Namespace) -> None:
-    from bianque.backends.local import Local
-    from bianque.settings import Settings, folders
-    from bianque.train.measure import measure_mini as measure
-    from bianque.train.neural import Neural
-
-    local = Local(Settings(paths=folders(",".join(options.path))))
-    roles: dict[str, Phase] = {"ask-mini": "asking", "advise-mini": "advising"}
-    engine = lambda name: local.load(name, local.fits(name)[0], lambda progress: None)
-    subjects = [(Neural(engine(name)), phase) for name, phase in roles.items()]
-    report = measure(options.data, options.train, subjects, options.limit)
-    print(report.markdown())
-    if options.json:
-        options.json.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

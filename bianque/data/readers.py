@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bianque.data.dialogues import Flaw, Said, kind, loads
-from bianque.data.formats import SHAPES, Case, Kind, Shape
+from bianque.data.dialogues import Flaw, Said, checked, kind, loads
+from bianque.data.formats import FORMATS, Case, Format, Kind
 from bianque.errors import BadInput
 
 MAX_BYTES = 20_000_000  # of a file once it is decompressed
@@ -112,11 +112,11 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
             f"{path.name}: 有 {len(found)} 条，最多 {max_dialogues} 条；请拆成几个文件 "
             f"(holds {len(found)} records, at most {max_dialogues} are read: split the file)"
         )
-    shape = _shape(found, path.name)
+    format_ = _format(found, path.name)
     cases, problems, seen = list[Case](), list[Problem](), dict[tuple[str, str, str | None], int]()
     for number, value in found:
         try:
-            case = _case(shape, value, number, path)
+            case = _case(format_, value, number, path)
             before = seen.setdefault((case.set, case.id, case.recorded), number)
             if before != number:
                 wrong = Said(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
@@ -124,17 +124,17 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
             cases.append(case)
         except Flaw as flaw:
             problems.append(_problem(number, unit, flaw))
-    return Loaded(shape.kind, tuple(cases), tuple(problems), (*decoded, *_warnings(cases)))
+    return Loaded(format_.kind, tuple(cases), tuple(problems), (*decoded, *_warnings(cases)))
 
 
-def _shape(found: list[_Item], name: str) -> Shape:
+def _format(found: list[_Item], name: str) -> Format:
     """The kind that most records have: one damaged record must not decide for all."""
-    fits = (next((s for s in SHAPES if s.keys <= item.value.keys()), None) for item in found if _is_object(item))
-    votes = Counter(shape for shape in fits if shape)
+    fits = (next((f for f in FORMATS if f.keys <= item.value.keys()), None) for item in found if _is_object(item))
+    votes = Counter(format_ for format_ in fits if format_)
     if votes:
         return votes.most_common(1)[0][0]
     flaws = [str(_problem(item.number, "line", item.value)) for item in found if isinstance(item.value, Flaw)]
-    known = "；".join(f"{shape.kind}: {', '.join(sorted(shape.keys))}" for shape in SHAPES)
+    known = "；".join(f"{format_.kind}: {', '.join(sorted(format_.keys))}" for format_ in FORMATS)
     what = (
         f"{name}: 认不出的格式，记录应含下列一组字段 (unknown format; a record has one of these sets of keys): {known}"
     )
@@ -145,12 +145,12 @@ def _is_object(item: _Item) -> bool:
     return isinstance(item.value, dict)
 
 
-def _case(shape: Shape, value: Any, number: int, path: Path) -> Case:
+def _case(format_: Format, value: Any, number: int, path: Path) -> Case:
     if isinstance(value, Flaw):
         raise value
     if not isinstance(value, dict):
         raise Flaw("", kind(value), Said("请写成对象", "give an object"))
-    return shape.case(value, number, path.name.split(".")[0] or "file")
+    return format_.case(checked(format_.record, value), number, path.name.split(".")[0] or "file")
 
 
 def _problem(number: int, unit: Unit, flaw: Flaw) -> Problem:

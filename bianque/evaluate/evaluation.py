@@ -123,13 +123,12 @@ class Asked:
         """The cases of at most `limit` dialogues; of a recorded dialogue, those of all models."""
         if self.limit is None:
             return list(self.cases)
-        names = dict.fromkeys((case.set, case.id) for case in self.cases)
-        taken = dialogues.sample([dialogues.Record(name, where, ()) for where, name in names], self.limit)
-        chosen = {(record.source, record.id) for record in taken}
+        names = list(dict.fromkeys((case.set, case.id) for case in self.cases))
+        chosen = {names[place] for place in dialogues.sample([name for _, name in names], self.limit)}
         return [case for case in self.cases if (case.set, case.id) in chosen]
 
     def question(self, session: Session | None) -> dict[str, Any]:
-        """What run.json says was asked for; UnknownModel or BadInput if a contender could not reply."""
+        """What the run is asked for, as run.json has it; UnknownModel or BadInput if a contender could not reply."""
         self.check()
         if self.contenders and session is None:
             raise BadInput("运行模型需要 session (running models needs a session)")
@@ -192,7 +191,7 @@ def recorded(store: Store, asked: Asked) -> list[Key]:
 
 
 def opened(store: Store, session: Session | None, asked: Asked) -> None:
-    """Note in run.json that work began, with what, and under which licences."""
+    """Note that work began, with what, and under which licences."""
     opening = {"started": now(), "concurrency": asked.concurrency, "versions": versions()}
     openings = [*store.run.get("openings", []), opening]
     names = speakers(session, asked) if session else []
@@ -215,7 +214,7 @@ def speakers(session: Session, asked: Asked) -> list[str]:
 
 
 def compute(store: Store, session: Session, asked: Asked) -> None:
-    """Note in run.json what the models are computed with, once each is loaded."""
+    """Note what the models are computed with, once each is loaded."""
     known = store.run.get("kernels", {})
     kernels = {name: session.backend.kernel(name) for name in speakers(session, asked)}
     found = {name: kernel for name, kernel in kernels.items() if kernel is not None}
@@ -262,7 +261,7 @@ def whole(rows: Iterable[Row]) -> list[Row]:
 
 
 def facts(contender: ModelSpec, session: Session) -> dict[str, Any]:
-    """What run.json keeps: which models speak, from which repo and revision, and how they draw tokens."""
+    """What the run keeps of a contender: which models speak, from which repo and revision, and how they draw tokens."""
     choices = contender.choices(session)
     cards = [
         {
@@ -285,6 +284,7 @@ def conclude(store: Store, keys: Sequence[Key]) -> Outcome:
     rows = tuple(store.rows[key] for key in keys)
     metrics = summary.summarise(rows)
     store.note(finished=now())
+    store.export(rows)
     write_json(store.folder / METRICS, metrics)
     path = report.write(store.folder, store.run, rows, metrics)
     return Outcome(store.folder, rows, sum(row.error is not None for row in rows), metrics, path)

@@ -15,7 +15,7 @@ from bianque.consult.text import length
 from bianque.data.dialogues import Said
 from bianque.data.formats import ASPECTS
 from bianque.evaluate import metrics
-from bianque.evaluate.overlap import ORDERS, Rouge, rouge
+from bianque.evaluate.metrics import ORDERS, Rouge, rouge
 from bianque.evaluate.rows import Row
 
 

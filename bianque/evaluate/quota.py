@@ -20,9 +20,9 @@ from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec, SamplingOverrides, parse_all
 from bianque.data import readers
 from bianque.errors import BadInput, BianQueError, Busy
+from bianque.evaluate import store
 from bianque.evaluate.evaluation import RECORDED, TASKS, Asked, Source
 from bianque.evaluate.run import jobs
-from bianque.evaluate.store import FACTS, ROWS, RUN
 
 MOST_ROWS = 200  # replies of models in one run; the command line has no limit
 MOST_RECORDED = 2000  # recorded replies in one run, which no model gives
@@ -86,12 +86,12 @@ def rows(asked: Asked) -> int:
 
 def going_on(asked: Asked, session: Session, folder: Path) -> Asked:
     """The same, which begins anew unless the folder was asked the same."""
+    asks = json.loads(json.dumps(asked.question(session)))
     try:
-        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        known = {name: value for name, value in before.items() if name not in FACTS}
-    except (OSError, ValueError, AttributeError):
-        known = None
-    return replace(asked, fresh=known != json.loads(json.dumps(asked.question(session))))
+        before = store.known(folder)
+    except BadInput:  # what is there cannot be read
+        before = None
+    return replace(asked, fresh=before != asks)
 
 
 def failure(error: Exception, folder: Path | None = None) -> BianQueError:
@@ -188,5 +188,6 @@ class Folders:
 
 def used(folder: Path) -> float:
     """When a folder was last used: its own time, or that of its newest row; 0 if it has just gone."""
-    found = (folder, folder / RESULTS / ROWS)
+    run = folder / RESULTS / store.DATABASE
+    found = (folder, run, run.with_name(f"{run.name}-wal"))
     return max((path.stat().st_mtime for path in found if path.exists()), default=0.0)

@@ -319,7 +319,7 @@ def test_whole_consultations_are_judged_once_each(tmp_path):
         judged(tmp_path, server)
         assert len(server.heard) == 3
     assert {row.key: row for row in read(tmp_path)} == {row.key: row for row in found.rows}
-    assert KEY not in "".join(path.read_text("utf-8") for path in tmp_path.iterdir() if path.is_file())
+    assert KEY.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     run = json.loads((tmp_path / "run.json").read_text("utf-8"))
     assert run["judge"] == {"url": f"{server.url}/v1/chat/completions", "model": "big"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -20,7 +19,7 @@ from tests.evaluate.test_run import Echo, session
 
 
 def aged(folder, seconds):
-    for path in (folder, folder / RESULTS / "rows.jsonl"):
+    for path in (folder, folder / RESULTS / "run.db-wal"):
         if path.exists():
             os.utime(path, (time.time() - seconds,) * 2)
 
@@ -56,10 +55,10 @@ def test_a_folder_goes_after_a_day_without_use(tmp_path):
     folders = Folders(tmp_path)
     old, running, looked = folders.new(), folders.new(), folders.new()
     (tmp_path / running / RESULTS).mkdir()
-    (tmp_path / running / RESULTS / "rows.jsonl").touch()
+    (tmp_path / running / RESULTS / "run.db-wal").touch()
     for name in (old, running, looked):
         aged(tmp_path / name, KEPT + 60)
-    os.utime(tmp_path / running / RESULTS / "rows.jsonl")
+    os.utime(tmp_path / running / RESULTS / "run.db-wal")
     assert folders.find(looked)
     folders.new()
     assert folders.find(old) is None and folders.find(running) and folders.find(looked)
@@ -130,7 +129,7 @@ def test_the_same_question_goes_on_and_another_begins_anew(tmp_path):
         assert quota.going_on(other, talk, place).fresh
     tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
     assert len(backend.heard) == heard
-    (place / "run.json").write_text(json.dumps([1]))
+    (place / "run.db").write_text("no database" * 999)
     assert quota.going_on(same, talk, place).fresh
 
 
@@ -138,8 +137,8 @@ def test_the_same_question_goes_on_and_another_begins_anew(tmp_path):
 
 
 def test_a_failure_shows_neither_paths_nor_words(tmp_path, caplog):
-    told = quota.failure(Busy(f"{tmp_path / 'rows.jsonl'}: 写不了"), tmp_path)
-    assert type(told) is Busy and str(told) == "rows.jsonl: 写不了"
+    told = quota.failure(Busy(f"{tmp_path / 'run.db'}: 写不了"), tmp_path)
+    assert type(told) is Busy and str(told) == "run.db: 写不了"
     assert str(quota.failure(BadInput(f"{tmp_path}: 满了"), tmp_path)) == "满了"
     words = "".join(("病人", "说的话"))
     try:

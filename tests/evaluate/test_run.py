@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -16,7 +17,7 @@ from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data.formats import Case
 from bianque.errors import BadInput, OutOfMemory
 from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
-from bianque.evaluate.store import Store, read
+from bianque.evaluate.store import DATABASE, Store, read
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
 
@@ -235,10 +236,17 @@ def test_how_many_at_a_time_is_bounded(tmp_path, concurrency):
 
 def test_nothing_finished_is_done_again(tmp_path):
     first = run(tmp_path, Echo(), models=["auto", "advise"], tasks=["next", "consultation"])
-    before = (tmp_path / "rows.jsonl").read_bytes()
+    before = read(tmp_path)
     (only,) = run(tmp_path, backend := Echo(), models=["auto", "advise"], tasks=["next", "consultation"])
     assert backend.heard == [] and (only.done, only.total) == (24, 24) and first[-1].done == 24
-    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    assert read(tmp_path) == before
+
+
+def forget(folder, first, last):
+    """Rows of a run from the first to before the last, as if they had never been."""
+    with closing(sqlite3.connect(folder / DATABASE)) as database, database:
+        places = [place for (place,) in database.execute("SELECT rowid FROM rows ORDER BY rowid")]
+        database.executemany("DELETE FROM rows WHERE rowid = ?", [(place,) for place in places[first:last]])
 
 
 @pytest.mark.parametrize("kept", range(7))
@@ -247,8 +255,7 @@ def test_what_was_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, kept, ta
     whole, part = tmp_path / "whole", tmp_path / "part"
     run(whole, Echo(), tasks=[task], concurrency=1)
     run(part, Echo(), tasks=[task], concurrency=1)
-    lines = (part / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (part / "rows.jsonl").write_bytes(b"".join(lines[:kept]))
+    forget(part, kept, None)
     run(part, backend := Echo(), tasks=[task], concurrency=1)
     plain = lambda row: replace(row, first=None, seconds=None)
     assert {row.key: plain(row) for row in read(part)} == {row.key: plain(row) for row in read(whole)}
@@ -257,8 +264,7 @@ def test_what_was_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, kept, ta
 
 def test_a_reply_to_a_history_that_was_redone_is_redone(tmp_path):
     run(tmp_path, Echo(), CASES[:1], tasks=["consultation"])
-    _, second = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "rows.jsonl").write_bytes(second)
+    forget(tmp_path, 0, 1)
     run(tmp_path, backend := Echo(lambda *_: "别的话"), CASES[:1], tasks=["consultation"])
     assert len(backend.heard) == 2 and backend.heard[1][1][1].content == "别的话"
     assert {row.answer for row in read(tmp_path)} == {"别的话"}
@@ -311,7 +317,6 @@ def test_closing_it_closes_the_replies_and_writes_no_half_row(tmp_path):
     asyncio.run(leave())
     done = read(tmp_path)
     assert 2 <= len(done) < 6 and all(row.error is None for row in done)
-    assert (tmp_path / "rows.jsonl").read_bytes().endswith(b"\n")
     with Store.open(tmp_path, {}) as store:
         tiny.gathered(Runner(session(again := Echo()), store, jobs(CASES, parse_all(["advise"]), ["next"])).run())
     assert len(again.heard) == 6 - len(done) and len(read(tmp_path)) == 6
