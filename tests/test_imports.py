@@ -39,7 +39,7 @@ BELOW = {
 }
 # What goes upward all the same, and why.
 EXCEPTIONS = {
-    ("train.samples", "consult.questions"): "the asking model learns from the turns that ask; the detector is pure text",
+    ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
 }
 
 # library → folders that may import it anywhere, and folders that may inside a function

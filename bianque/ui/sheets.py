@@ -103,7 +103,12 @@ def figures(metrics: Mapping[str, Any], lang: str) -> dict[str, list[Any]]:
     for (task, name), group in found.items():
         across = lambda cells, group=group: [dict(zip(group["models"], cells, strict=True)).get(m, "–") for m in models]
         lines.append([f"{name} · {say(lang, f'task_{task}')}", *("" for _ in models), ""])
-        lines += [[title[place], *across(list(map(str, counts))), ""] for title, counts in group["counts"]]
+        groups = sections.sides(metrics)[task, name]
+        counts = {
+            "eval_replies": [g["rows"] for g in groups],
+            "eval_errors": [sum(g["errors"].values()) for g in groups],
+        }
+        lines += [[say(lang, key), *across(list(map(str, count))), ""] for key, count in counts.items()]
         for row in group["rows"]:
             shown = [f"{text} {interval}".strip() for text, interval, _ in row["cells"]]
             lines.append([row["measure"].title[place], *across(shown), row["n"]])

@@ -36,7 +36,7 @@ def visit(chromium, url, **options) -> Page:
     # A link may open another tab than the first, before anybody has seen that one.
     page.locator(":is(#bq-box, #bq-all) textarea:visible").first.wait_for(timeout=WAIT)
     expect(page.locator("#bq-foot")).to_be_visible()
-    page.wait_for_timeout(500)
+    page.locator("#bq-mode[role=radiogroup]").wait_for(state="attached", timeout=WAIT)  # our script has run
     return page
 
 
