@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,30 @@ def lent(local: Local, names: Sequence[str]) -> Backend:
     return Zero(local, names)
 
 
-settings = Settings.read()
-publisher = Publisher(Votes(settings.votes), settings.votes_repo)
-consultation = page(settings, publisher)
-demo = consultation.build()
+@dataclass(frozen=True)
+class Space:
+    """The page and what is pushed to the Hub beside it. Opening it may ask the Hub which models there are."""
 
+    page: Page
+    publisher: Publisher
 
-def launch(**options: Any) -> Any:
-    return serve.launch(demo, consultation.session, **options)
+    @classmethod
+    def open(cls) -> Space:
+        settings = Settings.read()
+        publisher = Publisher(Votes(settings.votes), settings.votes_repo)
+        return cls(page(settings, publisher), publisher)
+
+    def launch(self, **options: Any) -> Any:
+        return serve.launch(self.page.build(), self.page.session, **options)
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
+    space = Space.open()
     try:
-        launch()
+        space.launch()
     finally:
-        publisher.close()
+        space.publisher.close()
 
 
 if __name__ == "__main__":
