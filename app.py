@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +50,22 @@ def lent(local: Local, names: Sequence[str]) -> Backend:
     return Zero(local, names)
 
 
-@dataclass(frozen=True)
-class Space:
-    """The page and what is pushed to the Hub beside it. Opening it may ask the Hub which models there are."""
+settings = Settings.read()
+publisher = Publisher(Votes(settings.votes), settings.votes_repo)
+consultation = page(settings, publisher)
+demo = consultation.build()
 
-    page: Page
-    publisher: Publisher
 
-    @classmethod
-    def open(cls) -> Space:
-        settings = Settings.read()
-        publisher = Publisher(Votes(settings.votes), settings.votes_repo)
-        return cls(page(settings, publisher), publisher)
-
-    def launch(self, **options: Any) -> Any:
-        return serve.launch(self.page.build(), self.page.session, **options)
+def launch(**options: Any) -> Any:
+    return serve.launch(demo, consultation.session, **options)
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
-    space = Space.open()
     try:
-        space.launch()
+        launch()
     finally:
-        space.publisher.close()
+        publisher.close()
 
 
 if __name__ == "__main__":
