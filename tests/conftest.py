@@ -14,13 +14,13 @@ import pytest
 from hypothesis import settings
 
 from bianque.catalog.builtin import CARDS
-from bianque.nn import processor
+from bianque.nn import cpu
 from bianque.types import Message, Piece, Progress, Sampling, Usage
 
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("anywhere", deadline=None)
 settings.load_profile("anywhere")
-processor.settle()
+cpu.configure_runtime()
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = Path("/usr/bin/chromium")

@@ -23,8 +23,8 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.consult.text import LABEL
 from bianque.errors import BadInput
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import Asked, Outcome, evaluate
-from bianque.evaluate.run import Tally
+from bianque.evaluate.evaluation import Outcome, RunRequest, evaluate
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import ROWS
 
 
@@ -61,7 +61,7 @@ class Call:
     concurrency: Any
     drawn: dict[str, Any]
 
-    def asked(self, folder: Path) -> Asked:
+    def asked(self, folder: Path) -> RunRequest:
         """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
         drawn = SamplingOverrides(**{name: whole(value) for name, value in self.drawn.items()})
         limit, at_once = number("limit", self.limit), number("concurrency", self.concurrency)
@@ -103,7 +103,7 @@ def number(name: str, given: Any) -> Any:
     raise BadInput(f"{name}={given!r}: 需要整数 (a whole number) 或 null (or null)")
 
 
-def reply(tally: Tally) -> EvaluateReply:
+def reply(tally: RunProgress) -> EvaluateReply:
     return {
         "done": tally.done, "total": tally.total, "failed": tally.failed, "seconds_left": tally.left,
         "metrics": None, "rows": None, "report": None, "label": LABEL,
@@ -113,12 +113,10 @@ def reply(tally: Tally) -> EvaluateReply:
 def finished(outcome: Outcome) -> EvaluateReply:
     """The end: the rows of rows.jsonl in the order of the data, the figures of metrics.json, report.html as a text."""
     lines = (outcome.folder / ROWS).read_text("utf-8").split("\n")
-    found = [json.loads(line) for line in lines if line]
-    known = {tuple(row[name] for name in ("task", "set", "id", "turn", "model")): row for row in found}
     count = len(outcome.rows)
     return {
         "done": count, "total": count, "failed": outcome.failed, "seconds_left": 0.0, "metrics": outcome.metrics,
-        "rows": [known[row.key] for row in outcome.rows], "report": outcome.report.read_text("utf-8"), "label": LABEL,
+        "rows": [json.loads(line) for line in lines if line], "report": outcome.report.read_text("utf-8"), "label": LABEL,
     }  # fmt: skip
 
 
@@ -128,12 +126,12 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
         folder = Path(made)
         try:
             asked = await asyncio.to_thread(call.asked, folder)
-            throttle, last = Throttle(), reply(Tally(0, quota.rows(asked), 0, None))
+            throttle, last = Throttle(), reply(RunProgress(0, quota.rows(asked), 0, None))
             async with aclosing(with_heartbeat(evaluate(session, asked, folder / "run"))) as steps:
                 async for step in steps:
                     if isinstance(step, Outcome):
                         last = await asyncio.to_thread(finished, step)
-                    elif isinstance(step, Tally):
+                    elif isinstance(step, RunProgress):
                         last = reply(step)
                     if isinstance(step, Outcome) or throttle.ready():
                         yield last

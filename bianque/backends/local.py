@@ -14,8 +14,8 @@ from bianque.catalog.card import ModelCard
 from bianque.catalog.footprint import RESERVE, Fit, fit
 from bianque.checkpoints import hub
 from bianque.errors import OutOfMemory
-from bianque.nn import memory, processor
-from bianque.nn.cores import Cores
+from bianque.nn import cpu
+from bianque.nn.cpu import Cores
 from bianque.settings import Settings
 from bianque.types import Bits, Dialogue, Piece, Progress, Sampling
 
@@ -73,7 +73,7 @@ class Local:
             return int(self.settings.memory_gb * 10**9)
         import torch
 
-        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else memory.available()
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else cpu.available_memory()
         return int(free * (1 - RESERVE))
 
     def fits(self, name: str) -> tuple[Fit, ...]:
@@ -105,15 +105,15 @@ class Local:
         from bianque.engine.engine import Engine, recorder
         from bianque.nn import packed
 
-        memory.give_back()  # of a load that failed
-        processor.settle()
+        cpu.trim_memory()  # of a load that failed
+        cpu.configure_runtime()
         torch.set_num_threads(self.cores.alone)
         card = builtin.find(self.cards, name)
         device, dtype = place(card, fit.bits)
         try:
             model, tokenizer = self.read(card, device, dtype, report, fit.bits)
             packed.settle(cast("nn.Module", model))
-            memory.give_back()  # of what came and went meanwhile
+            cpu.trim_memory()  # of what came and went meanwhile
         except (MemoryError, RuntimeError) as error:
             if not exhausted(error):
                 raise
@@ -148,7 +148,7 @@ def place(card: ModelCard, bits: Bits) -> tuple[str, torch.dtype]:
         return "cuda", torch.float16
     # CPUs compute half precision a hundred times slower than bfloat16, which is the kernels' own type for fewer bits, and
     # bfloat16 slower than float32 without instructions for it. The small models are exact in float32.
-    full = bits == 16 and (card.preview or not processor.bfloat16())
+    full = bits == 16 and (card.preview or not cpu.has_bfloat16())
     return "cpu", torch.float32 if full else torch.bfloat16
 
 
@@ -170,7 +170,7 @@ def drop(engine: Engine) -> None:
     packed.release(model)
     model.to("meta")
     gc.collect()
-    memory.give_back()
+    cpu.trim_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -49,7 +49,6 @@ UNREAD = {
     "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|together)",
     "chatglm": r".*\.word_embeddings",
 }  # by a further token
-EMBEDDINGS = r"shared|.*\.word_embeddings"  # of which a token reads its own row
 GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a matrix begin alike
 
 
@@ -102,14 +101,9 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
 
 def bytes_read(model: nn.Module, arch: str) -> int:
     """Bytes of weights that one more token reads."""
-    return bytes_without(model, UNREAD[arch])
-
-
-def bytes_without(model: nn.Module, left_out: str) -> int:
-    """Bytes of weights in all modules but those that are named so."""
     size = 0
     for name, module in model.named_modules():
-        if re.fullmatch(left_out, name):
+        if re.fullmatch(UNREAD[arch], name):
             continue
         for part in (getattr(module, "weight", None), getattr(module, "weight_scale", None)):
             if isinstance(part, Tensor):

@@ -38,7 +38,7 @@ def best(cards: Sequence[ModelCard], hardware: Hardware) -> Bits | None:
     return None
 
 
-def table(cards: Sequence[ModelCard], pair: Sequence[ModelCard]) -> str:
+def hardware_table(cards: Sequence[ModelCard], pair: Sequence[ModelCard]) -> str:
     """A Markdown table of the cards one by one, and of a pair at once."""
     groups = [*([card] for card in cards if card.repo), pair]
     lines = [["", *(hardware.name for hardware in HARDWARE)], ["---"] * (len(HARDWARE) + 1)]

@@ -197,7 +197,7 @@ def turn_lines(turn: Turn) -> list[str]:
     to = f" → {turn['contender']}" if turn.get("contender") else ""
     phase = say("zh-CN", turn.get("phase") or "advising")
     lines = [
-        f"**病人{to}**" if turn["role"] == "user" else f"**{phase} · {turn.get('model')}**",
+        f"**患者{to}**" if turn["role"] == "user" else f"**{phase} · {turn.get('model')}**",
         "",
         turn["content"],
         "",

@@ -18,7 +18,7 @@ from bianque.engine.scheduler import Ahead, Decoder, Recorder
 from bianque.engine.traces import WORTH, Traces, there
 from bianque.models.base import Model
 from bianque.models.tokenizers import Tokenizer
-from bianque.nn.cores import Cores
+from bianque.nn.cpu import Cores
 from bianque.nn.quant import kernel_of
 from bianque.types import Dialogue, Piece, Progress, Sampling, Usage
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from bianque.engine.sampler import Sampler
 from bianque.errors import Busy
 from bianque.models.base import Model
-from bianque.nn.cores import Cores
+from bianque.nn.cpu import Cores
 from bianque.types import Sampling
 
 SLICE = 0.1  # seconds of a newcomer's prompt for which the others wait, or one layer if that takes longer

@@ -189,7 +189,7 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
                 f"{name}.weight: {str(layer.weight.dtype).removeprefix('torch.')} 不是 int8 (not int8); "
                 "请重新下载量化权重，或换用未量化的权重 (download it again, or use unquantised weights)"
             )
-        layer.kernel = kernels.choose(kernels.here(layer.weight.device, dtype), layer.form)
+        layer.kernel = kernels.choose(kernels.machine_of(layer.weight.device, dtype), layer.form)
     apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
     largest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight

@@ -24,7 +24,7 @@ from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.transcript import Transcript
 from bianque.errors import BianQueError, LoadFailed, OutOfMemory
-from bianque.i18n import WORDS, say, told
+from bianque.i18n import say, told
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
 from bianque.ui.duel import SIDES, WORD_OF, Duel
@@ -60,7 +60,7 @@ class Arena:
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
         with gr.Row(elem_id="bq-duel-line"):
-            self.note = gr.HTML(column.line(WORDS["arena_why"][0]), padding=False, elem_id="bq-duel-note")
+            self.note = gr.HTML(column.line(say("zh-CN", "arena_why")), padding=False, elem_id="bq-duel-note")
             self.next = gr.Button(t("skip"), size="sm", interactive=False, elem_id="bq-next")
         self.alert = gr.HTML("", padding=False, elem_id="bq-duel-alert")
         self.heads, self.chats, self.told = [], [], []
@@ -68,7 +68,7 @@ class Arena:
             for side in SIDES:
                 with gr.Column(elem_id=f"bq-ring-{side}", elem_classes="bq-side", min_width=200):
                     self.heads.append(gr.HTML(duel.head(side), padding=False))
-                    self.chats.append(column.chatbot(column.line(WORDS["nameless"][0])))
+                    self.chats.append(column.chatbot(column.line(say("zh-CN", "nameless"))))
                     self.told.append(column.figures_line())
         with gr.Column(elem_id="bq-vote", visible=False) as self.panel:
             self.ballot()
@@ -104,11 +104,11 @@ class Arena:
         stopped = self.box.stop(None, None, None, cancels=[run], **quick)
         stopped.then(self.stopped, [self.duel, self.box], view, **quick)
         left = self.next.click(None, None, None, cancels=[run], **quick)
-        left.then(self.fresh, None, view, **quick).then(None, None, None, js=script.TO_BOX, **private)
+        left.then(self.fresh, None, view, **quick).then(None, None, None, js=script.js("to_box"), **private)
         for verdict, button in zip(self.named, self.verdicts, strict=True):
             given = [verdict, self.duel, self.category, self.reasons, self.consent]
             voted = button.click(self.vote, given, view, **quick)
-            voted.then(None, None, None, js=script.TO_NEXT, **private)
+            voted.then(None, None, None, js=script.js("to_next"), **private)
             voted.then(self.board.show, [self.board.category], [self.board.table], **quick)
         worded = [self.note, *self.chats, self.category, self.reasons, self.board.category]
         blocks.load(self.greet, None, worded, **quick)

@@ -47,7 +47,7 @@ class Board:
         for ask in (self.fold.expand, self.refresh.click, self.category.input):
             ask(self.show, [self.category], [self.table], **quick)
         saved = self.save.click(self.lines, None, [self.text, self.filename], **quick)
-        saved.then(None, [self.text, self.filename], None, js=script.SAVE, api_visibility="private")
+        saved.then(None, [self.text, self.filename], None, js=script.js("save"), api_visibility="private")
 
     async def show(self, category: str, request: gr.Request) -> str:
         lang, where = lang_of(request), self.where()

@@ -21,7 +21,7 @@ from bianque.consult.session import Delta, Session
 from bianque.consult.spec import RANGES
 from bianque.consult.transcript import Transcript, Turn, messages, rewound
 from bianque.errors import BianQueError
-from bianque.i18n import WORDS, say
+from bianque.i18n import say
 from bianque.ui import column, render, script, settings_panel
 from bianque.ui.i18n import lang_of, t
 
@@ -69,7 +69,7 @@ class Compare:
                 label=t("shared_seed"), placeholder=t("shared_seed"), max_lines=1, max_length=20, min_width=130,
                 elem_id="bq-seed", **bare,
             )  # fmt: skip
-            self.note = gr.HTML(column.line(WORDS["compare_why"][0]), padding=False, elem_id="bq-note")
+            self.note = gr.HTML(column.line(say("zh-CN", "compare_why")), padding=False, elem_id="bq-note")
         self.alert = gr.HTML("", padding=False, elem_id="bq-alert")
         first = ("auto", "advise", self.session.ask, self.session.advise)
         with gr.Row(elem_id="bq-sides", equal_height=False):
@@ -110,12 +110,12 @@ class Compare:
         seen = [*(side.column for side in sides), *view]
         self.count.input(self.widen, [self.kept, self.count], seen, **quick)
         shared = self.share.click(self.as_link, [self.box, self.kept, *form], [self.end, self.note, self.link], **quick)
-        shared.then(None, [self.end], [self.link], js=script.LINK, **private)
+        shared.then(None, [self.end], [self.link], js=script.js("link"), **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.kept, *form], [self.export, self.filename, self.note], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
         restored = [self.tabs, *form, *seen]
-        blocks.load(self.greet, [self.end, self.kept], restored, js=script.ADDRESS, **quick)
+        blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **quick)
 
     # --- the form -------------------------------------------------------------------------------------------------
 

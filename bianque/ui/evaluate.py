@@ -24,9 +24,9 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.data import readers
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import TASKS, Asked, Outcome, evaluate
+from bianque.evaluate.evaluation import TASKS, Outcome, RunRequest, evaluate
 from bianque.evaluate.quota import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS, RESULTS, RUNS_AT_ONCE, Folders
-from bianque.evaluate.run import Tally
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import METRICS, REPORT, ROWS, read
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
@@ -107,7 +107,7 @@ class Evaluate:
         self.forget.click(self.remove, [self.kept], every, **quick)
         for name, button in self.save.items():
             written = button.click(self.written, [self.kept, self.files[name]], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, api_visibility="private")
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
 
     # --- a file ---------------------------------------------------------------------------------------------------
 
@@ -187,11 +187,11 @@ class Evaluate:
             if folder is None or path is None:
                 raise BadInput(say(lang, "eval_gone"))
             asked = await asyncio.to_thread(self.asked, path, form)
-            asked = await asyncio.to_thread(quota.going_on, asked, self.session, folder / RESULTS)
+            asked = await asyncio.to_thread(quota.resumed, asked, self.session, folder / RESULTS)
             steps = evaluate(self.session, asked, folder / RESULTS)
             async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
-                    if isinstance(step, Tally) and (last is None or throttle.ready() or step.done == step.total):
+                    if isinstance(step, RunProgress) and (last is None or throttle.ready() or step.done == step.total):
                         note = {} if last else {self.note: sheets.line(say(lang, "eval_running"))}
                         last = step
                         yield {self.bar: sheets.progress(step, lang)} | note
@@ -213,7 +213,7 @@ class Evaluate:
         finally:
             self.running.discard(folder)
 
-    def asked(self, path: Path, form: Sequence[Any]) -> Asked:
+    def asked(self, path: Path, form: Sequence[Any]) -> RunRequest:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
         drawn = SamplingOverrides(

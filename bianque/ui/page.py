@@ -19,7 +19,7 @@ from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.text import LABEL
 from bianque.consult.transcript import Transcript, Turn, rewound
-from bianque.i18n import WORDS, say
+from bianque.i18n import say
 from bianque.types import MODES
 from bianque.ui import about, render, script, settings_panel
 from bianque.ui.arena import Arena
@@ -29,7 +29,7 @@ from bianque.ui.i18n import lang_of, t
 
 View = dict[Any, Any]  # component → what it becomes
 Views = AsyncGenerator[View, None]
-NOW = WORDS["now_please"][0]
+NOW = "请直接给出建议。"  # what the advise-now button says to the model, whatever the page's language
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ class Page:
         self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
         with gr.Row(elem_id="bq-mode-line"):
             self.mode = gr.Radio(
-                [(WORDS[mode][0], mode) for mode in MODES],
+                [(say("zh-CN", mode), mode) for mode in MODES],
                 value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
             )  # fmt: skip
-            self.why = gr.HTML(WORDS["auto_why"][0], elem_id="bq-why", padding=False)
+            self.why = gr.HTML(say("zh-CN", "auto_why"), elem_id="bq-why", padding=False)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
             watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False,
@@ -132,7 +132,7 @@ class Page:
         self.mode.change(explain, [self.mode], [self.why, self.now], **quick)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
         worded = [self.mode, self.why, self.head, self.foot, self.about]
         blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], **quick)
 

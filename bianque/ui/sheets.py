@@ -12,7 +12,7 @@ from typing import Any
 from bianque.data.formats import Case
 from bianque.data.readers import Loaded, Problem
 from bianque.evaluate.measures import MEASURES, Measure
-from bianque.evaluate.run import Tally, clock
+from bianque.evaluate.run import RunProgress, clock
 from bianque.i18n import say
 
 SHOWN = 3  # dialogues of a preview
@@ -78,7 +78,7 @@ def dialogue(case: Case, lang: str) -> str:
     return f'<section lang="zh-CN"><h4>{escape(name)}</h4>{said}{rest}</section>'
 
 
-def progress(tally: Tally, lang: str) -> str:
+def progress(tally: RunProgress, lang: str) -> str:
     """A bar, and beside it how many replies are there, how many failed, and how long it will take."""
     parts = [say(lang, "eval_progress", done=tally.done, total=tally.total)]
     if tally.failed:

@@ -399,7 +399,7 @@ def test_an_export_carries_label_licences_setup_and_figures():
     text = share.as_markdown(setup, columns, by_name())
     for part in (
         triage.LABEL, triage.DISCLAIMER, setup.encode(), "## A · ask\n", "## B · advise-mini@8\n", "请拨打 12356",
-        "**病人 → advise-mini@8**", "**问诊 · ask-mini**", "5.0 词元/秒", "· 问*", "> BQ_BUSY: 人多",
+        "**患者 → advise-mini@8**", "**问诊 · ask-mini**", "5.0 词元/秒", "· 问*", "> BQ_BUSY: 人多",
         *(f"- {name}: {words}\n" for name, words in licence.items()),
     ):  # fmt: skip
         assert part in text, part

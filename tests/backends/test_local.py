@@ -19,7 +19,7 @@ from bianque.backends.local import Local, drop
 from bianque.catalog.footprint import RESERVE, Fit
 from bianque.checkpoints import loader
 from bianque.errors import BadInput, OutOfMemory, UnknownModel
-from bianque.nn import memory, processor
+from bianque.nn import cpu
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
 from tests import tiny
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def instructions(monkeypatch):
     """Sizes here are those of a processor that has bfloat16, whichever runs them."""
-    monkeypatch.setattr(processor, "bfloat16", lambda: True)
+    monkeypatch.setattr(cpu, "has_bfloat16", lambda: True)
 
 
 def local(folder, size: int, **changes) -> Local:
@@ -82,7 +82,7 @@ def test_a_model_is_held_at_the_precision_that_its_name_says(folder):
 
 def test_a_processor_without_bfloat16_computes_16_bits_in_32(folder, monkeypatch):
     """And is given the memory for it; fewer bits have kernels of their own, which want bfloat16."""
-    monkeypatch.setattr(processor, "bfloat16", lambda: False)
+    monkeypatch.setattr(cpu, "has_bfloat16", lambda: False)
     found = local(folder, 10_000)
     for name in ("one", "one@8"):
         assert asyncio.run(reply(found, name))[-1] in ("stop", "length")
@@ -204,7 +204,7 @@ def test_a_model_that_is_published_quantised_stays_so():
 def test_the_budget_is_what_the_settings_say_or_what_is_free(monkeypatch):
     assert Local(Settings(memory_gb=7.5)).budget() == 7_500_000_000
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(cpu, "available_memory", lambda: 1000)
     assert Local(Settings()).budget() == 1000 * (1 - RESERVE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2000, 3000))

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from bianque.bench.load import CHATGLM, T5_LARGE
+from bianque.bench.shapes import CHATGLM, T5_LARGE
 from bianque.catalog.builtin import CARDS, FORMATS, by_name, find
 from bianque.checkpoints.hub import BUNDLED
 from bianque.checkpoints.loader import ARCHITECTURES

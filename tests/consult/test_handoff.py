@@ -125,6 +125,13 @@ def test_after_advice_the_adviser_goes_on(text):
     assert read(turns).start == 0
 
 
+def test_a_rash_from_the_advised_medicine_stays_with_the_adviser():
+    advised = ("P:最近总是咳嗽", "A:咳嗽多久了？", "P:三天", "V:可以服用止咳药，多喝水。")
+    turns = dialogue(*advised, "P:我吃药之后这两天皮肤起疹子")
+    assert decide(turns) == decide(turns, "疹子痒吗？") == Decision("advising", "after_advice")
+    assert decide(dialogue(*advised, "P:我这两天皮肤起疹子")) == Decision("asking", "new_complaint")
+
+
 @pytest.mark.parametrize("text", NEW_COMPLAINTS)
 def test_a_new_complaint_opens_a_new_round(text):
     turns = dialogue(*ADVISED, f"P:{text}")
@@ -171,6 +178,13 @@ def test_a_candidate_that_asks_nothing_hands_over(candidate):
 @pytest.mark.parametrize("candidate", ["疼多久了", "后背疼了几天了？", "请问是什么时候开始的？"])
 def test_a_repeated_question_hands_over(candidate):
     assert decide(dialogue(*ASKED, "P:半个月"), candidate) == Decision("advising", "repeat")
+
+
+@pytest.mark.parametrize("candidate", ["疼多久了？", "后背疼了几天了？"])
+def test_the_question_before_last_is_heard_when_it_comes_back(candidate):
+    turns = dialogue(*ASKED, "P:半个月", "A:有没有手麻？", "P:没有", "A:搬过重东西吗？", "P:没搬过")
+    assert decide(turns, candidate) == decide(turns[:-2], candidate) == Decision("advising", "repeat")
+    assert decide(turns, "咳嗽吗？") == Decision("asking", "question")
 
 
 @pytest.mark.parametrize("candidate", ["哪个位置疼得最明显", "咳嗽多久了？", "搬过重东西吗", "请描述一下是怎么个疼法"])

@@ -251,15 +251,18 @@ def test_the_red_flag_is_told_before_any_model_is_touched():
 
 
 @pytest.mark.parametrize("mode", ["auto", "advise"])
-def test_left_out_history_is_told(mode):
-    events = turn(Script(dropped={ASK: 3, ADVISE: 3}), mode=mode)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_left_out_history_is_told(mode, rounds):
+    events = turn(Script(dropped={ASK: rounds, ADVISE: rounds}), mode=mode)
     (notice,) = of(events, Notice)
-    assert notice.level == "history" and "3" in notice.text
+    assert notice.level == "history" and f" {rounds} 轮" in notice.text
     assert events.index(notice) < events.index(of(events, Delta)[0])
     assert not of(turn(Script(), mode=mode), Notice)
 
 
-@pytest.mark.parametrize("dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2])])
+@pytest.mark.parametrize(
+    "dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2]), ({ADVISE: 1}, [1])]
+)
 def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
     events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
     assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bianque.engine import scheduler
 from bianque.engine.scheduler import Ahead, Decoder
 from bianque.errors import Busy
-from bianque.nn.cores import Cores
+from bianque.nn.cpu import Cores
 from bianque.types import Sampling
 from tests import tiny
 from tests.conftest import ROOT
@@ -540,7 +540,7 @@ def test_a_closed_decoder_holds_no_cache():
 
 def test_who_writes_alone_has_all_threads_and_several_divide_the_cores(monkeypatch):
     """Each model's threads, as torch has them, while it writes alone, beside another, and alone again."""
-    monkeypatch.setattr("bianque.nn.cores.there", lambda: 4)
+    monkeypatch.setattr("bianque.nn.cpu.core_count", lambda: 4)
     cores, seen = Cores(), {"one": [], "other": []}
 
     class Telling(Counting):
@@ -578,7 +578,7 @@ def test_who_writes_alone_has_all_threads_and_several_divide_the_cores(monkeypat
 
 @pytest.mark.parametrize("given, writing, each", [(0, 1, 3), (0, 2, 2), (0, 4, 1), (0, 9, 1), (2, 1, 2), (2, 2, 1)])
 def test_threads_of_each(monkeypatch, given, writing, each):
-    monkeypatch.setattr("bianque.nn.cores.there", lambda: 4)
+    monkeypatch.setattr("bianque.nn.cpu.core_count", lambda: 4)
     cores = Cores(given)
     cores.writing = writing
     assert cores.each == each

@@ -306,7 +306,7 @@ def test_a_layer_takes_any_rows_and_adds_its_bias(bits):
     expected = x @ whole.T + layer.bias
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
     layer.bias = nn.Parameter(layer.bias.bfloat16(), requires_grad=False)
-    layer.kernel = kernels.choose(kernels.here(torch.device("cpu"), BF16), layer.form)
+    layer.kernel = kernels.choose(kernels.machine_of(torch.device("cpu"), BF16), layer.form)
     layer.settle()
     found = layer(x.bfloat16())
     assert found.dtype == BF16 and found.shape == (4, 5, 96)

@@ -115,7 +115,7 @@ def test_one_column_can_be_retried_and_carried_into_all(chromium, url, script):
     expect(replies(page, 0).last).to_contain_text("哪个部位？", timeout=WAIT)
     idle(page)
     assert replies(page, 1).last.inner_text() == kept and replies(page, 0).count() == 1
-    press(page, "各列都接着这一列", 0)
+    press(page, "复制到所有列", 0)
     expect(replies(page, 1).last).to_contain_text("哪个部位？", timeout=WAIT)
     asked(page, "后脑勺")
     heard = {model: [turn.content for turn in dialogue] for model, dialogue, _ in script.heard[-2:]}

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from bianque import __main__
-from bianque.cli import evaluate_command
+from bianque.cli import evaluate as evaluate_command
 from bianque.consult.session import Session
 from bianque.errors import OutOfMemory
-from bianque.evaluate.run import Tally
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import Store, read
+from tests.cli.test_terminal import Screen
 from tests.conftest import Scripted
 
 ROOT = Path(__file__).parent.parent.parent
@@ -49,7 +50,7 @@ def data(tmp_path) -> str:
 def backend(monkeypatch) -> Scripted:
     """The models that the command finds on this machine."""
     found = Scripted(["多久了？"], ["建议多休息。"])
-    monkeypatch.setattr(evaluate_command, "opened", lambda contenders: Session(found, "ask-mini", "advise-mini"))
+    monkeypatch.setattr(evaluate_command, "open_session", lambda contenders: Session(found, "ask-mini", "advise-mini"))
     return found
 
 
@@ -152,31 +153,37 @@ def test_a_preview_moves_no_cursor(tmp_path, capsys):
 @pytest.mark.parametrize(
     "tally, shown",
     [
-        (Tally(0, 9, 0, None), "回答 (replies) 0/9"),
-        (Tally(3, 9, 1, 61.2), "回答 (replies) 3/9 · 失败 (failed) 1 · 剩余 (left) 1:02"),
-        (Tally(3, 9, 0, 7322), "回答 (replies) 3/9 · 剩余 (left) 2:02:02"),
-        (Tally(9, 9, 0, 0.0), "回答 (replies) 9/9"),
-        (Tally(1, 2, 0, 5, judging=True), "评审 (dialogues judged) 1/2 · 剩余 (left) 0:05"),
+        (RunProgress(0, 9, 0, None), "回答 (replies) 0/9"),
+        (RunProgress(3, 9, 1, 61.2), "回答 (replies) 3/9 · 失败 (failed) 1 · 剩余 (left) 1:02"),
+        (RunProgress(3, 9, 0, 7322), "回答 (replies) 3/9 · 剩余 (left) 2:02:02"),
+        (RunProgress(9, 9, 0, 0.0), "回答 (replies) 9/9"),
+        (RunProgress(1, 2, 0, 5, judging=True), "评审 (dialogues judged) 1/2 · 剩余 (left) 0:05"),
     ],
 )
 def test_a_tally_in_words(tally, shown):
     assert evaluate_command.words(tally) == shown
 
 
-def test_a_terminal_has_one_line_and_a_file_few(monkeypatch, capsys):
-    for live, count in ((True, 0), (False, 2)):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda live=live: live)
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "20")
-        line = evaluate_command.Line()
-        for done in range(6):
-            line.show(Tally(done, 5, 0, 3.0))
-        shown = capsys.readouterr().err
-        assert shown.count("\n") == count and shown.count("\r") == 6 * live
-        assert all(evaluate_command.models.width(part) < 20 for part in shown.split("\r\x1b[K")) or not live
-        line.end()
-        line.end()
-        assert capsys.readouterr().err == "\n" * live
+def test_a_file_has_few_lines_of_progress(monkeypatch, capsys):
+    line = evaluate_command.Line()
+    for done in range(6):
+        line.show(RunProgress(done, 5, 0, 3.0))
+    line.end()
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_terminal_has_a_bar_that_is_drawn_again(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    line = evaluate_command.Line()
+    for done in range(6):
+        line.show(RunProgress(done, 5, 0, 3.0))
+    line.end()
+    line.end()
+    shown = screen.getvalue()
+    assert "3/5" in shown and shown.removesuffix("\x1b[?25h").endswith("5/5\n")
+    assert shown.count("\r") >= 5 and shown.count("\n") == 1
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -206,7 +213,7 @@ def test_recorded_outputs_need_no_model_library(tmp_path):
 STOPPED = """
 import asyncio, sys
 from bianque.__main__ import main
-from bianque.cli import evaluate_command as command
+from bianque.cli import evaluate as command
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
 from bianque.types import Piece, Usage
@@ -232,7 +239,7 @@ class Slow:
             print("closed", flush=True)
             raise
 
-command.opened = lambda contenders: Session(Slow(), "ask-mini", "advise-mini")
+command.open_session = lambda contenders: Session(Slow(), "ask-mini", "advise-mini")
 sys.exit(main(sys.argv[2:]))
 """
 
