@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bianque.errors import BadInput
-from bianque.types import Mode
+from bianque.types import MODES, ROLE_MODES, Mode
 
 
 def chat(
@@ -32,11 +32,11 @@ def chat(
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
-    modes = terminal.EVERY
+    modes = MODES
     if model:
         if ask or advise:
             raise BadInput("--model 不能与 --ask、--advise 同用 (--model alone decides who speaks)")
-        modes = terminal.MODES[builtin.find(builtin.by_name(known), model).role]
+        modes = ROLE_MODES[builtin.find(builtin.by_name(known), model).role]
     named: dict[str, Any] = {"ask": ask or model, "advise": advise or model}
     asks, advises = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
     session = Session(Local(settings, known, (asks, advises)), asks, advises, settings.question_budget)

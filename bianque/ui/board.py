@@ -103,11 +103,11 @@ def standings(found: Ranking, lang: str) -> str:
 
 
 def row(standing: Standing, lang: str, several: bool) -> list[str]:
-    tally = standing.tally
+    known = standing.counts
     name = say(lang, "in_group", name=standing.name, group=standing.group) if several else standing.name
     rating = f"{standing.rating:.0f} [{standing.low:.0f}, {standing.high:.0f}]{' *' if standing.prior else ''}"
-    counts = (tally.votes, tally.wins, tally.losses, tally.ties)
-    bad = percent(tally.both_bad / tally.votes if tally.votes else None)
+    counts = (known.votes, known.wins, known.losses, known.ties)
+    bad = percent(known.both_bad / known.votes if known.votes else None)
     return [str(standing.rank), name, rating, f"{standing.elo:.0f}", *map(str, counts), bad]
 
 
