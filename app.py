@@ -21,7 +21,7 @@ if ON_ZERO:
 
 from bianque.arena.votes import Publisher, Votes
 from bianque.backends.base import Backend
-from bianque.backends.local import Local, able
+from bianque.backends.local import Local, can_run
 from bianque.catalog import custom, default
 from bianque.consult.session import Session
 from bianque.settings import Settings
@@ -36,14 +36,14 @@ def page(settings: Settings, publisher: Publisher) -> Page:
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
     local = Local(settings, known, (ask, advise))
-    backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
+    backend = on_zero_gpu(local, settings.preload or (ask, advise)) if ON_ZERO else local
     session = Session(backend, ask, advise, settings.question_budget)
-    runs = backend.loaded if ON_ZERO else able(local)
+    runs = backend.loaded if ON_ZERO else can_run(local)
     arena = Arena(session, publisher.votes, publisher.where, runs)
     return Page(session, HERE / "examples.json", arena)
 
 
-def lent(local: Local, names: Sequence[str]) -> Backend:
+def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
     """The named models on a GPU that comes and goes with each call."""
     from bianque.backends.zero import Zero
 

@@ -45,7 +45,7 @@ def become_gpu(uuid: str) -> None:
 
 def endless(engine: Any) -> None:
     """Replies that go on until they are stopped, slowly enough to tell."""
-    step = engine.model.step
+    step = engine.model.decode_step
 
     def slow(*args: Any) -> torch.Tensor:
         time.sleep(0.1)
@@ -53,7 +53,7 @@ def endless(engine: Any) -> None:
         logits[..., engine.tokenizer.eos] = -torch.inf
         return logits
 
-    engine.model.step = slow
+    engine.model.decode_step = slow
     prompts.over = lambda raw: False
 
 

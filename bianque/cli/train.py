@@ -88,7 +88,7 @@ def measure_mini(options: argparse.Namespace) -> None:
 
     local = Local(Settings(paths=folders(",".join(options.path))))
     roles: dict[str, Phase] = {"ask-mini": "asking", "advise-mini": "advising"}
-    engine = lambda name: local.load(name, local.fits(name)[0], lambda progress: None)
+    engine = lambda name: local.load(name, local.plans(name)[0], lambda progress: None)
     subjects = [(Neural(engine(name)), phase) for name, phase in roles.items()]
     report = measure(options.data, options.train, subjects, options.limit)
     print(report.markdown())
