@@ -86,7 +86,7 @@ def bundled(tmp_path_factory):
     run = [
         sys.executable,
         "-c",
-        "import app; app.publisher.close = lambda: print('the last push', flush=True); app.main()",
+        "import app; app.Publisher.close = lambda publisher: print('the last push', flush=True); app.main()",
     ]
     space = subprocess.Popen(run, cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, text=True)
     try:
