@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bianque.arena import matchmaking
 from bianque.arena.battle import Player
-from bianque.backends.local import Local, able, here
+from bianque.backends.local import Local, can_run, is_downloaded
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec
@@ -136,22 +136,22 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_card_is_here_if_its_files_are(cache, tmp_path):
     bianque, zh = KNOWN["bianque-2"], KNOWN["medicalgpt-zh"]
-    assert here(KNOWN["ask-mini"], {})
-    assert not here(bianque, {}) and here(bianque, {"bianque-2": tmp_path})
+    assert is_downloaded(KNOWN["ask-mini"], {})
+    assert not is_downloaded(bianque, {}) and is_downloaded(bianque, {"bianque-2": tmp_path})
     whole = ("config.json", "ice_text.model", "pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin")
     cache("scutcyr/BianQue-2", "main", *whole)
-    assert here(bianque, {}) and here(bianque.at(8), {})
+    assert is_downloaded(bianque, {}) and is_downloaded(bianque.at(8), {})
     cache("scutcyr/BianQue-1.0", "main", "config.json")  # a download that broke off
-    assert not here(KNOWN["bianque-1"], {})
+    assert not is_downloaded(KNOWN["bianque-1"], {})
     cache("THUDM/chatglm-6b", "v0.1.0", *whole)
-    assert not here(zh, {}) and here(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
+    assert not is_downloaded(zh, {}) and is_downloaded(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
     mine = replace(zh, adapter="me/lora")
-    assert not here(mine, {})
+    assert not is_downloaded(mine, {})
     cache("me/lora", "main", "adapter_config.json")
-    assert here(mine, {})
+    assert is_downloaded(mine, {})
 
 
 def test_a_model_is_able_if_it_is_here_and_memory_can_hold_it(cache):
-    runs = able(Local(Settings(memory_gb=1.0)))
+    runs = can_run(Local(Settings(memory_gb=1.0)))
     assert runs("ask-mini") and runs("advise-mini@8") and not runs("bianque-2")
-    assert not able(Local(Settings(memory_gb=0.001)))("ask-mini")
+    assert not can_run(Local(Settings(memory_gb=0.001)))("ask-mini")
