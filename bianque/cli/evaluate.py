@@ -33,41 +33,36 @@ QUOTED = 60  # characters of a turn in it
 APART = 10.0  # seconds between two lines of progress where stderr is a file
 
 
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="rows, figures and report; the same command resumes")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="next (the default): the recorded dialogue before each doctor's turn; consultation: its own"),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:OPTIONS]", help="auto, ask, advise or a card, as bianque-2:temperature=0,seed=1"),
+]
+Concurrency = Annotated[int, typer.Option(metavar="N", help="replies at a time; 1 makes runs of 8 bits repeatable")]
+JudgeUrl = Annotated[str | None, typer.Option(metavar="URL", help="an OpenAI-compatible server that scores dialogues")]
+JudgeKey = Annotated[str | None, typer.Option(metavar="VAR", help="the environment variable with the judge's key")]
+
+
 def evaluate(
     data: Annotated[Path, typer.Option(help="JSONL, JSON or CSV of dialogues, also as .gz")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="rows, figures and report; the same command resumes")
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="next: the recorded dialogue before each doctor's turn (the default); consultation: its own, with the patient's turns"
-        ),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[:OPTIONS]",
-            help="auto, ask, advise or a card, as bianque-2:temperature=0,seed=1; what is left out is as below",
-        ),
-    ] = None,
+    out: Out = None,
+    task: Tasks = None,
+    model: Models = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; a model's own default if left out")] = None,
     top_p: float | None = None,
     max_new_tokens: int | None = None,
     seed: Annotated[int, typer.Option(help="each turn draws with a seed of its own from this one")] = 0,
     limit: Annotated[int | None, typer.Option(metavar="N", help="so many dialogues, chosen by their ids")] = None,
-    concurrency: Annotated[
-        int, typer.Option(metavar="N", help="replies at a time; 1 makes runs of 8 bits repeatable")
-    ] = 4,
+    concurrency: Concurrency = 4,
     recorded: Annotated[bool, typer.Option("--recorded", help="score the outputs in the file; no model runs")] = False,
     references: Annotated[Path | None, typer.Option(metavar="FILE", help="human answers for recorded outputs")] = None,
-    judge: Annotated[
-        str | None, typer.Option(metavar="URL", help="an OpenAI-compatible server that scores whole dialogues")
-    ] = None,
+    judge: JudgeUrl = None,
     judge_model: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    judge_key_env: Annotated[
-        str | None, typer.Option(metavar="VAR", help="the environment variable with the judge's key")
-    ] = None,
+    judge_key_env: JudgeKey = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="forget what the folder has")] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="show what the file holds and what is wrong in it")
