@@ -1,5 +1,6 @@
 """Every check in one command: `python -m tests` formats nothing, lints, checks types and runs all tests.
 
+`python -m tests --fast` leaves out what needs a browser, another process, a GPU or much time: a minute on two cores.
 The browser tests need Debian's chromium and Chinese fonts: installed here when we may, named when we may not.
 """
 
@@ -13,23 +14,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
-# A file's tests share servers and browsers; the files share the cores, but for one.
-WORKERS = ("-n", str(max(1, (os.cpu_count() or 2) - 1)), "--dist", "loadfile")
-CHECKS = (
-    ("ruff", "format", "--check", "."),
-    ("ruff", "check", "."),
-    ("mypy",),
-    ("pytest", *WORKERS, *sys.argv[1:]),
-)
+CORES = os.cpu_count() or 2
+LEFT_OUT = "not browser and not process and not slow and not gpu"
+LINT = (("ruff", "format", "--check", "."), ("ruff", "check", "."))
 
 
-def main() -> int:
-    browser()
-    for check in CHECKS:
-        print("$", *check, flush=True)
-        if code := subprocess.run([sys.executable, "-m", *check], cwd=ROOT).returncode:
+def main(arguments: list[str]) -> int:
+    fast = "--fast" in arguments
+    chosen = [argument for argument in arguments if argument != "--fast"]
+    for check in LINT:
+        if code := started(*check).wait():
             return code
-    return 0
+    return fast_lane(chosen) if fast else everything(chosen)
+
+
+def fast_lane(chosen: list[str]) -> int:
+    """Types beside the tests, which need no core of their own."""
+    types = started("mypy")
+    code = started("pytest", "-n", str(CORES), "-m", LEFT_OUT, *chosen, HYPOTHESIS_PROFILE="dev").wait()
+    return types.wait() or code
+
+
+def everything(chosen: list[str]) -> int:
+    """A file's tests share servers and browsers; the files share the cores, but for one."""
+    browser()
+    workers = ("-n", str(max(1, CORES - 1)), "--dist", "loadfile")
+    return started("mypy").wait() or started("pytest", *workers, *chosen, HYPOTHESIS_PROFILE="ci").wait()
+
+
+def started(*command: str, **env: str) -> subprocess.Popen[bytes]:
+    print("$", *command, flush=True)
+    return subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=os.environ | env)
 
 
 def browser() -> None:
@@ -50,4 +65,4 @@ def fonts() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

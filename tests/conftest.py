@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -14,13 +15,14 @@ import pytest
 from hypothesis import settings
 
 from bianque.catalog.builtin import CARDS
-from bianque.nn import processor
+from bianque.nn import cpu
 from bianque.types import Message, Piece, Progress, Sampling, Usage
 
 # How long an example takes says something of the machine, not of the code.
-settings.register_profile("anywhere", deadline=None)
-settings.load_profile("anywhere")
-processor.settle()
+settings.register_profile("ci", deadline=None)
+settings.register_profile("dev", deadline=None, max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+cpu.configure_runtime()
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
@@ -28,6 +30,17 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+
+
+# What a test needs by its fixtures; what it starts or takes itself, it says with a mark.
+MARKS = {"chromium": "browser", "url": "process"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture, mark in MARKS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
 
 
 @dataclass
@@ -68,41 +81,51 @@ class Scripted:
             raise self.fails
         script = self.asks if model.startswith(("ask", "bianque-1")) else self.advises
         text = script.pop(0) if len(script) > 1 else script[0]
-        done = False
+        done, closed = False, self.closed
         try:
             await asyncio.sleep(self.silence)
             for character in text:
                 await asyncio.sleep(self.pause)
-                self.written += 1
+                self.written += closed is self.closed  # not in a later test
                 yield Piece(text=character)
             done = True
             yield Piece(finish="stop", usage=Usage(len(dialogue), len(text), 0))
         finally:
             if not done:
-                self.closed.append(model)
+                closed.append(model)
 
 
 QUESTIONS = ["请问头痛多久了？", "头痛是哪个部位？", "有没有恶心、呕吐？", "平时血压怎么样？"]
 ADVICE = "建议您先休息，避免熬夜。如果加重，请及时到医院就诊。"
 
 
-@pytest.fixture
-def script() -> Scripted:
-    return Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)
-
-
-@pytest.fixture
-def url(script: Scripted) -> Iterator[str]:
-    """The page over the scripted backend, on a free port of this machine."""
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, Scripted]]:
+    """The page over a scripted backend, on a free port of this machine: one server for the tests of a file."""
     from bianque.consult.session import Session
     from bianque.ui import serve
     from bianque.ui.page import Page
 
-    page = Page(Session(script, "ask-mini", "advise-mini"), ROOT / "examples.json")
+    voices = Scripted()
+    page = Page(Session(voices, "ask-mini", "advise-mini"), ROOT / "examples.json")
     demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
     _, address, _ = serve.launch(demo, page.session, **here, prevent_thread_lock=True)
-    yield address
+    yield address, voices
     demo.close(verbose=False)
+
+
+@pytest.fixture
+def script(served: tuple[str, Scripted]) -> Scripted:
+    """What the voices say, as if nobody had ever spoken; a stream of an earlier test leaves no trace in it."""
+    voices = served[1]
+    vars(voices).clear()
+    vars(voices).update(vars(Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)))
+    return voices
+
+
+@pytest.fixture
+def url(served: tuple[str, Scripted], script: Scripted) -> str:
+    return served[0]
 
 
 @contextmanager

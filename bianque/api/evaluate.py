@@ -15,15 +15,16 @@ from typing import Any, TypedDict
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from bianque.api.gradio import calm, whole
-from bianque.consult.pacing import Pace, beating
+from bianque.api.gradio import calm
+from bianque.api.schemas import TEXTS, validated, whole
+from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes
+from bianque.consult.spec import SamplingOverrides
 from bianque.consult.text import LABEL
 from bianque.errors import BadInput
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import Asked, Outcome, evaluate
-from bianque.evaluate.run import Tally
+from bianque.evaluate.evaluation import Outcome, RunRequest, evaluate
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import ROWS
 
 
@@ -60,12 +61,13 @@ class Call:
     concurrency: Any
     drawn: dict[str, Any]
 
-    def asked(self, folder: Path) -> Asked:
+    def asked(self, folder: Path) -> RunRequest:
         """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
-        wishes = Wishes(**{name: number(name, value) for name, value in self.drawn.items()})
+        drawn = SamplingOverrides(**{name: whole(value) for name, value in self.drawn.items()})
         limit, at_once = number("limit", self.limit), number("concurrency", self.concurrency)
-        who, what = texts("contenders", self.contenders, ["auto"]), texts("tasks", self.tasks, ["next"])
-        return quota.ask(self.data(folder), what, who, wishes, limit, 2 if at_once is None else at_once)
+        who = ["auto"] if self.contenders is None else validated(TEXTS, "contenders", self.contenders)
+        what = ["next"] if self.tasks is None else validated(TEXTS, "tasks", self.tasks)
+        return quota.ask(self.data(folder), what, who, drawn, limit, 2 if at_once is None else at_once)
 
     def data(self, folder: Path) -> Path:
         """The dialogues as a file: what was uploaded, or what stands in `text`."""
@@ -93,25 +95,15 @@ def uploaded(file: object) -> tuple[Path, str]:
     return found, found.name
 
 
-def texts(name: str, given: object, usual: list[str]) -> list[str]:
-    if given is None:
-        return usual
-    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise BadInput(f"{name}: 需要字符串列表，如 {json.dumps(usual)} (a list of strings is needed)")
-    return given
-
-
 def number(name: str, given: Any) -> Any:
-    """A number or None; which numbers are allowed is told where they are used."""
+    """A whole number or None; which numbers are allowed is told where they are used."""
     given = whole(given)
-    exact = name not in ("temperature", "top_p")
-    if given is None or (isinstance(given, int if exact else int | float) and not isinstance(given, bool)):
+    if given is None or (isinstance(given, int) and not isinstance(given, bool)):
         return given
-    kind = "整数 (a whole number)" if exact else "数 (a number)"
-    raise BadInput(f"{name}={given!r}: 需要{kind}或 null (or null)")
+    raise BadInput(f"{name}={given!r}: 需要整数 (a whole number) 或 null (or null)")
 
 
-def reply(tally: Tally) -> EvaluateReply:
+def reply(tally: RunProgress) -> EvaluateReply:
     return {
         "done": tally.done, "total": tally.total, "failed": tally.failed, "seconds_left": tally.left,
         "metrics": None, "rows": None, "report": None, "label": LABEL,
@@ -121,12 +113,10 @@ def reply(tally: Tally) -> EvaluateReply:
 def finished(outcome: Outcome) -> EvaluateReply:
     """The end: the rows of rows.jsonl in the order of the data, the figures of metrics.json, report.html as a text."""
     lines = (outcome.folder / ROWS).read_text("utf-8").split("\n")
-    found = [json.loads(line) for line in lines if line]
-    known = {tuple(row[name] for name in ("task", "set", "id", "turn", "model")): row for row in found}
     count = len(outcome.rows)
     return {
         "done": count, "total": count, "failed": outcome.failed, "seconds_left": 0.0, "metrics": outcome.metrics,
-        "rows": [known[row.key] for row in outcome.rows], "report": outcome.report.read_text("utf-8"), "label": LABEL,
+        "rows": [json.loads(line) for line in lines if line], "report": outcome.report.read_text("utf-8"), "label": LABEL,
     }  # fmt: skip
 
 
@@ -136,14 +126,14 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
         folder = Path(made)
         try:
             asked = await asyncio.to_thread(call.asked, folder)
-            pace, last = Pace(), reply(Tally(0, quota.rows(asked), 0, None))
-            async with aclosing(beating(evaluate(session, asked, folder / "run"))) as steps:
+            throttle, last = Throttle(), reply(RunProgress(0, quota.rows(asked), 0, None))
+            async with aclosing(with_heartbeat(evaluate(session, asked, folder / "run"))) as steps:
                 async for step in steps:
                     if isinstance(step, Outcome):
                         last = await asyncio.to_thread(finished, step)
-                    elif isinstance(step, Tally):
+                    elif isinstance(step, RunProgress):
                         last = reply(step)
-                    if isinstance(step, Outcome) or pace.due():
+                    if isinstance(step, Outcome) or throttle.ready():
                         yield last
         except Exception as error:
             raise quota.failure(error, folder) from None

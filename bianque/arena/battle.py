@@ -8,12 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from itertools import combinations
-from random import Random
 from typing import Any, Literal, cast, get_args
 
 from bianque.catalog.card import ModelCard
@@ -53,7 +50,7 @@ _HINTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Player:
     """One side of a battle. `precision` is what it computed with, as `cpu-int8`; None until its model is loaded."""
 
     name: str
@@ -62,7 +59,7 @@ class Contender:
     sampling: Mapping[str, Any]
 
     @classmethod
-    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Contender:
+    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Player:
         return cls(card.name, card.revision, precision, asdict(sampling))
 
 
@@ -71,13 +68,13 @@ class Battle:
     """Two contenders whose names are hidden until the vote; `finished`: who has replied to the newest message."""
 
     id: str
-    a: Contender
-    b: Contender
+    a: Player
+    b: Player
     category: str
     finished: frozenset[Side] = frozenset()
 
     @classmethod
-    def begin(cls, a: Contender, b: Contender, category: str) -> Battle:
+    def begin(cls, a: Player, b: Player, category: str) -> Battle:
         return cls(secrets.token_hex(12), a, b, chosen("category", category, CATEGORIES))
 
     @property
@@ -103,8 +100,8 @@ class Vote:
 
     battle: str
     time: str  # UTC, ISO 8601, always with microseconds: sorts as text
-    a: Contender
-    b: Contender
+    a: Player
+    b: Player
     category: str
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -134,21 +131,6 @@ def guess(text: str) -> str:
     hits = {category: sum(word in text for word in words) for category, words in _HINTS.items()}
     best = max(hits, key=hits.__getitem__)
     return best if hits[best] else "other"
-
-
-def counts(votes: Iterable[Vote]) -> Counter[frozenset[str]]:
-    """Votes so far of each two contenders, by name."""
-    return Counter(frozenset((vote.a.name, vote.b.name)) for vote in votes)
-
-
-def pair(names: Sequence[str], votes: Mapping[frozenset[str], int], random: Random) -> tuple[str, str]:
-    """Two different contenders on random sides; two that have met n times come with weight 1/(1+n)."""
-    pairs = list(combinations(dict.fromkeys(names), 2))
-    if not pairs:
-        raise BadInput(f"对战至少需要两个不同的模型，现有 {len(names)} 个 (a battle needs two different models)")
-    weights = [1 / (1 + votes.get(frozenset(both), 0)) for both in pairs]
-    one, other = random.choices(pairs, weights)[0]
-    return (one, other) if random.random() < 0.5 else (other, one)
 
 
 def canonical(value: Any) -> bytes:
@@ -198,7 +180,7 @@ def written(vote: Vote, text: bool = True) -> bytes:
 
 
 _NAMES = lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value)
-_CONTENDER: dict[str, Callable[[Any], bool]] = {
+_PLAYER: dict[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str) and bool(value),
     "revision": lambda value: isinstance(value, str),
     "precision": lambda value: value is None or isinstance(value, str),
@@ -228,7 +210,7 @@ def parse(line: bytes) -> Vote:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
     found = _checked(raw, _VOTE, "vote")
-    sides = {side: Contender(**_checked(found[side], _CONTENDER, side)) for side in get_args(Side)}
+    sides = {side: Player(**_checked(found[side], _PLAYER, side)) for side in get_args(Side)}
     return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
 
 

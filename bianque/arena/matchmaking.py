@@ -10,76 +10,75 @@ from random import Random
 from bianque.arena import battle
 from bianque.catalog import builtin
 from bianque.catalog.card import ModelCard
-from bianque.consult import spec
 from bianque.consult.session import Session
+from bianque.consult.spec import ModelSpec
 from bianque.errors import BadInput
-from bianque.types import ModelRole, Phase
+from bianque.types import MODE_PHASES, ROLE_MODES, ModelRole, Phase
 
-PARTS: dict[ModelRole, frozenset[Phase]] = {
-    "asks": frozenset({"asking"}),
-    "advises": frozenset({"advising"}),
-    "counsels": frozenset({"advising"}),
-    "both": frozenset({"asking", "advising"}),
-}
+
+def parts(role: ModelRole) -> frozenset[Phase]:
+    """The phases in which a model of a role can speak."""
+    return frozenset(phase for mode in ROLE_MODES[role] for phase in MODE_PHASES[mode])
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class Entry:
     """Somebody who may be drawn: as a vote names them, as a comparison asks them, and their parts of a consultation."""
 
-    contender: battle.Contender
-    who: spec.Contender
+    player: battle.Player
+    spec: ModelSpec
     parts: frozenset[Phase]
 
     @property
     def name(self) -> str:
-        return self.contender.name
+        return self.player.name
 
 
-def entrants(session: Session, runs: Callable[[str], bool]) -> list[Entrant]:
+def entries(session: Session, can_run: Callable[[str], bool]) -> list[Entry]:
     """Everybody who can answer here, each with their own defaults.
 
     The page's pair enters as one, as `auto` lets it speak, and each of the two alone; beside them every card that
-    `runs` here. A preview enters only where the page itself speaks with one: against real models it is no contest.
+    `can_run` here. A preview enters only where the page itself speaks with one: against real models it is no contest.
     """
     pair = [builtin.find(session.cards, name) for name in (session.ask, session.advise)]
     preview = any(card.preview for card in pair)
-    others = (card for card in session.cards.values() if (preview or not card.preview) and runs(card.name))
+    others = (card for card in session.cards.values() if (preview or not card.preview) and can_run(card.name))
     cards = {card.name: card for card in (*pair, *others)}
     return [both(*pair), *map(alone, cards.values())]
 
 
-def both(ask: ModelCard, advise: ModelCard) -> Entrant:
+def both(ask: ModelCard, advise: ModelCard) -> Entry:
     """The handing over of one model to the other; its name tells the two, so that another pair's votes are not its own."""
-    contender = battle.Contender(
+    player = battle.Player(
         name=f"auto ({ask.name} + {advise.name})",
         revision=f"{ask.revision} + {advise.revision}",
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Entrant(contender, spec.Contender("auto"), PARTS["both"])
+    return Entry(player, ModelSpec("auto"), parts("both"))
 
 
-def alone(card: ModelCard) -> Entrant:
-    return Entrant(battle.Contender.of(card, card.sampling), spec.Contender.parse(card.name), PARTS[card.role])
+def alone(card: ModelCard) -> Entry:
+    return Entry(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
 
 
 def draw(
-    there: Iterable[Entrant], votes: Mapping[frozenset[str], int], random: Random, resting: Collection[str] = ()
-) -> tuple[Entrant, Entrant]:
+    there: Iterable[Entry], votes: Mapping[frozenset[str], int], random: Random, cooldown: Collection[str] = ()
+) -> tuple[Entry, Entry]:
     """Two who can do the same part of a consultation, on random sides, those with fewer votes on them more often.
 
     A blind vote between a question and advice would tell what the visitor came for, not who does it better; who does
-    both parts may meet everybody. Whoever is `resting` is drawn only if there is nobody else.
+    both parts may meet everybody. Whoever is in `cooldown` is drawn only if there is nobody else.
     """
-    named = {entrant.name: entrant for entrant in there}
+    named = {entry.name: entry for entry in there}
     met = [(one.name, other.name) for one, other in combinations(named.values(), 2) if one.parts & other.parts]
-    pairs = [pair for pair in met if not set(pair) & set(resting)] or met
+    pairs = [pair for pair in met if not set(pair) & set(cooldown)] or met
     if not pairs:
         raise BadInput(
             f"对战至少需要两个做同一件事的模型，这里有：{'、'.join(named)} "
             "(a battle needs two models that do the same part of a consultation)"
         )
     weights = [1 / (1 + votes.get(frozenset(pair), 0)) for pair in pairs]
-    one, other = battle.pair(random.choices(pairs, weights)[0], votes, random)  # random sides
-    return named[one], named[other]
+    one, other = random.choices(pairs, weights)[0]
+    sides = (one, other) if random.random() < 0.5 else (other, one)
+    return named[sides[0]], named[sides[1]]

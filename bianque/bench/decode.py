@@ -28,7 +28,7 @@ from torch import nn
 from bianque.bench import rounds, shapes
 from bianque.bench.rounds import Contestant, Figures, Table
 from bianque.engine.engine import recorder
-from bianque.engine.scheduler import Ahead, Decoder
+from bianque.engine.scheduler import Decoder, QueuePosition
 from bianque.types import Sampling
 
 
@@ -63,21 +63,8 @@ class Work:
 
 
 def decode(options: Any) -> None:
-    found = []
-    for work, table, read in contests(options, options.tokens, not options.sample):
-        print(f"\n{work.arch} {work.precision}, prompt {work.prompt}, {work.tokens} tokens, ", end="")
-        print(f"{work.config['num_layers']} layers")
-        print("\n".join(table.lines(("first", "token"))))
-        speed = read / table.median("ours", "token") / 1e6
-        print(f"ours reads {speed:.1f} GB/s of weights; the probe reads {table.probe('read'):.1f} GB/s")
-        print(table.host, flush=True)
-        found.append({"work": repr(work), "runs": table.runs, "bytes": read, **table.around})
-    rounds.save(options, measured=found)
-
-
-def contests(options: Any, tokens: int, greedy: bool) -> Iterator[tuple[Work, Table, int]]:
-    """For each precision and prompt what is measured, and the bytes of weights that a token of ours reads."""
     rounds.begin(options)
+    found = []
     for precision in options.precision:
         config = shapes.config_of(options.arch, options.size, options.layers)
         make = partial(shapes.random_model, config, options.arch, precision, options.device)
@@ -85,10 +72,23 @@ def contests(options: Any, tokens: int, greedy: bool) -> Iterator[tuple[Work, Ta
         read = shapes.bytes_read(cast(nn.Module, model), options.arch)
         for prompt in options.prompt:
             work = Work(
-                options.arch, options.size, precision, options.layers, prompt, tokens, greedy, options.device
+                options.arch, options.size, precision, options.layers, prompt, options.tokens, not options.sample,
+                options.device,
             )  # fmt: skip
-            yield work, contest(work, model, options), read
+            table = contest(work, model, options)
+            show(work, table, read)
+            found.append({"work": repr(work), "runs": table.runs, "bytes": read, **table.around})
         del model
+    rounds.save(options, measured=found)
+
+
+def show(work: Work, table: Table, read: int) -> None:
+    print(f"\n{work.arch} {work.precision}, prompt {work.prompt}, {work.tokens} tokens, ", end="")
+    print(f"{work.config['num_layers']} layers")
+    print("\n".join(table.lines(("first", "token"))))
+    speed = read / table.median("ours", "token") / 1e6
+    print(f"ours reads {speed:.1f} GB/s of weights; the probe reads {table.probe('read'):.1f} GB/s")
+    print(table.host, flush=True)
 
 
 def contest(work: Work, model: Any, options: Any) -> Table:
@@ -108,7 +108,7 @@ def ours(decoder: Decoder, work: Work, seeds: Iterator[int]) -> Figures:
     async def once() -> Figures:
         begun, times = time.perf_counter(), []
         async for part in decoder.stream(ids, work.sampling):
-            if not isinstance(part, Ahead):
+            if not isinstance(part, QueuePosition):
                 times.append(time.perf_counter())
         return figures(begun, times, work.tokens)
 

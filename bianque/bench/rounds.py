@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bianque.nn.cores import Cores
+from bianque.nn.cpu import Cores
 
 T = TypeVar("T")
 BLOCK, WIDTH = 1 << 27, 4096  # float32 numbers that a probe reads, and columns of the matrix that it multiplies

@@ -46,10 +46,9 @@ PRECISIONS: Mapping[str, tuple[Bits, torch.dtype]] = {
     "int8": (8, torch.bfloat16), "int4": (4, torch.bfloat16),
 }  # fmt: skip
 UNREAD = {
-    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|together)",
+    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|fused)",
     "chatglm": r".*\.word_embeddings",
 }  # by a further token
-EMBEDDINGS = r"shared|.*\.word_embeddings"  # of which a token reads its own row
 GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a matrix begin alike
 
 
@@ -93,23 +92,18 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
     layers = quant.linears(model)
     found: dict[str, Tensor] = {}
     for name, tensor in noise({name: parameter.shape for name, parameter in whole.named_parameters()}):
-        found |= quant.arrive(layers, name, tensor, device, dtype)
+        found |= quant.convert_tensor(layers, name, tensor, device, dtype)
     model.load_state_dict(found, assign=True)
-    quant.settle(model, dtype)
-    packed.settle(model)
+    quant.prepack_quantised(model, dtype)
+    packed.prepack_linears(model)
     return cast(Model, model.eval().requires_grad_(False)), tokenizer
 
 
 def bytes_read(model: nn.Module, arch: str) -> int:
     """Bytes of weights that one more token reads."""
-    return bytes_without(model, UNREAD[arch])
-
-
-def bytes_without(model: nn.Module, left_out: str) -> int:
-    """Bytes of weights in all modules but those that are named so."""
     size = 0
     for name, module in model.named_modules():
-        if re.fullmatch(left_out, name):
+        if re.fullmatch(UNREAD[arch], name):
             continue
         for part in (getattr(module, "weight", None), getattr(module, "weight_scale", None)):
             if isinstance(part, Tensor):

@@ -160,16 +160,28 @@ def fit(
     The first complaint and the newest turn always stay. A model that reads only so many finished `rounds` gets the last
     ones, and the first of these counts as the first complaint. Returns the dialogue and the rounds left out; TooLong if
     even the two turns do not fit.
+
+    Rounds are counted once each, from the newest back until the window is full; whole prompts only near that place, as
+    tokens across a seam may merge.
     """
-    dropped = 0 if rounds is None else max(0, len(dialogue) // 2 - rounds)
-    turns = list(dialogue[2 * dropped :])
-    while count(turns) > window:
-        if len(turns) <= 2:
-            raise TooLong(
-                f"这段话太长了：模型最多读 {window} 个词元，现在有 {count(turns)} 个，请缩短后再发送 "
-                f"(the message is too long: the model reads {window} tokens, this is {count(turns)}; please shorten it)"
-            )
-        # Behind the first complaint: its answer and the next question go together, so roles keep alternating.
-        del turns[1 : min(3, len(turns) - 1)]
+    before = 0 if rounds is None else max(0, len(dialogue) // 2 - rounds)
+    turns = dialogue[2 * before :]
+    last = len(turns) - 1
+    # Behind the first complaint: its answer and the next question go together, so roles keep alternating.
+    kept = lambda dropped: [*turns[:1], *turns[max(1, min(1 + 2 * dropped, last)) :]]
+    dropped = most = max(0, last // 2)
+    if (least := count(kept(most))) > window:
+        raise TooLong(
+            f"这段话太长了：模型最多读 {window} 个词元，现在有 {least} 个，请缩短后再发送 "
+            f"(the message is too long: the model reads {window} tokens, this is {least}; please shorten it)"
+        )
+    room, empty = window - least, count([])
+    while dropped and room > 0:
+        start = 2 * dropped - 1
+        room -= count(turns[start : min(start + 2, last)]) - empty
+        dropped -= 1
+    while dropped < most and count(kept(dropped)) > window:
         dropped += 1
-    return turns, dropped
+    while dropped and count(kept(dropped - 1)) <= window:
+        dropped -= 1
+    return kept(dropped), before + dropped

@@ -2,91 +2,83 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import typer
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
+PEERS = ("hf", "ctranslate2")
+Json = Annotated[Path | None, typer.Option(help="also write every figure here")]
+Rounds = Annotated[int, typer.Option(help="each runs every contestant once")]
 
 
-def add_bench(commands) -> None:
-    command = commands.add_parser("bench", help="measure, beside a named peer in the same run")
-    kinds = command.add_subparsers(required=True, metavar="what")
-    told = {
-        "startup": "from starting the process to a page that takes text",
-        "load": "seconds and memory of loading a checkpoint",
-        "decode": "milliseconds to the first token and for each further one",
-        "prefill": "milliseconds to the first token, for several prompts",
-        "concurrency": "tokens a second of several visitors at once",
-        "growth": "what longer contexts, more rows and more models cost, beside what the arithmetic says",
-        "precision": "perplexity at 16, 8 and 4 bits a weight",
-        "estimate": "on paper: how many visitors one accelerator serves",
-    }
-    for what, help in told.items():
-        kind = kinds.add_parser(what, help=help)
-        kind.add_argument("--json", type=Path, help="also write every figure here")
-        kind.set_defaults(run=bench, what=what)
-        if what in ("estimate", "precision"):
-            (add_estimate if what == "estimate" else add_loss)(kind)
-            continue
-        kind.add_argument("--rounds", type=int, default=7)
-        if what not in ("startup", "load"):
-            add_measured(kind)
-        if what in ("decode", "prefill", "concurrency"):
-            add_contest(kind)
-        if what in ("decode", "concurrency"):
-            add_decoding(kind)
-        if what == "prefill":
-            kind.set_defaults(prompt=[64, 256, 768])
-        if what == "growth":
-            kind.add_argument("--precision", default="bf16", choices=PRECISIONS)
-            kind.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the curves; needs matplotlib")
+def among(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """typer takes no list of a Literal."""
+
+    def check(values: list[str]) -> list[str]:
+        for value in values:
+            if value not in names:
+                raise typer.BadParameter(f"{value!r}: choose from {', '.join(names)}")
+        return values
+
+    return check
 
 
-def add_measured(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--arch", choices=("t5", "chatglm"), default="t5")
-    kind.add_argument("--size", choices=("true", "mini", "tiny"), default="true", help="mini: as the bundled model")
-    kind.add_argument("--layers", type=int, help="fewer than the shape has")
-    kind.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
-    kind.add_argument("--device", default="cpu")
-    told = "a round of which the host of a virtual machine takes more is run again; 5 if left out"
-    kind.add_argument("--steal", type=float, default=5.0, metavar="PERCENT", help=told)
+bench = typer.Typer(help="Measure, beside a named peer in the same run.", no_args_is_help=True)
 
 
-def add_contest(kind: argparse.ArgumentParser) -> None:
-    pair = lambda value: tuple(value.split("=", 1))
-    kind.add_argument("--precision", nargs="+", default=["bf16"], choices=PRECISIONS)
-    kind.add_argument("--prompt", type=int, nargs="+", default=[64], help="tokens")
-    kind.add_argument("--peer", nargs="*", default=[], choices=("hf", "ctranslate2"))
-    kind.add_argument("--beside", nargs="*", default=[], type=pair, metavar="NAME=COMMAND", help="any other peer")
+def options_of(
+    arch: Literal["t5", "chatglm"] = "t5",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = None,
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    device: str = "cpu",
+    steal: Annotated[
+        float, typer.Option(metavar="PERCENT", help="a round of which a virtual machine's host takes more is run again")
+    ] = 5.0,
+    precision: Annotated[list[str], typer.Option(callback=among(PRECISIONS), help=" ".join(PRECISIONS))] = ["bf16"],  # noqa: B006
+    prompt: Annotated[list[int], typer.Option(help="tokens")] = [64],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="of a reply")] = 64,
+    visitors: list[int] = [1, 8],  # noqa: B006
+    sample: Annotated[bool, typer.Option("--sample", help="draw tokens, as BianQue-1.0 does; else greedy")] = False,
+    peer: Annotated[list[str], typer.Option(callback=among(PEERS), help=" ".join(PEERS))] = [],  # noqa: B006
+    beside: Annotated[list[str], typer.Option(metavar="NAME=COMMAND", help="any other peer")] = [],  # noqa: B006
+    rounds: Rounds = 7,
+    json: Json = None,
+) -> SimpleNamespace:
+    """What decode and concurrency are told."""
+    pairs = [tuple(pair.split("=", 1)) for pair in beside]
+    return SimpleNamespace(**locals() | {"beside": pairs})
 
 
-def add_decoding(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--tokens", type=int, default=64, help="of a reply")
-    kind.add_argument("--visitors", type=int, nargs="+", default=[1, 8])
-    kind.add_argument("--sample", action="store_true", help="draw tokens, as BianQue-1.0 does; else greedy")
+def measured(name: str, help: str) -> None:
+    """Add a bench that takes all of these options."""
+
+    @wraps(options_of)
+    def command(**given: Any) -> None:
+        run(name, options_of(**given))
+
+    bench.command(name, help=help)(command)
 
 
-def add_loss(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--data", type=Path, required=True, help="JSONL(.gz) of dialogues")
-    kind.add_argument("--limit", type=int, help="so many dialogues, chosen by their ids; all if left out")
-    kind.add_argument("--model", nargs="+", default=["ask-mini", "advise-mini"], metavar="CARD")
-    told = "the first is what the others are compared with"
-    kind.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8", "int4"], choices=PRECISIONS, help=told)
-    kind.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
-    kind.add_argument("--device", default="cpu")
+@bench.command()
+def startup(rounds: Rounds = 7, json: Json = None) -> None:
+    """From starting the process to a page that takes text."""
+    run("startup", SimpleNamespace(rounds=rounds, json=json))
 
 
-def add_estimate(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("--prompt", type=int, default=512, help="tokens of a prompt, which each reply has one of")
-    kind.add_argument("--tokens", type=int, default=128, help="of a reply")
-    kind.add_argument("--bandwidth-share", type=float, default=0.6, help="of the data sheet's GB/s that is reached")
-    kind.add_argument("--compute-share", type=float, default=0.4, help="of the data sheet's TFLOP/s that is reached")
+measured("decode", "Milliseconds to the first token and for each further one.")
+measured("concurrency", "Tokens a second of several visitors at once.")
 
 
-def bench(options: argparse.Namespace) -> None:
+def run(name: str, options: SimpleNamespace) -> None:
     from importlib import import_module
 
-    from bianque.nn import processor
+    from bianque.nn import cpu
 
-    processor.settle()
-    getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options)
+    cpu.configure_runtime()
+    getattr(import_module(f"bianque.bench.{name}"), name)(options)

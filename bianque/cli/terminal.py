@@ -21,20 +21,13 @@ from typing import Any, cast
 
 from bianque.cli import models as catalogue
 from bianque.consult import transcript
-from bianque.consult.session import Choices, Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Thinking
-from bianque.consult.transcript import Turn
+from bianque.consult.session import Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Thinking
+from bianque.consult.spec import Choices
+from bianque.consult.transcript import Transcript, Turn
 from bianque.errors import BadInput, BianQueError
-from bianque.i18n import Lang, known, say, waiting
-from bianque.types import Dialogue, Mode, ModelRole
+from bianque.i18n import Lang, known, say
+from bianque.types import MODES, Dialogue, Mode
 
-# What one model alone can do, by its role; the first is what it does when nobody says.
-MODES: dict[ModelRole, tuple[Mode, ...]] = {
-    "asks": ("ask",),
-    "advises": ("advise",),
-    "counsels": ("advise",),
-    "both": ("advise", "ask", "auto"),
-}
-EVERY: tuple[Mode, ...] = ("auto", "ask", "advise")
 HELP = """\
 /mode auto|ask|advise   谁来回答 (who answers)
 /export [FILE]          导出为 .md 或 .json (write the dialogue to a file)
@@ -50,7 +43,7 @@ class Terminal:
     """One conversation. `modes` are those that may be chosen; the session's backend does the rest."""
 
     def __init__(
-        self, session: Session, choices: Choices = Choices(), modes: Sequence[Mode] = EVERY,
+        self, session: Session, choices: Choices = Choices(), modes: Sequence[Mode] = MODES,
         lang: Lang = "zh-CN", paths: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         self.session, self.choices, self.modes, self.lang, self.paths = session, choices, modes, lang, paths or {}
@@ -124,8 +117,8 @@ class Terminal:
 
     def turn(self, message: str) -> None:
         """Answer one message. What stood when it was stopped or failed is kept; a message without a reply is not."""
-        turns: list[Turn] = [*self.turns, {"role": "user", "content": message}]
-        task = self.loop.create_task(self.answer(transcript.messages(self.turns), message, turns))
+        found = Transcript(self.turns, message)
+        task = self.loop.create_task(self.answer(transcript.messages(self.turns), message, found))
         try:
             with interrupting(self.loop, task.cancel):
                 self.loop.run_until_complete(task)
@@ -134,26 +127,24 @@ class Terminal:
             if not self.typed:
                 raise KeyboardInterrupt from None
         except Exception:
-            if turns[-1]["role"] == "assistant":
+            if found.reply:
                 self.end("stopped")
             raise
         finally:
             self.status()
-            if turns[-1]["role"] == "assistant":
-                self.turns = turns
+            if found.reply:
+                self.turns = found.turns
 
-    async def answer(self, history: Dialogue, message: str, turns: list[Turn]) -> None:
+    async def answer(self, history: Dialogue, message: str, found: Transcript) -> None:
         async with aclosing(self.session.reply(history, message, self.choices)) as events:
             async for event in events:
-                transcript.write(event, turns)
-                self.show(event)
+                found.apply(event)
+                self.show(event, found)
 
-    def show(self, event: Event) -> None:
+    def show(self, event: Event, found: Transcript) -> None:
         match event:
-            case Loading():
-                self.status(waiting(self.lang, event.progress))
-            case Thinking():
-                self.status(say(self.lang, f"thinking_{event.phase}"))
+            case Loading() | Thinking():
+                self.status(found.status(self.lang))
             case Notice():
                 self.line(event.text, RED)
             case Handed():

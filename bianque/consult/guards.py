@@ -299,9 +299,8 @@ class Guarded:
     async def heard(self, reading: asyncio.Future[Guard], dialogue: Sequence[Message]) -> tuple[Guard, Heard, str]:
         """The guard, what it makes of the current round, and what the visitor said in it."""
         found = await asyncio.shield(reading)
-        current = dialogue[handoff.round_start(dialogue) :][-LONGEST:]
         told = "\n".join(message.content for message in dialogue if message.role == "user")
-        return found, await asyncio.to_thread(found.hear, current), told
+        return found, await asyncio.to_thread(lambda: found.hear(current(dialogue))), told
 
     async def asking(self, draw: Draw, listen: Listen) -> AsyncGenerator[Piece, None]:
         text, end = "", None
@@ -354,6 +353,12 @@ class Guarded:
             yield Piece(text=waiting)
         if end:
             yield replace(end, text="")
+
+
+def current(dialogue: Sequence[Message]) -> Sequence[Message]:
+    """The round that is under way, as far as it is read."""
+    recent = dialogue[-LONGEST:]
+    return recent[handoff.read(recent).start :]
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]

@@ -1,4 +1,4 @@
-"""Holding a stream to what a reader's eye and a slow line can take, and never silent for long."""
+"""Holding a stream to what a reader's eye and a slow line can take, and letting no stream be silent for long."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 INTERVAL = 0.06  # seconds; about 16 updates a second
-BEAT = 1.0  # seconds
+BEAT = 0.5  # seconds
 
 T = TypeVar("T")
 
 
-class Pace:
-    """`due()` is True at most once an interval."""
+class Throttle:
+    """`ready()` is True at most once an interval."""
 
     def __init__(self) -> None:
         self.last = 0.0
 
-    def due(self) -> bool:
+    def ready(self) -> bool:
         now = time.monotonic()
         if now - self.last < INTERVAL:
             return False
@@ -27,7 +27,7 @@ class Pace:
         return True
 
 
-async def beating(events: AsyncGenerator[T, None], every: float = BEAT) -> AsyncGenerator[T | None, None]:
+async def with_heartbeat(events: AsyncGenerator[T, None], every: float = BEAT) -> AsyncGenerator[T | None, None]:
     """The events as they come, and None when none has come for `every` seconds; closing it closes them.
 
     Gradio notices only at a yield that a visitor has left (queueing.py, `event.alive`): a silent stream outlives its tab.

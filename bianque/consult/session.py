@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
 from bianque.consult import handoff, questions, triage
-from bianque.consult.handoff import Decision, Reason
-from bianque.errors import BadInput
-from bianque.types import LONGEST_REPLY, Dialogue, Finish, Message, Mode, Phase, Piece, Progress, Sampling, Usage
+from bianque.consult.handoff import Decision, Reason, Round
+from bianque.consult.spec import MODES, Choices
+from bianque.errors import BadInput, BianQueError, TooLong
+from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
 
-MAX_CHARACTERS = 8000
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the visitor set; None leaves a model's own default."""
-
-    mode: Mode = "auto"
-    ask_model: str | None = None
-    advise_model: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_new_tokens: int | None = None
-    seed: int | None = None
-    advise_now: bool = False
+MAX_CHARACTERS = 8000  # of one message
+MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
+MAX_TURNS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +89,23 @@ class Done:
 
 
 Event = Notice | Loading | Thinking | Speaking | Delta | Handed | Done
+INTERNAL = "服务内部出错，请稍后重试 (internal error; please retry)"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A reply ended by an error."""
+
+    code: str
+    text: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """A deliberate error's own words, or one calm sentence; the trace goes to the log alone."""
+        if isinstance(error, BianQueError):
+            return cls(error.code, str(error))
+        logging.getLogger("bianque").error("a reply failed", exc_info=error)
+        return cls("BQ_INTERNAL", INTERNAL)
 
 
 @dataclass(slots=True)
@@ -128,48 +137,32 @@ class Session:
     def __init__(self, backend: Backend, ask: str, advise: str, budget: int = 8) -> None:
         self.backend, self.ask, self.advise, self.budget = backend, ask, advise, budget
         self.cards = builtin.by_name(backend.models())
+        # Reading has threads of its own: a red flag must not wait behind models that load in the loop's.
+        self.readers = ThreadPoolExecutor(2, "read")
 
     def sampling(self, model: str, choices: Choices) -> Sampling:
-        """The model's defaults with the visitor's wishes in them; BadInput names a value out of range."""
-        wishes = {
-            "temperature": (choices.temperature, 0.0, 2.0),
-            "top_p": (choices.top_p, 0.01, 1.0),
-            "max_new_tokens": (choices.max_new_tokens, 1, LONGEST_REPLY),
-            "seed": (choices.seed, 0, 2**63 - 1),
-        }
-        given: dict[str, Any] = {}
-        for name, (value, least, most) in wishes.items():
-            if value is None:
-                continue
-            whole = isinstance(least, int)
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            if not number or not least <= value <= most:
-                kind = "整数 (a whole number)" if whole else "数 (a number)"
-                raise BadInput(f"{name}={value!r}: 需要 {least} 到 {most} 之间的{kind}")
-            given[name] = value
-        return replace(builtin.find(self.cards, model).sampling, **given)
+        """The model's defaults with what the visitor asks for; BadInput names a value out of range."""
+        return choices.sampling.apply(builtin.find(self.cards, model).sampling)
 
     async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""
-        if not message.strip():
-            raise BadInput("消息是空的，请先描述您的情况 (the message is empty; describe your complaint first)")
-        if len(message) > MAX_CHARACTERS:
-            raise BadInput(f"消息有 {len(message)} 个字符，最多 {MAX_CHARACTERS} 个 (the message is too long)")
-        if choices.mode not in ("auto", "ask", "advise"):
-            raise BadInput(f"mode={choices.mode!r}: 可选 (choose one of) auto, ask, advise")
+        check_size(message, history)
+        if choices.mode not in MODES:
+            raise BadInput(f"mode={choices.mode!r}: 可选 (choose one of) {', '.join(MODES)}")
         ask, advise = choices.ask_model or self.ask, choices.advise_model or self.advise
         for model in (ask, advise):
             self.sampling(model, choices)
         dialogue = [*history, Message("user", message)]
-        clock = Clock()
-        if found := triage.check(message):
+        clock, read = Clock(), asyncio.get_running_loop().run_in_executor
+        if found := await read(self.readers, triage.check, message):
             yield Notice(found.level, found.text)
         asking = choices.mode == "ask"
         if choices.mode == "auto":
-            decision = handoff.decide(dialogue, budget=self.budget, advise_now=choices.advise_now)
+            now = await read(self.readers, handoff.read, dialogue)
+            decision = handoff.judge(now, budget=self.budget, advise_now=choices.advise_now)
             if decision.phase == "asking":
                 self.backend.prepare(advise)
-                async with aclosing(self.consult(ask, dialogue, choices, clock)) as events:
+                async with aclosing(self.consult(ask, dialogue, now, choices, clock)) as events:
                     async for event in events:
                         if isinstance(event, Decision):
                             decision = event
@@ -185,16 +178,16 @@ class Session:
                 yield event
 
     async def consult(
-        self, model: str, dialogue: Dialogue, choices: Choices, clock: Clock
+        self, model: str, dialogue: Dialogue, now: Round, choices: Choices, clock: Clock
     ) -> AsyncGenerator[Event | Decision, None]:
         """Let the asking model speak, unheard until it has asked something new; a Decision to advise ends it unheard.
 
         What it wrote is shown from its first whole question on, so an answer that is no question never shows, and
         neither does a notice of what that answer's model did not read.
         """
-        held, heard = "", False
-        count = handoff.asked(dialogue) + 1
-        async with aclosing(self.speak(model, "asking", dialogue, choices, clock, count)) as events:
+        held, heard, looked = "", False, ""
+        judge = partial(handoff.judge, now, budget=self.budget)
+        async with aclosing(self.speak(model, "asking", dialogue, choices, clock, now.asked + 1)) as events:
             opening: list[Event] = []
             async for event in events:
                 if heard or isinstance(event, Loading | Thinking):
@@ -205,9 +198,10 @@ class Session:
                 if isinstance(event, Delta):
                     held += event.text
                 candidate = held if ended else held[: last_stop(held)]
-                if not ended and not questions.asks(candidate):
+                if not ended and (candidate == looked or not questions.asks(candidate)):
                     continue
-                decision = handoff.decide(dialogue, candidate, budget=self.budget)
+                looked = candidate
+                decision = await asyncio.get_running_loop().run_in_executor(self.readers, judge, candidate)
                 if decision.phase == "asking":
                     heard = True
                     yield decision
@@ -241,6 +235,20 @@ class Session:
                 if piece.finish:
                     done = Message("assistant", text, phase, model)
                     yield Done(done, piece.finish, piece.usage or Usage(), clock.timing())
+
+
+def check_size(message: str, history: Dialogue = ()) -> None:
+    """BadInput for an empty message, TooLong for a history that nobody will read."""
+    if not message.strip():
+        raise BadInput("消息是空的，请先描述您的情况 (the message is empty; describe your complaint first)")
+    if len(message) > MAX_CHARACTERS:
+        raise BadInput(f"消息有 {len(message)} 个字符，最多 {MAX_CHARACTERS} 个 (the message is too long)")
+    size = sum(len(turn.content) for turn in history)
+    if len(history) > MAX_TURNS or size > MAX_HISTORY:
+        raise TooLong(
+            f"history: {len(history)} 条消息，共 {size} 个字符，最多 {MAX_TURNS} 条、{MAX_HISTORY} 个字符；请开始新的对话 "
+            "(the dialogue is too long; start a new one)"
+        )
 
 
 def last_stop(text: str) -> int:

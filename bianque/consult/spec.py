@@ -1,4 +1,4 @@
-"""Who replies beside others: a mode of the session, or one card, each with sampling of its own.
+"""Who replies: a mode of the session, or one card, each with sampling of its own.
 
 Written the same everywhere, on the page, in links, endpoints and commands: `auto`, `bianque-2@8:temperature=0,seed=1`.
 """
@@ -8,52 +8,93 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from bianque.catalog import builtin
-from bianque.consult.session import Choices, Session
 from bianque.errors import BadInput
-from bianque.types import Bits, Mode, Phase
+from bianque.types import LONGEST_REPLY, MODE_PHASES, MODES, ROLE_MODES, Bits, Mode, Phase, Sampling
 
-MODES: tuple[Mode, ...] = get_args(Mode)
-NUMBERS: dict[str, Callable[[str], int | float]] = {
-    "temperature": float, "top_p": float, "max_new_tokens": int, "seed": int,
-}  # fmt: skip
+if TYPE_CHECKING:
+    from bianque.consult.session import Session
+
+
+class Range(NamedTuple):
+    """What a sampling parameter may be."""
+
+    kind: Callable[[str], int | float]
+    least: int | float
+    most: int | float
+
+    @property
+    def noun(self) -> str:
+        return "整数 (a whole number)" if self.kind is int else "数 (a number)"
+
+    def check(self, name: str, value: object) -> None:
+        number = isinstance(value, int if self.kind is int else int | float) and not isinstance(value, bool)
+        if not number or not self.least <= cast(float, value) <= self.most:
+            raise BadInput(f"{name}={value!r}: 需要 {self.least} 到 {self.most} 之间的{self.noun}")
+
+
+RANGES: dict[str, Range] = {
+    "temperature": Range(float, 0.0, 2.0),
+    "top_p": Range(float, 0.01, 1.0),
+    "max_new_tokens": Range(int, 1, LONGEST_REPLY),
+    "seed": Range(int, 0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """Sampling that somebody asks for; None leaves a card's own default."""
+class SamplingOverrides:
+    """Sampling that somebody asks for; None leaves a card's own default. `apply` checks the ranges."""
 
     temperature: float | None = None
     top_p: float | None = None
     max_new_tokens: int | None = None
     seed: int | None = None
 
-    def over(self, others: Wishes) -> Wishes:
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def merge(self, others: SamplingOverrides) -> SamplingOverrides:
         """These, and the others where there is none."""
-        own = {name: value for name, value in asdict(self).items() if value is not None}
-        return Wishes(**(asdict(others) | own))
+        return replace(others, **self.given())
+
+    def apply(self, sampling: Sampling) -> Sampling:
+        """A card's sampling with these in it; BadInput names a value out of range."""
+        for name, value in self.given().items():
+            RANGES[name].check(name, value)
+        return replace(sampling, **self.given())
 
     def __str__(self) -> str:
         return ",".join(f"{f.name}={plain(v)}" for f in fields(self) if (v := getattr(self, f.name)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Choices:
+    """What the visitor set."""
+
+    mode: Mode = "auto"
+    ask_model: str | None = None
+    advise_model: str | None = None
+    sampling: SamplingOverrides = SamplingOverrides()
+    advise_now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
     """Who replies: a mode with the session's pair, or one card, held with `bits` a weight where that is said.
 
-    `others` hold where its own wishes say nothing, and are no part of its label. Whether there is such a model, and
-    whether it takes such settings, is told by `choices`.
+    `others` hold where its own sampling says nothing, and are no part of its label. `choices` tells whether there is such
+    a model and whether it takes such settings.
     """
 
     name: str
     bits: Bits | None = None
-    wishes: Wishes = Wishes()
-    others: Wishes = Wishes()
+    sampling: SamplingOverrides = SamplingOverrides()
+    others: SamplingOverrides = SamplingOverrides()
 
     @classmethod
-    def parse(cls, text: str, others: Wishes = Wishes()) -> Contender:
+    def parse(cls, text: str, others: SamplingOverrides = SamplingOverrides()) -> ModelSpec:
         """What `label` writes; BadInput names what is no option, no number, or there twice."""
         head, _, options = text.rpartition(":")
         if "=" not in options:  # a name may hold colons
@@ -67,22 +108,22 @@ class Contender:
         name, at, bits = head.strip().partition("@")
         if not name:
             raise BadInput(f"{text[:200]!r}: 缺少模型的名称 (a model's name is missing)")
-        return cls(name, precision(name, bits) if at else None, Wishes(**found), others)
+        return cls(name, precision(name, bits) if at else None, SamplingOverrides(**found), others)
 
     @classmethod
-    def of(cls, value: object, where: str = "contender") -> Contender:
-        """A text as `parse` takes it, or an object of name, bits and the fields of `Wishes`."""
+    def of(cls, value: object, where: str = "contender") -> ModelSpec:
+        """A text as `parse` takes it, or an object of name, bits and the fields of `SamplingOverrides`."""
         if isinstance(value, str):
             return cls.parse(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise BadInput(f"{where}: 需要字符串，或含 name 的对象 (a string or an object with a name is needed)")
-        known = ["name", "bits", *NUMBERS]
+        known = ["name", "bits", *RANGES]
         if unknown := [str(key) for key in value if key not in known]:
             raise BadInput(f"{where}: 没有 {unknown[0][:80]!r}，可选 (no such field; choose from): {', '.join(known)}")
         named = cls.parse(value["name"])
         bits = named.bits if value.get("bits") is None else precision(named.name, value["bits"])
-        given = Wishes(**{name: value[name] for name in NUMBERS if value.get(name) is not None})
-        return cls(named.name, bits, given.over(named.wishes))
+        given = SamplingOverrides(**{name: value[name] for name in RANGES if value.get(name) is not None})
+        return cls(named.name, bits, given.merge(named.sampling))
 
     @property
     def model(self) -> str:
@@ -91,29 +132,28 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """The whole contender in one line: the same for the same wishes, in whatever order and spelling they came."""
-        return f"{self.model}:{self.wishes}" if str(self.wishes) else self.model
+        """The whole of it in one line: the same for the same sampling, in whatever order and spelling they came."""
+        return f"{self.model}:{self.sampling}" if str(self.sampling) else self.model
 
     @property
-    def drawn(self) -> Wishes:
-        """All that is wished for."""
-        return self.wishes.over(self.others)
+    def overrides(self) -> SamplingOverrides:
+        """All that is asked for."""
+        return self.sampling.merge(self.others)
 
-    def seeded(self, seed: int | None) -> Contender:
+    def seeded(self, seed: int | None) -> ModelSpec:
         """The same with this seed, whatever its own was."""
-        return replace(self, wishes=replace(self.wishes, seed=seed))
+        return replace(self, sampling=replace(self.sampling, seed=seed))
 
     def choices(self, session: Session) -> Choices:
         """What the session is asked for; a card speaks in its role.
 
         UnknownModel or BadInput if it could not be answered.
         """
-        drawn = asdict(self.drawn)
         if self.name in MODES:
-            found = Choices(cast(Mode, self.name), **drawn)
+            found = Choices(cast(Mode, self.name), sampling=self.overrides)
         else:
-            mode: Mode = "ask" if builtin.find(session.cards, self.model).role == "asks" else "advise"
-            found = Choices(mode, self.model, self.model, **drawn)
+            mode = ROLE_MODES[builtin.find(session.cards, self.model).role][0]
+            found = Choices(mode, self.model, self.model, self.overrides)
         for model in (found.ask_model or session.ask, found.advise_model or session.advise):
             session.sampling(model, found)
         return found
@@ -121,10 +161,11 @@ class Contender:
     def speakers(self, session: Session) -> dict[Phase, str]:
         """The models that may speak, by the phase in which each does."""
         found = self.choices(session)
-        asks, advises = found.ask_model or session.ask, found.advise_model or session.advise
-        every: dict[Phase, str] = {"asking": asks, "advising": advises}
-        alone: dict[Mode, Phase] = {"ask": "asking", "advise": "advising"}
-        return every if found.mode == "auto" else {alone[found.mode]: every[alone[found.mode]]}
+        models: dict[Phase, str] = {
+            "asking": found.ask_model or session.ask,
+            "advising": found.advise_model or session.advise,
+        }
+        return {phase: models[phase] for phase in MODE_PHASES[found.mode]}
 
 
 def precision(name: str, bits: object) -> Bits:
@@ -138,23 +179,22 @@ def precision(name: str, bits: object) -> Bits:
 def number(key: str, value: str, text: str = "") -> int | float:
     """The value of an option, of the option's own kind; `text` is where it stood."""
     where = f"{text[:200]}: " if text else ""
-    if key not in NUMBERS:
-        raise BadInput(f"{where}没有选项 {key[:80]!r} (no such option)；可选 (choose from): {', '.join(NUMBERS)}")
+    if key not in RANGES:
+        raise BadInput(f"{where}没有选项 {key[:80]!r} (no such option)；可选 (choose from): {', '.join(RANGES)}")
     try:
-        return NUMBERS[key](value)
+        return RANGES[key].kind(value)
     except ValueError:
-        kind = "整数 (a whole number)" if NUMBERS[key] is int else "数 (a number)"
-        raise BadInput(f"{where}{key}={value[:40]!r}: 需要{kind}") from None
+        raise BadInput(f"{where}{key}={value[:40]!r}: 需要{RANGES[key].noun}") from None
 
 
 def plain(value: float) -> str:
-    """A number in its shortest form: 0.0 and 0 are the same wish."""
+    """A number in its shortest form: 0.0 and 0 are the same."""
     return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
 
 
-def parse_all(texts: Iterable[str], others: Wishes = Wishes()) -> tuple[Contender, ...]:
-    """Several contenders; BadInput if two have the same label."""
-    found = tuple(Contender.parse(text, others) for text in texts)
+def parse_all(texts: Iterable[str], others: SamplingOverrides = SamplingOverrides()) -> tuple[ModelSpec, ...]:
+    """Several of them; BadInput if two have the same label."""
+    found = tuple(ModelSpec.parse(text, others) for text in texts)
     labels = [contender.label for contender in found]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise BadInput(f"{twice}: 写了两次 (is there twice)")

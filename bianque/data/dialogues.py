@@ -1,4 +1,7 @@
-"""Dialogues from JSONL files: `{"id", "source", "turns": [{"role": "patient" | "doctor", "text"}]}`, one a line."""
+"""Dialogues from JSONL files: `{"id", "source", "turns": [{"role": "patient" | "doctor", "text"}]}`, one a line.
+
+pydantic checks what stands in a file; `Flaw` says where it is wrong, in which words, and how to mend it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,20 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from bianque.errors import BadInput
-from bianque.types import Dialogue, Message
 
-_SHOWN = 5  # bad lines named in one error
 _QUOTED = 40  # characters of a wrong value that an error repeats
+M = TypeVar("M", bound=BaseModel)
 
 
-class Said(NamedTuple):
+class Bilingual(NamedTuple):
     """One phrase in Chinese and in English."""
 
     zh: str
@@ -28,80 +32,135 @@ class Said(NamedTuple):
 class Flaw(BadInput):
     """What is wrong with one field of a record (`turns[2].text`; empty: the whole), and the remedy."""
 
-    def __init__(self, field: str, wrong: Said, remedy: Said) -> None:
+    def __init__(self, field: str, wrong: Bilingual, remedy: Bilingual) -> None:
         super().__init__(f"{field} {wrong.en}; {remedy.en}".strip())
         self.field, self.wrong, self.remedy = field, wrong, remedy
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    role: Literal["patient", "doctor"]
-    text: str
+# --- what a record is ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+def wrong(what: Bilingual, remedy: Bilingual, at: str = "") -> PydanticCustomError:
+    """For a validator to raise; `at` goes behind the name of the field."""
+    return PydanticCustomError("flaw", "wrong", {"wrong": what, "remedy": remedy, "at": at})
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise wrong(kind(value), TEXT)
+    if value != value.encode(errors="replace").decode():
+        raise wrong(Bilingual("含有半个代理对", "holds half of a surrogate pair"), Bilingual("请删去它", "remove it"))
+    return value
+
+
+TEXT = Bilingual("请写上文字", "give text")
+Text = Annotated[str, AfterValidator(_not_blank)]
+
+
+class Shape(BaseModel):
+    """The base of records: a number is no text, and other fields may be there."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class Turn(Shape):
+    role: Any = None  # patient or doctor; `alternating` checks it
+    text: Text
+
+
+T = TypeVar("T", bound=Turn)
+
+
+def alternating(turns: list[T]) -> list[T]:
+    for place, turn in enumerate(turns):
+        due = "doctor" if place % 2 else "patient"
+        if turn.role != due:
+            given = repr(turn.role)[:_QUOTED]
+            what = Bilingual(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due")
+            remedy = Bilingual("双方轮流说话，病人先说", "turns alternate and the patient begins")
+            raise wrong(what, remedy, f"[{place}].role")
+    return turns
+
+
+Turns = Annotated[list[T], Field(min_length=1), AfterValidator(alternating)]
+
+
+class Record(Shape):
     """One dialogue; its turns alternate and the patient begins."""
 
-    id: str
-    source: str
-    turns: tuple[Turn, ...]
-
-    @property
-    def messages(self) -> list[Message]:
-        return [Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in self.turns]
-
-    def exchanges(self) -> Iterator[tuple[Dialogue, str]]:
-        """Each doctor turn with the dialogue before it."""
-        messages = self.messages
-        for place, message in enumerate(messages):
-            if message.role == "assistant":
-                yield messages[:place], message.content
+    id: Text
+    source: Text
+    turns: Turns[Turn]
 
 
-def read(path: Path) -> list[Record]:
-    """All dialogues of a JSONL file, gzip-compressed if its name ends in .gz; BadInput names the bad lines."""
-    records, bad = readable(path)
-    if bad:
-        more = [f"and {len(bad) - _SHOWN} more lines"] if len(bad) > _SHOWN else []
-        raise BadInput("\n".join([*map(str, bad[:_SHOWN]), *more]))
-    if not records:
-        raise BadInput(f"{path}: holds no dialogue; give one JSON object a line")
-    return records
+def checked(model: type[M], raw: object, where: str = "") -> M:
+    """A value of a file as a record; Flaw with the first thing that is wrong, its field below `where`."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    context = first.get("ctx", {})
+    if first["type"] == "flaw":
+        path, what, remedy = path + context["at"], context["wrong"], context["remedy"]
+    else:
+        what, remedy = _wrong(first["type"], None if first["type"] == "missing" else first["input"], model, path)
+    raise Flaw(f"{where}{path}".removeprefix("."), what, remedy)
+
+
+def _wrong(type_: str, value: object, model: type[BaseModel], path: str) -> tuple[Bilingual, Bilingual]:
+    """What pydantic found, in our words."""
+    if type_ in ("float_type", "greater_than_equal", "less_than_equal"):
+        shown = repr(value)[:_QUOTED]
+        return Bilingual(f"是 {shown}", f"is {shown}"), Bilingual("请给 1 到 5 的数", "give a number from 1 to 5")
+    if type_ == "model_type":
+        names = (
+            ", ".join(field.alias or name for name, field in model.model_fields.items()) if not path else "role, text"
+        )
+        return kind(value), Bilingual(f"请写成含 {names} 的对象", f"give an object with {names}")
+    if type_ in ("list_type", "too_short") or (type_ == "missing" and "turns" in path):
+        return kind(value), Bilingual("请写成至少一轮的列表", "give a list of at least one turn")
+    return kind(value), TEXT
+
+
+def kind(value: object) -> Bilingual:
+    """What a JSON value that is not what it should be is, and the value."""
+    if value is None:
+        return Bilingual("缺失", "is missing")
+    if isinstance(value, str) and not value.strip():
+        return Bilingual("是空白", "is blank")
+    if value == []:
+        return Bilingual("是空列表", "is an empty list")
+    names = {
+        str: ("字符串", "a string"), list: ("列表", "a list"), dict: ("对象", "an object"), bool: ("布尔值", "a boolean"),
+    }  # fmt: skip
+    zh, en = names.get(type(value), ("数字", "a number"))
+    shown = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+    shown = shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]}…"
+    return Bilingual(f"是{zh} {shown}", f"is {en} {shown}")
+
+
+# --- files --------------------------------------------------------------------------------------------------------
 
 
 def readable(path: Path) -> tuple[list[Record], list[BadInput]]:
-    """The dialogues of a file that hold, and what is wrong with the others."""
+    """The dialogues of a JSONL file, gzip-compressed if its name ends in .gz, and what is wrong with its other lines."""
     records, bad = list[Record](), list[BadInput]()
     for number, line in enumerate(_lines(Path(path)), 1):
         if line.strip():
             try:
-                records.append(parse(line, f"{path}:{number}"))
-            except BadInput as error:
-                bad.append(error)
+                records.append(checked(Record, loads(line)))
+            except Flaw as flaw:
+                bad.append(BadInput(f"{path}:{number}: {flaw}"))
     return records, bad
 
 
-def sample(records: Sequence[Record], limit: int | None) -> list[Record]:
-    """At most `limit` whole dialogues in their order, the same ones each time: those whose ids have the lowest hash."""
+def sample(ids: Sequence[str], limit: int | None) -> list[int]:
+    """The places of at most `limit` dialogues in their order, the same ones each time: those whose ids hash lowest."""
     if limit is not None and limit < 1:
         raise BadInput(f"limit is {limit}: take at least 1 dialogue, or leave it out to take all")
-    by_hash = sorted(range(len(records)), key=lambda i: (hashlib.sha256(records[i].id.encode()).digest(), i))
-    return [records[i] for i in sorted(by_hash[:limit])]
-
-
-def parse(line: str, where: str) -> Record:
-    """One line of such a file; `where` names it in errors."""
-    try:
-        raw = loads(line)
-        if not isinstance(raw, dict):
-            raise Flaw(
-                "", kind(raw), Said("请写成含 id、source、turns 的对象", "give an object with id, source and turns")
-            )
-        found = turns(raw)
-        return Record(text(raw, "id"), text(raw, "source"), found)
-    except Flaw as flaw:
-        raise BadInput(f"{where}: {flaw}") from flaw
+    by_hash = sorted(range(len(ids)), key=lambda i: (hashlib.sha256(ids[i].encode()).digest(), i))
+    return sorted(by_hash[:limit])
 
 
 def loads(line: str) -> Any:
@@ -109,56 +168,8 @@ def loads(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        wrong = Said(f"不是 JSON（{error}）", f"not JSON ({error})")
-        raise Flaw("", wrong, Said("请写成合法的 JSON", "write valid JSON")) from error
-
-
-def turns(raw: dict[str, Any], name: str = "turns", content: str = "text") -> tuple[Turn, ...]:
-    """The turns of a record: objects with `role` and, under the key `content`, what was said."""
-    listed = raw.get(name)
-    if not isinstance(listed, list) or not listed:
-        raise Flaw(name, kind(listed), Said("请写成至少一轮的列表", "give a list of at least one turn"))
-    return tuple(_turn(turn, place, f"{name}[{place}]", content) for place, turn in enumerate(listed))
-
-
-def _turn(raw: object, place: int, where: str, content: str) -> Turn:
-    if not isinstance(raw, dict):
-        remedy = Said(f"请写成含 role 与 {content} 的对象", f"give an object with role and {content}")
-        raise Flaw(where, kind(raw), remedy)
-    due: Literal["patient", "doctor"] = "doctor" if place % 2 else "patient"
-    if raw.get("role") != due:
-        given = repr(raw.get("role"))[:_QUOTED]
-        raise Flaw(
-            f"{where}.role",
-            Said(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due"),
-            Said("双方轮流说话，病人先说", "turns alternate and the patient begins"),
-        )
-    return Turn(due, text(raw, content, f"{where}."))
-
-
-def text(raw: dict[str, Any], name: str, where: str = "") -> str:
-    """The text under a key; `where` goes before the key in errors."""
-    value = raw.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise Flaw(f"{where}{name}", kind(value), Said("请写上文字", "give text"))
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        wrong = Said("含有半个代理对", "holds half of a surrogate pair")
-        raise Flaw(f"{where}{name}", wrong, Said("请删去它", "remove it")) from None
-    return value
-
-
-def kind(value: object) -> Said:
-    """What a JSON value that is not what it should be is, in a word or two."""
-    if value is None:
-        return Said("缺失", "is missing")
-    if isinstance(value, str):
-        return Said("是字符串", "is a string") if value.strip() else Said("是空白", "is blank")
-    if isinstance(value, list):
-        return Said("是列表", "is a list") if value else Said("是空列表", "is an empty list")
-    known = {dict: Said("是对象", "is an object"), bool: Said("是布尔值", "is a boolean")}
-    return known.get(type(value), Said("是数字", "is a number"))
+        what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
+        raise Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON")) from error
 
 
 def _lines(path: Path) -> Iterable[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from bianque.data.dialogues import Flaw, Said, Turn, kind, text, turns
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from bianque.data.dialogues import Bilingual, Flaw, Record, Shape, Text, Turn, Turns, checked, wrong
 from bianque.types import Message
 
 ASPECTS = ("proactivity", "accuracy", "helpfulness", "linguistic_quality")  # what a judge scores, 1 to 5
@@ -66,71 +68,109 @@ class Case:
             yield turn, self.messages[:place], human
 
 
-def _messages(found: tuple[Turn, ...]) -> tuple[Message, ...]:
-    return tuple(Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in found)
+def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
+    return tuple(Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in turns)
 
 
-def _dialogue(raw: dict[str, Any], number: int, name: str) -> Case:
+def _dialogue(record: Record, number: int, name: str) -> Case:
     """Our own: `{"id", "source", "turns": [{"role": "patient" | "doctor", "text"}]}`."""
-    return Case(text(raw, "id"), text(raw, "source"), _messages(turns(raw)))
+    return Case(record.id, record.source, _messages(record.turns))
 
 
-def _recording(raw: dict[str, Any], number: int, name: str) -> Case:
-    """`{"id", "set", "model", "turns"}`, `gpt4` with a judge's scores or null, `reference` a text or a list of texts."""
-    messages = _spoken(_messages(turns(raw)), "turns")
-    listed = raw.get("reference")
-    given = [] if listed is None else listed if isinstance(listed, list) else [listed]
-    known = {f"reference[{i}]": value for i, value in enumerate(given)}
-    human = tuple(text(known, key) for key in known)
-    scores = None if raw.get("gpt4") is None else Judged(_scores(raw["gpt4"], "gpt4"))
-    return Case(text(raw, "id"), text(raw, "set"), messages, text(raw, "model"), scores, human)
+# --- recordings ---------------------------------------------------------------------------------------------------
 
 
-def _spoken(messages: tuple[Message, ...], name: str) -> tuple[Message, ...]:
-    """The messages, if the recorded model says something in them."""
-    if len(messages) < 2:
-        wrong = Said("没有医生的话", "holds no doctor's turn")
-        raise Flaw(name, wrong, Said("请补上模型的回答", "add what the model replied"))
-    return messages
+def _spoken(turns: list[Turn]) -> list[Turn]:
+    """The turns, if the recorded model says something in them."""
+    if len(turns) < 2:
+        raise wrong(
+            Bilingual("没有医生的话", "holds no doctor's turn"),
+            Bilingual("请补上模型的回答", "add what the model replied"),
+        )
+    return turns
 
 
-def _scores(raw: object, name: str) -> dict[str, float]:
+Score = Annotated[float, Field(ge=1, le=5)]
+
+
+class Scores(Shape):
     """A judge's scores from 1 to 5, an aspect each; an aspect may be missing."""
-    if not isinstance(raw, dict) or not set(ASPECTS) & set(raw):
-        wrong = Said("没有任何一项评分", "holds no score") if isinstance(raw, dict) else kind(raw)
-        raise Flaw(name, wrong, Said(f"请给出 {', '.join(ASPECTS)}，或 null", f"give {', '.join(ASPECTS)}, or null"))
-    found = {aspect: raw[aspect] for aspect in ASPECTS if raw.get(aspect) is not None}
-    for aspect, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 5:
-            wrong = Said(f"是 {value!r}"[:40], f"is {value!r}"[:40])
-            raise Flaw(f"{name}.{aspect}", wrong, Said("请给 1 到 5 的数", "give a number from 1 to 5"))
-    return {aspect: float(value) for aspect, value in found.items()}
 
+    proactivity: Score | None = None
+    accuracy: Score | None = None
+    helpfulness: Score | None = None
+    linguistic_quality: Score | None = None
+
+    @model_validator(mode="after")
+    def some(self) -> Scores:
+        if not self.model_fields_set:
+            raise wrong(
+                Bilingual("没有任何一项评分", "holds no score"),
+                Bilingual(f"请给出 {', '.join(ASPECTS)}，或 null", f"give {', '.join(ASPECTS)}, or null"),
+            )
+        return self
+
+    def given(self) -> dict[str, float]:
+        return {aspect: value for aspect, value in self if value is not None}
+
+
+def _listed(value: object) -> object:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+class Recording(Shape):
+    """`gpt4`: a judge's scores or null; `reference`: a text or a list of texts."""
+
+    turns: Annotated[Turns[Turn], AfterValidator(_spoken)]
+    reference: Annotated[list[Text], BeforeValidator(_listed)] = Field(default=[])
+    gpt4: Scores | None = None
+    id: Text
+    set: Text
+    model: Text
+
+
+def _recording(record: Recording, number: int, name: str) -> Case:
+    judged = Judged(record.gpt4.given()) if record.gpt4 else None
+    return Case(
+        record.id, record.set, _messages(record.turns), record.model, judged, tuple(record.reference)
+    )  # fmt: skip
+
+
+# --- BianQue's and DISC-MedLLM's own files ------------------------------------------------------------------------
 
 _LABEL = re.compile(r"(?:^|\\n|\n)\s*(病人|患者|医生)[：:]")
 
 
-def _pair(raw: dict[str, Any], number: int, name: str) -> Case:
+class Pair(Shape):
+    input: Text
+    target: Text
+    type: Any = None
+
+
+class _Input(Shape):
+    turns: Turns[Turn] = Field(alias="input")
+
+
+def _pair(record: Pair, number: int, name: str) -> Case:
     """BianQue-1.0's fine-tuning rows, after upstream `data/cMedialog_example.csv`: one next turn each.
 
     `input` is the dialogue up to an empty 医生： label, its turns parted by a line feed or, as that file has it, by a
     backslash and an n; `target` is the doctor's reply.
     """
-    before, *parts = _LABEL.split(text(raw, "input"))
+    before, *parts = _LABEL.split(record.input)
     spoken = [(label, said.strip()) for label, said in zip(parts[::2], parts[1::2], strict=True)]
     if spoken and spoken[-1][0] == "医生" and not spoken[-1][1]:
         spoken.pop()
     listed = [{"role": "doctor" if label == "医生" else "patient", "text": said} for label, said in spoken]
     if before.strip() or not listed:
-        wrong = Said("开头没有“病人：”", "does not begin with the label 病人：")
-        raise Flaw("input", wrong, Said("请写成 病人：…\\n医生：", "write it as 病人：…\\n医生："))
-    found = turns({"input": listed}, "input")
+        what = Bilingual("开头没有“病人：”", "does not begin with the label 病人：")
+        raise Flaw("input", what, Bilingual("请写成 病人：…\\n医生：", "write it as 病人：…\\n医生："))
+    found = checked(_Input, {"input": listed}).turns
     if len(found) % 2 == 0:
-        wrong = Said("以医生的话结尾", "ends with the doctor's words")
-        raise Flaw("input", wrong, Said("请把它放进 target", "move them to target"))
-    messages = (*_messages(found), Message("assistant", text(raw, "target").strip()))
-    notes = {"type": raw["type"]} if isinstance(raw.get("type"), str) and raw["type"] else {}
-    return Case(str(number), name, messages, first=len(found) // 2, notes=notes)
+        what = Bilingual("以医生的话结尾", "ends with the doctor's words")
+        raise Flaw("input", what, Bilingual("请把它放进 target", "move them to target"))
+    messages = (*_messages(found), Message("assistant", record.target.strip()))
+    return Case(str(number), name, messages, first=len(found) // 2, notes=_notes({"type": record.type}))
 
 
 def _notes(raw: object) -> dict[str, str]:
@@ -138,11 +178,22 @@ def _notes(raw: object) -> dict[str, str]:
     return {k: v for k, v in raw.items() if isinstance(v, str) and v.strip()} if isinstance(raw, dict) else {}
 
 
-def _disc_dialogue(raw: dict[str, Any], number: int, name: str) -> Case:
+class DiscTurn(Turn):
+    text: Text = Field(alias="content")
+
+
+class DiscDialogue(Shape):
+    conversation: Annotated[Turns[DiscTurn], AfterValidator(_spoken)]
+    id: Text
+    source: Text
+    model: Text
+    dataset_info: Any = None
+
+
+def _disc_dialogue(record: DiscDialogue, number: int, name: str) -> Case:
     """DISC-MedLLM `eval/dialogues/*.json`: what a model said to a simulated patient; no scores."""
-    messages = _spoken(_messages(turns(raw, "conversation", "content")), "conversation")
-    notes = _notes(raw.get("dataset_info"))
-    return Case(text(raw, "id"), text(raw, "source").lower(), messages, text(raw, "model"), notes=notes)
+    messages, notes = _messages(record.conversation), _notes(record.dataset_info)
+    return Case(record.id, record.source.lower(), messages, record.model, notes=notes)
 
 
 _TALK = re.compile(r"\[start of conversation\]\s*(.*?)\s*\[end of conversation\]\s*$", re.DOTALL)
@@ -150,59 +201,98 @@ _SPEAKER = re.compile(r"(?:^|\n)(patient|doctor): ?")
 _SCORE = re.compile(r"(Proactivity|Accuracy|Helpfulness|Linguistic Quality)\s*[:：]\s*(\d+(?:\.\d+)?)")
 
 
-def _disc_scores(raw: dict[str, Any], number: int, name: str) -> Case:
+class DiscScores(Shape):
+    prompt: Text
+    scores: Text
+    id: Text
+    source: Text
+    model: Text
+
+
+class _Prompt(Shape):
+    turns: Annotated[Turns[Turn], AfterValidator(_spoken)] = Field(alias="prompt")
+
+
+def _disc_scores(record: DiscScores, number: int, name: str) -> Case:
     """DISC-MedLLM `eval/gpt4_scores/*/*.jsonl`: the judge's prompt, which holds the dialogue, and its raw answer."""
-    prompt, answer = text(raw, "prompt"), text(raw, "scores")
-    talk = _TALK.search(prompt)
+    talk = _TALK.search(record.prompt)
     if not talk:
-        wrong = Said("没有 [start of conversation] … [end of conversation]", "holds no [start of conversation] …")
-        raise Flaw("prompt", wrong, Said("请给出含对话的完整提示", "give the whole prompt with the dialogue"))
+        what = Bilingual("没有 [start of conversation] … [end of conversation]", "holds no [start of conversation] …")
+        raise Flaw("prompt", what, Bilingual("请给出含对话的完整提示", "give the whole prompt with the dialogue"))
     _, *parts = _SPEAKER.split(talk[1])
     listed = [{"role": role, "text": said.strip()} for role, said in zip(parts[::2], parts[1::2], strict=True)]
-    messages = _spoken(_messages(turns({"prompt": listed}, "prompt")), "prompt")
-    given = {aspect.lower().replace(" ", "_"): float(value) for aspect, value in _SCORE.findall(answer)}
-    judged = Judged(_scores(given, "scores"), prompt, answer)
-    return Case(text(raw, "id"), text(raw, "source").lower(), messages, text(raw, "model"), judged)
+    messages = _messages(checked(_Prompt, {"prompt": listed}).turns)
+    given = {aspect.lower().replace(" ", "_"): float(value) for aspect, value in _SCORE.findall(record.scores)}
+    judged = Judged(checked(Scores, given, "scores").given(), record.prompt, record.scores)
+    return Case(record.id, record.source.lower(), messages, record.model, judged)
 
 
-def _cmb(raw: dict[str, Any], number: int, name: str) -> Case:
+class Cmb(Shape):
+    id: Text
+    case: Text
+    first_question: Text
+
+
+def _cmb(record: Cmb, number: int, name: str) -> Case:
     """DISC-MedLLM `eval/samples/CMB-cases.json`: a first question made of a case record; no answer."""
-    opening = Message("user", text(raw, "first_question"))
-    return Case(text(raw, "id"), "cmb-clin", (opening,), notes={"case": text(raw, "case")})
+    return Case(record.id, "cmb-clin", (Message("user", record.first_question),), notes={"case": record.case})
 
 
-def _cmd(raw: dict[str, Any], number: int, name: str) -> Case:
-    """DISC-MedLLM `eval/samples/cmd_samples.json`: a question and a human's answer, under upstream's misspelt key."""
-    messages = (Message("user", text(raw, "question")), Message("assistant", text(raw, "raw_anwser")))
-    notes = _notes({key: raw.get(key) for key in ("department", "raw_case")})
-    return Case(text(raw, "id"), "cmd", messages, notes=notes)
+class Cmd(Shape):
+    id: Text
+    question: Text
+    raw_anwser: Text  # as upstream spells it
+    department: Any = None
+    raw_case: Any = None
 
 
-def _cmid(raw: dict[str, Any], number: int, name: str) -> Case:
+def _cmd(record: Cmd, number: int, name: str) -> Case:
+    """DISC-MedLLM `eval/samples/cmd_samples.json`: a question and a human's answer."""
+    messages = (Message("user", record.question), Message("assistant", record.raw_anwser))
+    notes = _notes({"department": record.department, "raw_case": record.raw_case})
+    return Case(record.id, "cmd", messages, notes=notes)
+
+
+class Cmid(Shape):
+    id: Text
+    question: Text
+    cate: Any = None
+    dataset_info: Any = None
+
+
+def _cmid(record: Cmid, number: int, name: str) -> Case:
     """DISC-MedLLM `eval/samples/cmid_samples.json`: a question with its intent labels; no answer."""
-    notes = _notes(raw.get("dataset_info")) | _notes({"cate": raw.get("cate")})
-    return Case(text(raw, "id"), "cmid", (Message("user", text(raw, "question")),), notes=notes)
+    notes = _notes(record.dataset_info) | _notes({"cate": record.cate})
+    return Case(record.id, "cmid", (Message("user", record.question),), notes=notes)
 
 
-def _reference(raw: dict[str, Any], number: int, name: str) -> Case:
-    """`{"id", "set", "reference"}`: an answer without its question."""
-    return Case(text(raw, "id"), text(raw, "set"), (), reference=(text(raw, "reference"),))
+class Reference(Shape):
+    """An answer without its question."""
+
+    id: Text
+    set: Text
+    reference: Text
 
 
-class Shape(NamedTuple):
+def _reference(record: Reference, number: int, name: str) -> Case:
+    return Case(record.id, record.set, (), reference=(record.reference,))
+
+
+class Format(NamedTuple):
     kind: Kind
     keys: frozenset[str]  # a record with all of these is of this kind
-    case: Callable[[dict[str, Any], int, str], Case]
+    record: type[Shape]
+    case: Callable[[Any, int, str], Case]
 
 
-SHAPES = (  # the first that fits
-    Shape("recordings", frozenset({"turns", "model"}), _recording),
-    Shape("dialogues", frozenset({"turns"}), _dialogue),
-    Shape("disc-dialogues", frozenset({"conversation", "model"}), _disc_dialogue),
-    Shape("disc-scores", frozenset({"prompt", "scores"}), _disc_scores),
-    Shape("cmb-clin", frozenset({"case", "first_question"}), _cmb),
-    Shape("cmd", frozenset({"question", "raw_anwser"}), _cmd),
-    Shape("cmid", frozenset({"question", "cate"}), _cmid),
-    Shape("bianque-csv", frozenset({"input", "target"}), _pair),
-    Shape("references", frozenset({"id", "reference"}), _reference),
+FORMATS = (  # the first that fits
+    Format("recordings", frozenset({"turns", "model"}), Recording, _recording),
+    Format("dialogues", frozenset({"turns"}), Record, _dialogue),
+    Format("disc-dialogues", frozenset({"conversation", "model"}), DiscDialogue, _disc_dialogue),
+    Format("disc-scores", frozenset({"prompt", "scores"}), DiscScores, _disc_scores),
+    Format("cmb-clin", frozenset({"case", "first_question"}), Cmb, _cmb),
+    Format("cmd", frozenset({"question", "raw_anwser"}), Cmd, _cmd),
+    Format("cmid", frozenset({"question", "cate"}), Cmid, _cmid),
+    Format("bianque-csv", frozenset({"input", "target"}), Pair, _pair),
+    Format("references", frozenset({"id", "reference"}), Reference, _reference),
 )

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bianque.data.dialogues import Flaw, Said, kind, loads
-from bianque.data.formats import SHAPES, Case, Kind, Shape
+from bianque.data.dialogues import Bilingual, Flaw, checked, kind, loads
+from bianque.data.formats import FORMATS, Case, Format, Kind
 from bianque.errors import BadInput
 
 MAX_BYTES = 20_000_000  # of a file once it is decompressed
@@ -72,12 +72,12 @@ def preview(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIA
     return found
 
 
-def load(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> tuple[Case, ...]:
+def read_cases(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> tuple[Case, ...]:
     """All dialogues of a file, or BadInput with its problems one a line: nothing is loaded by halves."""
     return _whole(preview(path, max_bytes, max_dialogues), Path(path).name)
 
 
-def references(path: Path, max_bytes: int = MAX_BYTES) -> dict[tuple[str, str], str]:
+def read_references(path: Path, max_bytes: int = MAX_BYTES) -> dict[tuple[str, str], str]:
     """The human doctor's answer to each opening question, by (set, id).
 
     From records `{"id", "set", "reference"}`, or from any file of human dialogues, as DISC-MedLLM's CMD samples.
@@ -112,29 +112,29 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
             f"{path.name}: 有 {len(found)} 条，最多 {max_dialogues} 条；请拆成几个文件 "
             f"(holds {len(found)} records, at most {max_dialogues} are read: split the file)"
         )
-    shape = _shape(found, path.name)
+    format_ = _format(found, path.name)
     cases, problems, seen = list[Case](), list[Problem](), dict[tuple[str, str, str | None], int]()
     for number, value in found:
         try:
-            case = _case(shape, value, number, path)
+            case = _case(format_, value, number, path)
             before = seen.setdefault((case.set, case.id, case.recorded), number)
             if before != number:
-                wrong = Said(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
-                raise Flaw("id", wrong, Said("每段对话请用不同的 id", "give each dialogue an id of its own"))
+                wrong = Bilingual(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
+                raise Flaw("id", wrong, Bilingual("每段对话请用不同的 id", "give each dialogue an id of its own"))
             cases.append(case)
         except Flaw as flaw:
             problems.append(_problem(number, unit, flaw))
-    return Loaded(shape.kind, tuple(cases), tuple(problems), (*decoded, *_warnings(cases)))
+    return Loaded(format_.kind, tuple(cases), tuple(problems), (*decoded, *_warnings(cases)))
 
 
-def _shape(found: list[_Item], name: str) -> Shape:
+def _format(found: list[_Item], name: str) -> Format:
     """The kind that most records have: one damaged record must not decide for all."""
-    fits = (next((s for s in SHAPES if s.keys <= item.value.keys()), None) for item in found if _is_object(item))
-    votes = Counter(shape for shape in fits if shape)
+    fits = (next((f for f in FORMATS if f.keys <= item.value.keys()), None) for item in found if _is_object(item))
+    votes = Counter(format_ for format_ in fits if format_)
     if votes:
         return votes.most_common(1)[0][0]
     flaws = [str(_problem(item.number, "line", item.value)) for item in found if isinstance(item.value, Flaw)]
-    known = "；".join(f"{shape.kind}: {', '.join(sorted(shape.keys))}" for shape in SHAPES)
+    known = "；".join(f"{format_.kind}: {', '.join(sorted(format_.keys))}" for format_ in FORMATS)
     what = (
         f"{name}: 认不出的格式，记录应含下列一组字段 (unknown format; a record has one of these sets of keys): {known}"
     )
@@ -145,12 +145,12 @@ def _is_object(item: _Item) -> bool:
     return isinstance(item.value, dict)
 
 
-def _case(shape: Shape, value: Any, number: int, path: Path) -> Case:
+def _case(format_: Format, value: Any, number: int, path: Path) -> Case:
     if isinstance(value, Flaw):
         raise value
     if not isinstance(value, dict):
-        raise Flaw("", kind(value), Said("请写成对象", "give an object"))
-    return shape.case(value, number, path.name.split(".")[0] or "file")
+        raise Flaw("", kind(value), Bilingual("请写成对象", "give an object"))
+    return format_.case(checked(format_.record, value), number, path.name.split(".")[0] or "file")
 
 
 def _problem(number: int, unit: Unit, flaw: Flaw) -> Problem:
@@ -257,8 +257,8 @@ def _table(written: str, name: str) -> tuple[list[_Item], Unit]:
             if any(map(str.strip, cells)):
                 found.append(_Item(number, _row(header, cells)))
     except csv.Error as error:
-        wrong = Said(f"不是合法的 CSV（{error}），其后未读", f"not valid CSV ({error}); what follows was not read")
-        remedy = Said("请检查引号", "check the quotation marks")
+        wrong = Bilingual(f"不是合法的 CSV（{error}），其后未读", f"not valid CSV ({error}); what follows was not read")
+        remedy = Bilingual("请检查引号", "check the quotation marks")
         found.append(_Item(found[-1].number + 1 if found else 1, Flaw("", wrong, remedy)))
     if not found:
         raise BadInput(f"{name}: 只有表头 (holds a header and no row)")
@@ -267,8 +267,8 @@ def _table(written: str, name: str) -> tuple[list[_Item], Unit]:
 
 def _row(header: list[str], cells: list[str]) -> dict[str, str] | Flaw:
     if len(cells) != len(header):
-        wrong = Said(
+        wrong = Bilingual(
             f"有 {len(cells)} 列，表头有 {len(header)} 列", f"has {len(cells)} cells, the header {len(header)}"
         )
-        return Flaw("", wrong, Said("请检查逗号与引号", "check commas and quotation marks"))
+        return Flaw("", wrong, Bilingual("请检查逗号与引号", "check commas and quotation marks"))
     return dict(zip(header, cells, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import Any
 
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
+from bianque.data.dialogues import sample
 from bianque.data.knowledge import bundled, examination
-from bianque.errors import BadInput
 from bianque.evaluate.patients import FIGURES, Examiner, Talk, figures
 from bianque.evaluate.run import RunProgress, concurrently
 from bianque.types import Message
@@ -52,18 +52,21 @@ def shown(figure: dict[str, Any]) -> str:
 
 async def examine(
     session: Session, contenders: Sequence[ModelSpec], folder: Path, *,
-    names: Iterable[str] | None = None, each: int = 1, seed: int = 0, at_once: int = 4, fresh: bool = False,
+    limit: int | None = None, seed: int = 0, at_once: int = 4, fresh: bool = False,
 ) -> AsyncGenerator[RunProgress | Examined, None]:  # fmt: skip
-    """A RunProgress after each consultation, and last the Examined; what the folder already has is not held again."""
-    if not contenders:
-        raise BadInput("--model: 至少需要一个模型或模式 (at least one model or mode is needed)")
+    """A RunProgress after each consultation, and last the Examined; what the folder already has is not held again.
+
+    With a `limit` only so many complaints are examined, the same ones each time, and no rarer ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / TALKS
     if fresh:
         path.unlink(missing_ok=True)
     examiner = Examiner(bundled(), examination(), seed)
     kept = stored(path)
-    planned = {spec.label: examiner.plan(names, each) for spec in contenders}
+    every = list(bundled().complaints)
+    names = None if limit is None else [every[place] for place in sample(every, limit)]
+    planned = {spec.label: examiner.plan(names) for spec in contenders}
     done = {label: [kept.get((label, talk.seed)) or talk for talk in talks] for label, talks in planned.items()}
     todo = [(spec, talk) for spec in contenders for talk in planned[spec.label] if (spec.label, talk.seed) not in kept]
     total, failed, begun = sum(map(len, planned.values())), 0, time.monotonic()

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 from bianque.consult.questions import asks, questions
 from bianque.consult.text import length
-from bianque.data.dialogues import Said
+from bianque.data.dialogues import Bilingual
 from bianque.data.formats import ASPECTS
 from bianque.evaluate import metrics
-from bianque.evaluate.overlap import ORDERS, Rouge, rouge
+from bianque.evaluate.metrics import ORDERS, Rouge, rouge
 from bianque.evaluate.rows import Row
 
 
@@ -61,8 +61,8 @@ class Measure:
     """One figure. `format` is a format specification; `parts` is None where a figure is no ratio of sums."""
 
     name: str
-    title: Said
-    meaning: Said
+    title: Bilingual
+    meaning: Bilingual
     better: Literal["higher", "lower", "neither"]
     format: str
     parts: Callable[[Talk], Part] | None = None
@@ -127,12 +127,12 @@ def _measure(
     name: str, zh: str, en: str, meaning: tuple[str, str], better: Literal["higher", "lower", "neither"], format: str,
     parts: Callable[[Talk], Part] | None = None,
 ) -> Measure:  # fmt: skip
-    return Measure(name, Said(zh, en), Said(*meaning), better, format, parts)
+    return Measure(name, Bilingual(zh, en), Bilingual(*meaning), better, format, parts)
 
 
 _ASKING = [
     _measure("question_rate", "提问率", "question rate",
-        ("向病人提问的医生轮次占全部医生轮次的比例。", "Doctor turns that ask the patient for information / doctor turns."),
+        ("向患者提问的医生轮次占全部医生轮次的比例。", "Doctor turns that ask the patient for information / doctor turns."),
         "neither", ".3f", _mean(lambda r: r.questions > 0)),
     _measure("first_turn_ask", "首轮提问", "first turn asks",
         ("第一个医生轮次就提问的对话占比。", "Dialogues whose first doctor turn asks / dialogues."),

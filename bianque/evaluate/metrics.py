@@ -1,31 +1,17 @@
-"""One precise definition of each measure of a doctor's turns; pure functions on text."""
+"""Measures of words alone: n-grams, repetition, and what a reply shares with a reference (BLEU, ROUGE)."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bianque.consult.questions import asks, questions
 from bianque.errors import BadInput
 
 # Latin letters, a number with its decimals, or any one other character: Han, a punctuation mark.
 _TOKEN = re.compile(r"[A-Za-z]+|\d+(?:\.\d+)?|\S")
-
-
-@dataclass(frozen=True, slots=True)
-class PQA:
-    """Proactive questioning: does the model ask where the human doctor asked? (our operationalisation)
-
-    `always_ask` is the F1 of asking at every turn: what a score has to beat.
-    """
-
-    precision: float
-    recall: float
-    f1: float
-    always_ask: float
+ORDERS = (1, 2, 3, 4)  # of BLEU
 
 
 def tokens(text: str) -> list[str]:
@@ -41,13 +27,7 @@ def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 def distinct(turns: Iterable[str], n: int) -> float:
     """Unique n-grams / n-grams, over all turns together; depends on their number, so compare identical items only."""
     found = [gram for turn in turns for gram in ngrams(tokens(turn), n)]
-    return _share(len(set(found)), len(found))
-
-
-def self_repetition(dialogues: Iterable[Sequence[str]]) -> float:
-    """Share of the 4-grams of doctor turns 2..k that an earlier one of the dialogue has; dialogues are pooled."""
-    counts = [repeated_4grams(turns) for turns in dialogues]
-    return _share(sum(repeated for repeated, _ in counts), sum(total for _, total in counts))
+    return len(set(found)) / len(found) if found else 0.0
 
 
 def repeated_4grams(turns: Sequence[str]) -> tuple[int, int]:
@@ -68,46 +48,68 @@ def repeats_4gram(text: str, times: int = 3) -> bool:
     return any(count >= times for count in Counter(ngrams(tokens(text), 4)).values())
 
 
-def question_rate(turns: Sequence[str]) -> float:
-    """Asking turns / turns."""
-    return _share(sum(map(asks, turns)), len(turns))
+# --- what a reply shares with a reference -------------------------------------------------------------------------
 
 
-def first_turn_ask(dialogues: Sequence[Sequence[str]]) -> float:
-    """Dialogues whose first doctor turn asks / dialogues."""
-    return _share(sum(asks(turns[0]) for turns in dialogues), len(dialogues))
+@dataclass(frozen=True, slots=True)
+class Bleu:
+    """Corpus BLEU-1..4, each 0 to 100, and sacrebleu's signature: the tokenizer and version that made them."""
+
+    scores: tuple[float, float, float, float]
+    signature: str
 
 
-def dialogue_any_ask(dialogues: Sequence[Sequence[str]]) -> float:
-    """Dialogues with a doctor turn that asks / dialogues."""
-    return _share(sum(any(map(asks, turns)) for turns in dialogues), len(dialogues))
+@dataclass(frozen=True, slots=True)
+class Rouge:
+    """F1 of one pair, 0 to 1: shared unigrams, shared bigrams, longest common subsequence."""
+
+    one: float
+    two: float
+    longest: float
 
 
-def questions_per_turn(turns: Sequence[str]) -> float:
-    """Sentences that ask / turns."""
-    return _share(sum(len(questions(turn)) for turn in turns), len(turns))
+def bleu(replies: Sequence[str], references: Sequence[str]) -> Bleu:
+    """Corpus BLEU-n with n-grams up to n; one reference a reply."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    if len(replies) != len(references) or not replies:
+        raise BadInput(f"{len(replies)} replies and {len(references)} references: give at least one pair")
+    # force: replies are no tokenised text, so sacrebleu need not look for signs of it and warn.
+    scorer = BLEU(tokenize="zh", max_ngram_order=ORDERS[-1], force=True)
+    found = scorer.corpus_score(list(replies), [list(references)])
+    # An order needs the counts of its own and shorter n-grams alone: the texts are tokenised once for all four.
+    one, two, three, four = (
+        BLEU.compute_bleu(
+            found.counts[:n], found.totals[:n], found.sys_len, found.ref_len, scorer.smooth_method, max_ngram_order=n
+        ).score
+        for n in ORDERS
+    )
+    return Bleu((one, two, three, four), str(scorer.get_signature()))
 
 
-def pqa(gold_asks: Sequence[bool], model_asks: Sequence[bool]) -> PQA:
-    """P = Σgm/Σm, R = Σgm/Σg, F1 = 2PR/(P+R), one item a doctor turn: g, the human asks; m, the model asks.
+def rouge(reply: str, reference: str) -> Rouge:
+    """ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004) as F1 with equal weights, the whole text one sequence."""
+    said, human = tokens(reply), tokens(reference)
+    grams = [(Counter(ngrams(said, n)), Counter(ngrams(human, n))) for n in (1, 2)]
+    one, two = (_f1((mine & other).total(), mine.total(), other.total()) for mine, other in grams)
+    return Rouge(one, two, _f1(_common(said, human), len(said), len(human)))
 
-    After "Proactive Questioning Ability" of arXiv 2310.15896; where a denominator is 0, so is the value.
+
+def _f1(shared: int, said: int, human: int) -> float:
+    """2PR / (P + R) with P = shared / said and R = shared / human."""
+    return 2 * shared / (said + human) if shared else 0.0
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """The length of the longest common subsequence, a row of the table in one integer (Hyyrö 2004).
+
+    Bit i is 0 where the row grows between a[:i] and a[:i + 1].
     """
-    if len(gold_asks) != len(model_asks):
-        raise BadInput(
-            f"{len(gold_asks)} gold turns but {len(model_asks)} model turns: give one of each per doctor turn"
-        )
-    both = sum(g and m for g, m in zip(gold_asks, model_asks, strict=True))
-    precision, recall = _share(both, sum(model_asks)), _share(both, sum(gold_asks))
-    share = _share(sum(gold_asks), len(gold_asks))
-    return PQA(precision, recall, _share(2 * precision * recall, precision + recall), 2 * share / (1 + share))
-
-
-def perplexity(logprobs: Iterable[float], texts: Iterable[str]) -> float:
-    """exp(−Σ ln p / Σ (characters + 1)): per character, the end of each text counted as one."""
-    total, characters = math.fsum(logprobs), sum(len(text) + 1 for text in texts)
-    return math.exp(-total / characters) if characters else 0.0
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    places: dict[str, int] = {}
+    for place, word in enumerate(a):
+        places[word] = places.get(word, 0) | 1 << place
+    every = row = (1 << len(a)) - 1
+    for word in b:
+        matched = row & places.get(word, 0)
+        row = ((row + matched) | (row - matched)) & every
+    return len(a) - row.bit_count()

@@ -1,6 +1,6 @@
-"""Plots as tables whose middle cell is drawn: the numbers stand beside it as text, and a phone scales no letter.
+"""Plots as data: marks of SVG on an axis whose numbers stand beside it as text, so that a phone scales no letter.
 
-Names, titles and notes are HTML: whoever calls escapes what others wrote.
+Across, everything is a share of the width. `assets/report.html` writes the marks down.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-HEIGHT = 30  # pixels of a row; across, everything is a share of the width
+HEIGHT = 30  # pixels of a row
 MIDDLE = HEIGHT / 2
 BINS = 48  # of a histogram
-Line = tuple[str, str, str]  # name, what is drawn, note
+Mark = tuple[str, dict[str, Any]]  # an element of SVG and its attributes
+Name = str | Sequence[str]  # a text, or the same in Chinese and in English
+Note = tuple[str, str]  # a number, and its interval or nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,37 @@ class Scale:
         return [self.low + place * self.step for place in range(round((self.high - self.low) / self.step) + 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a plot."""
+
+    name: Name
+    marks: list[Mark]
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    scale: Scale
+    lines: list[Line]
+    zero: bool = False  # whether zero has a line of its own kind
+
+    @property
+    def grid(self) -> list[Mark]:
+        kind = lambda tick: "zero" if self.zero and abs(tick) < 1e-12 else "axis"
+        return [_upright(self.scale, tick, kind(tick), HEIGHT + 10) for tick in self.scale.ticks]
+
+    @property
+    def axis(self) -> list[tuple[float, str, str]]:
+        """Each tick's place, anchor and number."""
+        ticks = self.scale.ticks
+        anchors = {0: "start", len(ticks) - 1: "end"}
+        return [
+            (self.scale.share(tick), anchors.get(place, "middle"), f"{round(tick, 10):g}")
+            for place, tick in enumerate(ticks)
+        ]
+
+
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The value below which this share lies, linear between neighbours; `ordered` ascends and is not empty."""
     place = share * (len(ordered) - 1)
@@ -49,31 +83,28 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return below + (above - below) * (place % 1)
 
 
-def bars(title: str, values: Sequence[tuple[str, float, tuple[float, float] | None, str]]) -> str:
+def bars(values: Sequence[tuple[Name, float, tuple[float, float] | None, Note]]) -> Plot:
     """One bar each: name, value, interval where there is one, note."""
     scale = Scale.over(x for _, value, ends, _ in values for x in (value, *(ends or ())))
     lines = []
     for name, value, ends, note in values:
         left, right = sorted((scale.share(0), scale.share(value)))
-        drawn = f'<rect class="bar" x="{left}%" y="{MIDDLE - 7}" width="{right - left:.2f}%" height="14"/>'
-        if ends:
-            drawn += _whisker(scale, *ends, "ink")
-        lines.append((name, drawn, note))
-    return _table(title, scale, lines)
+        lines.append(Line(name, [_box("bar", left, right), *(_whisker(scale, *ends, "ink") if ends else ())], note))
+    return Plot(scale, lines)
 
 
-def intervals(title: str, values: Sequence[tuple[str, float, float, float, str]]) -> str:
+def intervals(values: Sequence[tuple[Name, float, float, float, Note]]) -> Plot:
     """Differences with their intervals about zero: a full dot where the interval is all on one side, else a hollow one."""
     scale = Scale.over(x for _, *ends, _ in values for x in ends)
     lines = []
     for name, value, low, high, note in values:
         sure = low > 0 or high < 0
-        dot = f'<circle class="{"dot" if sure else "hollow"}" cx="{scale.share(value)}%" cy="{MIDDLE}" r="4.5"/>'
-        lines.append((name, _whisker(scale, low, high, "span" if sure else "unsure") + dot, note))
-    return _table(title, scale, lines, zero=True)
+        dot = {"class": "dot" if sure else "hollow", "cx": f"{scale.share(value)}%", "cy": MIDDLE, "r": 4.5}
+        lines.append(Line(name, [*_whisker(scale, low, high, "span" if sure else "unsure"), ("circle", dot)], note))
+    return Plot(scale, lines, zero=True)
 
 
-def histogram(title: str, values: Sequence[tuple[str, Sequence[float], str]], most: float) -> str:
+def histogram(values: Sequence[tuple[Name, Sequence[float], Note]], most: float) -> Plot:
     """How values are distributed up to `most`, the rest in the last bin; a tall line at the median."""
     scale = Scale.over([most])
     lines = []
@@ -81,54 +112,39 @@ def histogram(title: str, values: Sequence[tuple[str, Sequence[float], str]], mo
         counts = [0] * BINS
         for value in found:
             counts[min(BINS - 1, int(value / scale.high * BINS))] += 1
-        tallest, width = max(counts), 100 / BINS
-        heights = [count / tallest * (HEIGHT - 6) for count in counts]
-        drawn = "".join(
-            f'<rect class="bar" x="{place * width:.2f}%" y="{HEIGHT - height:.1f}" width="{width:.2f}%" height="{height:.1f}"/>'
+        heights = [count / max(counts) * (HEIGHT - 6) for count in counts]
+        width = 100 / BINS
+        marks = [
+            _box("bar", place * width, (place + 1) * width, round(height, 1), round(HEIGHT - height, 1))
             for place, height in enumerate(heights)
             if height
-        )
-        lines.append((name, drawn + _upright(scale, quantile(sorted(found), 0.5), "ink"), note))
-    return _table(title, scale, lines)
+        ]
+        lines.append(Line(name, [*marks, _upright(scale, quantile(sorted(found), 0.5), "ink")], note))
+    return Plot(scale, lines)
 
 
-def boxes(title: str, values: Sequence[tuple[str, Sequence[float], str]]) -> str:
+def boxes(values: Sequence[tuple[Name, Sequence[float], Note]]) -> Plot:
     """A line from the 5th to the 95th percentile, a box between the quartiles, a tall line at the median."""
-    marks = [[quantile(sorted(found), q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)] for _, found, _ in values]
-    scale = Scale.over(x for found in marks for x in found)
+    quantiles = [[quantile(sorted(found), q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)] for _, found, _ in values]
+    scale = Scale.over(x for found in quantiles for x in found)
     lines = []
-    for (name, _, note), (low, first, middle, third, high) in zip(values, marks, strict=True):
-        width = scale.share(third) - scale.share(first)
-        box = f'<rect class="soft" x="{scale.share(first)}%" y="{MIDDLE - 7}" width="{width:.2f}%" height="14"/>'
-        lines.append((name, _whisker(scale, low, high, "ink") + box + _upright(scale, middle, "ink"), note))
-    return _table(title, scale, lines)
+    for (name, _, note), (low, first, middle, third, high) in zip(values, quantiles, strict=True):
+        box = _box("soft", scale.share(first), scale.share(third))
+        lines.append(Line(name, [*_whisker(scale, low, high, "ink"), box, _upright(scale, middle, "ink")], note))
+    return Plot(scale, lines)
 
 
-def _whisker(scale: Scale, low: float, high: float, kind: str) -> str:
+def _box(kind: str, left: float, right: float, height: float = 14, top: float = MIDDLE - 7) -> Mark:
+    return "rect", {"class": kind, "x": f"{left:.2f}%", "y": top, "width": f"{right - left:.2f}%", "height": height}
+
+
+def _whisker(scale: Scale, low: float, high: float, kind: str) -> list[Mark]:
     left, right = scale.share(low), scale.share(high)
-    ends = "".join(
-        f'<line class="{kind}" x1="{x}%" x2="{x}%" y1="{MIDDLE - 4}" y2="{MIDDLE + 4}"/>' for x in (left, right)
-    )
-    return f'<line class="{kind}" x1="{left}%" x2="{right}%" y1="{MIDDLE}" y2="{MIDDLE}"/>{ends}'
+    line = {"class": kind, "x1": f"{left}%", "x2": f"{right}%", "y1": MIDDLE, "y2": MIDDLE}
+    ends = [{"class": kind, "x1": f"{x}%", "x2": f"{x}%", "y1": MIDDLE - 4, "y2": MIDDLE + 4} for x in (left, right)]
+    return [("line", attributes) for attributes in (line, *ends)]
 
 
-def _upright(scale: Scale, value: float, kind: str) -> str:
-    x, over = scale.share(value), 10 if kind in ("axis", "zero") else 0  # down behind the next row: no gap between
-    return f'<line class="{kind}" x1="{x}%" x2="{x}%" y1="0" y2="{HEIGHT + over}"/>'
-
-
-def _table(title: str, scale: Scale, lines: Sequence[Line], zero: bool = False) -> str:
-    grid = "".join(_upright(scale, tick, "zero" if zero and abs(tick) < 1e-12 else "axis") for tick in scale.ticks)
-    rows = "".join(
-        f'<tr><th scope="row">{name}</th><td><svg aria-hidden="true">{grid}{drawn}</svg></td><td>{note}</td></tr>'
-        for name, drawn, note in lines
-    )
-    anchors = {0: "start", len(scale.ticks) - 1: "end"}
-    axis = "".join(
-        f'<text x="{scale.share(tick)}%" y="12" text-anchor="{anchors.get(place, "middle")}">{round(tick, 10):g}</text>'
-        for place, tick in enumerate(scale.ticks)
-    )
-    return (
-        f'<table class="plot"><caption>{title}</caption><tbody>{rows}</tbody>'
-        f'<tfoot aria-hidden="true"><tr><td></td><td><svg>{axis}</svg></td><td></td></tr></tfoot></table>'
-    )
+def _upright(scale: Scale, value: float, kind: str, down: float = HEIGHT) -> Mark:
+    x = f"{scale.share(value)}%"
+    return "line", {"class": kind, "x1": x, "x2": x, "y1": 0, "y2": down}

@@ -1,7 +1,7 @@
 """The report of an evaluation: one HTML file that asks nothing of any network, in Chinese and English.
 
-What people and models wrote is untrusted: it is escaped here, the reader (`report.js`) makes text nodes of it, and the
-page's own policy lets no other script run and no request leave.
+Here is what it says; `assets/report.html` is how. What people and models wrote is untrusted: the template escapes it,
+the reader (`report.js`) makes text nodes of it, and the page's own policy lets no other script run and no request leave.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,24 +20,25 @@ from bianque.consult.questions import questions
 from bianque.consult.text import length
 from bianque.data.formats import ASPECTS
 from bianque.evaluate import sections
-from bianque.evaluate.labels import NAMES, WORDS, both
+from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.sections import models
 from bianque.evaluate.store import REPORT
 from bianque.evaluate.summary import markdown
 from bianque.i18n import say
 
-LABEL = say("zh-CN", "label")
-READER = f"""
-<noscript><p class="label">{both("逐条阅读需要 JavaScript；全部内容也在 rows.jsonl 里。", "The reader needs JavaScript; rows.jsonl has it all.")}</p></noscript>
-<div id="controls" role="search" data-zh="筛选与排序" data-en="Filter and sort" aria-label="筛选与排序"></div>
-<div class="bar-line"><p id="count" role="status" tabindex="-1"></p>
-<div><button type="button" id="save-csv">{both("导出所选 CSV", "Export these as CSV")}</button>
-<button type="button" id="save-jsonl">{both("导出所选 JSONL", "Export these as JSONL")}</button></div></div>
-<p class="quiet">{both("键盘：j / k 下一条 / 上一条，/ 搜索。下划线：判为提问的句子。", "Keys: j / k next / previous item, / search. Underlined: the sentences that ask.")}</p>
-<div id="items"></div>
-<div class="bar-line"><div class="pager" role="navigation" data-zh="翻页" data-en="Pages" aria-label="翻页"></div></div>
-"""
+ASSETS = Path(__file__).parent / "assets"
+
+
+def label() -> str:
+    return say("zh-CN", "label")
+
+
+@cache
+def labels() -> dict[str, dict[str, list[str]]]:
+    """In Chinese and English: what the reader says (report.js fills the braces), the fields of run.json in the order
+    they are shown, and headings above the measure with that name."""
+    return json.loads((ASSETS / "labels.json").read_text("utf-8"))
 
 
 def write(folder: Path, run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]) -> Path:
@@ -49,77 +50,44 @@ def write(folder: Path, run: Mapping[str, Any], rows: Sequence[Row], metrics: Ma
 
 def page(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]) -> str:
     """The whole document; its policy names the one script by its hash."""
-    here = Path(__file__).parent
-    style, script = ((here / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    import jinja2
+
+    style, script = ((ASSETS / name).read_text("utf-8") for name in ("report.css", "report.js"))
     mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{mark}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    parts = [
-        ("figures", both("指标", "Figures"), sections.figures(metrics)),
-        ("plots", both("图", "Plots"), sections.bars(metrics)),
-        ("differences", both("成对差异", "Paired differences"), sections.differences(metrics)),
-        ("spreads", both("长度与用时", "Length and latency"), sections.spreads(rows)),
-        ("failures", both("错误", "Errors"), _failures(rows)),
-        ("rows", both("逐条阅读", "Read the rows"), READER),
-        ("legend", both("指标的定义", "Definitions"), sections.legend()),
-    ]
-    links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, inner in parts if inner)
-    body = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{inner}</section>'
-        for name, title, inner in parts
-        if inner
-    )
-    return (
-        '<!doctype html>\n<html lang="zh-CN" data-lang="zh">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>扁鹊 BianQue · 评测报告 · Evaluation</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f'{_head(run, rows, metrics)}<nav data-zh="章节" data-en="Sections" aria-label="章节"><ul>{links}</ul></nav>\n<main>{body}</main>\n'
-        f"<footer><p>{both('扁鹊 BianQue · 这一页不连接任何网络。', 'BianQue · this page connects to no network.')}</p></footer>\n"
-        f'<div id="tip" role="tooltip" hidden></div>\n<script type="application/json" id="data">{embedded(run, rows, metrics)}'
-        f"</script>\n<script>{script}</script>\n</body>\n</html>\n"
-    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"filled": filled, "columns": columns}
+    return environment.get_template("report.html").render(
+        policy=policy, style=style, script=script, data=embedded(run, rows, metrics), labels=labels(),
+        notice=(label(), say("en", "label")), sums=sums(rows), brief=brief(run), facts=run_facts(run, metrics),
+        figures=sections.figures(metrics, labels()["headings"]), bars=sections.bars(metrics),
+        differences=sections.differences(metrics), spreads=sections.spreads(rows), failures=failures(rows),
+        measures=MEASURES.values(),
+    ).lstrip()  # fmt: skip
 
 
 # --- what was run -------------------------------------------------------------------------------------------------
 
 
-def _head(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]) -> str:
-    sums = (
+def sums(rows: Sequence[Row]) -> list[tuple[int, str, str]]:
+    return [
         (len(rows), "行", "rows"), (len(models(rows)), "个模型", "models"),
         (len({(row.set, row.id) for row in rows}), "段对话", "dialogues"),
         (sum(row.error is not None for row in rows), "行出错", "rows with an error"),
-    )  # fmt: skip
-    counted = "".join(f"<li><b>{count}</b>{both(chinese, english)}</li>" for count, chinese, english in sums)
-    licence = both(
-        "模型、数据和回答各依其发布者的许可使用。",
-        "Models, data and replies: each under the licence of whoever published it.",
-    )
-    return (
-        f'<header><div class="top"><h1>{both("扁鹊 · 评测报告", "BianQue · evaluation report")}</h1>'
-        f'<button type="button" id="save-figures">{both("导出指标 Markdown", "Export figures as Markdown")}</button>'
-        '<button type="button" id="language"><span class="zh" lang="en">English</span><span class="en" lang="zh-CN">中文</span></button></div>'
-        f'<p class="label" role="note">{both(LABEL, say("en", "label"))} · {licence}</p><ul class="sum">{counted}</ul>'
-        f"<details><summary>{both('怎么得来的', 'How it was made')}{_brief(run)}</summary>"
-        f'<dl class="facts">{_made(run, metrics)}</dl></details></header>'
-    )
+    ]  # fmt: skip
 
 
-def _brief(run: Mapping[str, Any]) -> str:
-    """The file, the time and the version in a line."""
-    named = ((run.get("data") or {}).get("name"), run.get("started"), run.get("bianque"))
-    said = [str(value) for value in (*named[:2], named[2] and f"bianque {named[2]}") if value]
-    return f'<span class="quiet"> · {escape(" · ".join(said))}</span>' if said else ""
+def brief(run: Mapping[str, Any]) -> list[str]:
+    """The file, the time and the version."""
+    version = run.get("bianque")
+    named = ((run.get("data") or {}).get("name"), run.get("started"), version and f"bianque {version}")
+    return [str(value) for value in named if value]
 
 
-def _made(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in facts(run, metrics).items():
-        shown = f'<code class="command">{escape(str(value))}</code>' if name == "command" else _value(value)
-        parts.append(f"<dt>{both(*NAMES.get(name, (name, name)))}</dt><dd>{shown}</dd>")
-    return "".join(parts)
-
-
-def facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def run_facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for and what became known on the way, as one table without what is empty."""
     found = {"signature": metrics.get("signature"), **run}
     found["contenders"] = [  # a line a model: `auto` has two
@@ -131,60 +99,39 @@ def facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
         found.pop("openings", None)
     if "bianque" in found.get("versions", {}):
         found.pop("bianque", None)
-    order = {name: place for place, name in enumerate(NAMES)}
-    kept = {name: value for name, value in found.items() if not _empty(value)}
-    return dict(sorted(kept.items(), key=lambda pair: order.get(pair[0], len(order))))
+    order = {name: place for place, name in enumerate(labels()["names"])}
+    return dict(sorted(filled(found).items(), key=lambda pair: order.get(pair[0], len(order))))
 
 
 def _empty(value: Any) -> bool:
     return value is None or value in ("", [], {}, ())
 
 
-def _value(value: Any, within: bool = False) -> str:
-    """Any value of JSON as HTML: an object is a line, a list of objects a table, or lines within a table's cell."""
-    if isinstance(value, Mapping):
-        kept = {name: inner for name, inner in value.items() if not _empty(inner)}
-        return " · ".join(f"{both(*NAMES.get(n, (n, n)))} {_value(inner, True)}" for n, inner in kept.items())
-    if isinstance(value, list | tuple):
-        if within or not all(isinstance(inner, Mapping) for inner in value):
-            return ("<br>" if within else ", ").join(_value(inner, True) for inner in value)
-        columns = [
-            n for n in dict.fromkeys(n for inner in value for n in inner) if not all(_empty(i.get(n)) for i in value)
-        ]
-        lines = [[_value(inner.get(name), True) for name in columns] for inner in value]
-        return sections.table([both(*NAMES.get(name, (name, name))) for name in columns], lines)
-    return "–" if value is None else f'<span class="number">{escape(str(value))}</span>'
+def filled(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is empty."""
+    return {name: value for name, value in found.items() if not _empty(value)}
 
 
-# --- errors -------------------------------------------------------------------------------------------------------
+def columns(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that some of these objects have."""
+    every = dict.fromkeys(name for one in found for name in one)
+    return [name for name in every if any(not _empty(one.get(name)) for one in found)]
 
 
-def _failures(rows: Sequence[Row]) -> str:
-    """Errors by code, model and set, each with what it said and links to its first rows."""
+def failures(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Errors by code, model and set, each with what it said and the addresses of its first rows."""
     found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         if row.error is not None:
             found[row.code or "BQ_ERROR", row.model, row.set].append(row)
-    if not found:
-        return f"<p>{both('没有出错的行。', 'No row has an error.')}</p>"
-    names = (
-        ("代码", "Code"),
-        ("模型", "Model"),
-        ("数据集", "Set"),
-        ("行数", "Rows"),
-        ("说明", "Message"),
-        ("例子", "Examples"),
-    )
-    lines = [
-        (f"<code>{escape(code)}</code>", escape(model), escape(set_), str(len(own)),
-         f"<p>{escape(own[0].error or '')}</p>", f"<p>{' '.join(map(_link, own[:5]))}</p>")
+    address = lambda row: urlencode({"errors": 1, "item": item_key(row)})
+    return [
+        {
+            "code": code, "model": model, "set": set_, "count": len(own), "error": own[0].error,
+            "examples": [(f"{row.id}/{row.turn + 1}", address(row)) for row in own[:5]],
+        }
         for (code, model, set_), own in sorted(found.items(), key=lambda pair: -len(pair[1]))
     ]  # fmt: skip
-    return sections.table([both(*name) for name in names], lines)
-
-
-def _link(row: Row) -> str:
-    return f'<a href="#{urlencode({"errors": 1, "item": item_key(row)})}">{escape(row.id)}/{row.turn + 1}</a>'
 
 
 # --- rows for the reader ------------------------------------------------------------------------------------------
@@ -259,8 +206,8 @@ def embedded(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, 
     found, judged = items(rows, texts)
     data = run.get("data") or {}
     whole = {
-        "items": found, "judged": judged, "texts": list(texts.places), "models": models(rows), "aspects": ASPECTS, "words": WORDS,
-        "label": LABEL, "name": f"bianque-{Path(data.get('name', 'evaluation')).name.split('.')[0]}",
-        "markdown": f"> {LABEL}\n\n{markdown(metrics)}",
+        "items": found, "judged": judged, "texts": list(texts.places), "models": models(rows), "aspects": ASPECTS, "words": labels()["words"],
+        "label": label(), "name": f"bianque-{Path(data.get('name', 'evaluation')).name.split('.')[0]}",
+        "markdown": f"> {label()}\n\n{markdown(metrics)}",
     }  # fmt: skip
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

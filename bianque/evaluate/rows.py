@@ -1,4 +1,4 @@
-"""What an evaluation is made of: one row a doctor's turn of one contender, a line each in `rows.jsonl`.
+"""What an evaluation is made of: one row a doctor's turn of one contender.
 
 A row has an answer or an error, never both: a failed request is no score.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from pydantic import ConfigDict
 
 from bianque.data.formats import Judged
 from bianque.types import Message
@@ -23,6 +25,8 @@ class Row:
     `answer` is cleaned (`text.strip_echo`); `raw` is there where that changed it. `reference` is what the human
     doctor said at this turn, where the set has it. `judged` belongs to the whole dialogue and stands at its last turn.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # where rows are read from a file
 
     task: Task
     set: str

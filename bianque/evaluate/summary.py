@@ -19,7 +19,7 @@ from bianque.data.formats import Case
 from bianque.errors import BadInput
 from bianque.evaluate import metrics
 from bianque.evaluate.measures import MEASURES, TIMES, Part, Reply, Talk
-from bianque.evaluate.overlap import ORDERS, bleu
+from bianque.evaluate.metrics import ORDERS, bleu
 from bianque.evaluate.rows import Row, Task
 
 RESAMPLES = 2000

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bianque.nn import processor
+from bianque.nn import cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,15 @@ class Kernel:
     ready: Callable[[], bool] = lambda: True
 
 
-def here(device: torch.device, dtype: torch.dtype) -> Machine:
-    """What this machine can do on `device`."""
+def machine_of(device: torch.device, dtype: torch.dtype) -> Machine:
+    """What `device` can do, for rows of `dtype`."""
     if device.type == "cuda" and torch.version.hip is None:
         capability = torch.cuda.get_device_capability(device)
         return Machine("cuda", dtype, capability, int8=capability >= (7, 5))  # tensor cores take int8 from Turing on
-    return Machine(device.type, dtype, int8=device.type == "cpu" and torch.cpu._is_vnni_supported() and exact())
+    return Machine(device.type, dtype, int8=device.type == "cpu" and torch.cpu._is_vnni_supported() and int8_is_exact())
 
 
-def exact() -> bool:
+def int8_is_exact() -> bool:
     """Whether `torch._int_mm` counts right on this CPU: without VNNI, oneDNN's 16-bit partial sums saturate."""
     large = torch.full((16, 64), 127, dtype=torch.int8)
     return bool((torch._int_mm(large, -large.T) == -127 * 127 * 64).all())
@@ -128,7 +128,7 @@ def scaled(numbers: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 def wide(x: Tensor) -> torch.dtype:
     """The type to multiply dequantised weights in: CPUs are slow at 16 bits unless they have instructions for it."""
-    native = x.dtype == torch.bfloat16 and processor.bfloat16()
+    native = x.dtype == torch.bfloat16 and cpu.has_bfloat16()
     return x.dtype if x.device.type != "cpu" or native else torch.promote_types(x.dtype, torch.float32)
 
 
@@ -195,7 +195,7 @@ def vnni(x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
 
 
 @cache
-def vnni_there() -> bool:
+def vnni_is_supported() -> bool:
     """Whether this torch still has those calls, and they count right."""
     form, number = Form(16, 64, 8), torch.arange(16 * 64).view(16, 64)
     weight, scale = (number * 37 % 255 - 127).to(torch.int8), torch.ones(16)
@@ -317,68 +317,33 @@ def tinygemm(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
     return torch._weight_int4pack_mm(x, weight, form.width // len(scale), scale)
 
 
-@cache
-def cpm() -> Any:
-    """The matrix–vector room of cpm_kernels 1.0.11, or None.
-
-    It brings machine code for CUDA 6.1 to 8.6 alone, asks CUDA when it is imported, and needs pkg_resources
-    (setuptools < 81) and a libcudart that the system's loader finds: torch's own is not.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pkg_resources announces its own end
-            from cpm_kernels import library
-            from cpm_kernels.kernels import gemv
-    except Exception:  # whatever a broken installation raises: there are other kernels
-        return None
-    return gemv if library.cuda.version and library.cudart.version else None
-
-
-def cpm_few(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
-    """Its product of int8 vectors with an int8 matrix, for two digits a row."""
-    both, unit = split(x)
-    # The kernel's own vector scale keeps the float16 products far from overflow; 2⁻⁷ of 127 is 1.
-    vector = x.new_full((len(both),), 2**-7)
-    out = x.new_empty(len(both), form.out)
-    stream = torch.cuda.current_stream(x.device).cuda_stream
-    addresses = (t.data_ptr() for t in (scale, weight, vector, both, out))
-    with torch.cuda.device(x.device):
-        cpm().gemv_broadcast_mat_int8(len(both), form.out, form.width, *addresses, stream)
-    return joined(out, unit).mul_(2**7).to(x.dtype)
-
-
-def cpu(machine: Machine, form: Form, bits: int) -> bool:
+def cpu_fits(machine: Machine, form: Form, bits: int) -> bool:
     # Off multiples of 16, torch's int8 kernel reads past the end of the weights and its int4 packing refuses.
     even = form.width % 16 == 0 if bits == 8 else form.out % 16 == 0 and span(form) is not None
     return machine.device == "cpu" and machine.dtype == torch.bfloat16 and form.bits == bits and even
 
 
-def cuda(machine: Machine, form: Form, bits: int, *dtypes: torch.dtype) -> bool:
+def cuda_fits(machine: Machine, form: Form, bits: int, *dtypes: torch.dtype) -> bool:
     aligned = form.out % 8 == 0 and form.width % 8 == 0
     return machine.device == "cuda" and machine.dtype in dtypes and form.bits == bits and aligned
 
 
 # Rows at which `many` overtakes `few` were measured on one thread of an AVX-512 server CPU, 4096 × 4096.
 KERNELS = (
-    Kernel("cpu", lambda m, f: cpu(m, f, 4) and m.int8, int4_cpu, int4_few, int4_digits, rows=64),
-    Kernel("cpu", lambda m, f: cpu(m, f, 4), int4_cpu, int4_few, int4_many, rows=64),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 4) and m.int8, int4_cpu, int4_few, int4_digits, rows=64),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 4), int4_cpu, int4_few, int4_many, rows=64),
     Kernel(
         "cpu-vnni",
         lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.int8 and f.bits == 8 and f.width > 1,
-        vnni_pack, vnni, vnni, ready=lambda: vnni_there(),
+        vnni_pack, vnni, vnni, ready=lambda: vnni_is_supported(),
     ),
-    Kernel("cpu", lambda m, f: cpu(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4),
-    Kernel("cpu", lambda m, f: cpu(m, f, 8), int8_cpu, int8_few, plain, rows=32),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8), int8_cpu, int8_few, plain, rows=32),
     Kernel(
         "cuda-tinygemm",
-        lambda m, f: cuda(m, f, 4, torch.bfloat16) and m.capability >= (8, 0) and span(f) is not None,
+        lambda m, f: cuda_fits(m, f, 4, torch.bfloat16) and m.capability >= (8, 0) and span(f) is not None,
         tinygemm_pack, tinygemm, tinygemm,
     ),
-    Kernel(
-        "cuda-cpm",
-        lambda m, f: cuda(m, f, 8, torch.float16) and (6, 1) <= m.capability <= (8, 9),
-        kept, cpm_few, plain, rows=4, ready=lambda: cpm() is not None,
-    ),
-    Kernel("cuda", lambda m, f: cuda(m, f, 8, torch.float16, torch.bfloat16) and m.int8, kept, digits, digits),
+    Kernel("cuda", lambda m, f: cuda_fits(m, f, 8, torch.float16, torch.bfloat16) and m.int8, kept, digits, digits),
     Kernel("plain", lambda m, f: True, kept, plain, plain),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -15,38 +16,38 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from bianque.arena import battle, matchmaking
+from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
-from bianque.arena.side_by_side import EVERY, INTERNAL, LETTERS, Failure, together, verify
+from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
 from bianque.arena.votes import Votes, Where
-from bianque.consult.pacing import Pace, beating
-from bianque.consult.session import Delta, Session
+from bianque.consult.pacing import Throttle, with_heartbeat
+from bianque.consult.session import Delta, Failure, Session
+from bianque.consult.transcript import Transcript
 from bianque.errors import BianQueError, LoadFailed, OutOfMemory
-from bianque.i18n import WORDS, say, told
+from bianque.i18n import say, told
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
-from bianque.ui.column import Lane
 from bianque.ui.duel import SIDES, WORD_OF, Duel
 from bianque.ui.i18n import lang_of, t
 
-Views = AsyncGenerator[tuple, None]
+View = dict[Any, Any]  # component → what it becomes
+Views = AsyncGenerator[View, None]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-UNCHANGED = (gr.skip(),) * (12 + len(VERDICTS) + 3)
-REST = 600.0  # seconds that somebody who cannot be loaded is not drawn
+COOLDOWN = 600.0  # seconds that somebody who cannot be loaded is not drawn
 KEPT = 2 * 3600.0  # seconds that a battle which nobody goes on with is kept
 CANNOT = (LoadFailed.code, OutOfMemory.code)
 
 
 class Arena:
-    """The tab over a session and the kept votes. `runs` says which models can answer here, and may take seconds."""
+    """The tab over a session and the kept votes. `can_run` says which models can answer here, and may take seconds."""
 
     def __init__(
-        self, session: Session, votes: Votes, where: Callable[[], Where] = Where, runs: Callable[[str], bool] = bool
+        self, session: Session, votes: Votes, where: Callable[[], Where] = Where, can_run: Callable[[str], bool] = bool
     ) -> None:
-        self.session, self.votes, self.runs = session, votes, runs
+        self.session, self.votes, self.can_run = session, votes, can_run
         self.board = Board(votes, where)
         self.random = SystemRandom()
-        self.resting: dict[str, float] = {}  # until when, of those that could not be loaded
+        self.cooldown: dict[str, float] = {}  # until when, of those that could not be loaded; the event loop's alone
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay out and wire the tab; called inside the page's `gr.Tabs`."""
@@ -59,7 +60,7 @@ class Arena:
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
         with gr.Row(elem_id="bq-duel-line"):
-            self.note = gr.HTML(column.line(WORDS["arena_why"][0]), padding=False, elem_id="bq-duel-note")
+            self.note = gr.HTML(column.line(say("zh-CN", "arena_why")), padding=False, elem_id="bq-duel-note")
             self.next = gr.Button(t("skip"), size="sm", interactive=False, elem_id="bq-next")
         self.alert = gr.HTML("", padding=False, elem_id="bq-duel-alert")
         self.heads, self.chats, self.told = [], [], []
@@ -67,7 +68,7 @@ class Arena:
             for side in SIDES:
                 with gr.Column(elem_id=f"bq-ring-{side}", elem_classes="bq-side", min_width=200):
                     self.heads.append(gr.HTML(duel.head(side), padding=False))
-                    self.chats.append(column.chatbot(column.line(WORDS["nameless"][0])))
+                    self.chats.append(column.chatbot(column.line(say("zh-CN", "nameless"))))
                     self.told.append(column.figures_line())
         with gr.Column(elem_id="bq-vote", visible=False) as self.panel:
             self.ballot()
@@ -103,11 +104,11 @@ class Arena:
         stopped = self.box.stop(None, None, None, cancels=[run], **quick)
         stopped.then(self.stopped, [self.duel, self.box], view, **quick)
         left = self.next.click(None, None, None, cancels=[run], **quick)
-        left.then(self.fresh, None, view, **quick).then(None, None, None, js=script.TO_BOX, **private)
+        left.then(self.fresh, None, view, **quick).then(None, None, None, js=script.js("to_box"), **private)
         for verdict, button in zip(self.named, self.verdicts, strict=True):
             given = [verdict, self.duel, self.category, self.reasons, self.consent]
             voted = button.click(self.vote, given, view, **quick)
-            voted.then(None, None, None, js=script.TO_NEXT, **private)
+            voted.then(None, None, None, js=script.js("to_next"), **private)
             voted.then(self.board.show, [self.board.category], [self.board.table], **quick)
         worded = [self.note, *self.chats, self.category, self.reasons, self.board.category]
         blocks.load(self.greet, None, worded, **quick)
@@ -118,150 +119,162 @@ class Arena:
         """The message goes to both sides; the first of a battle decides who fights."""
         lang, fresh = lang_of(request), fight is None
         if not (message or "").strip() or (fight and fight.verdict):
-            yield UNCHANGED
+            yield {self.box: gr.skip()}
             return
         try:
             if fight is None:
-                yield noted(say(lang, "pairing"), gr.Textbox(submit_btn=False, stop_btn=True))
-                fight = Duel(await asyncio.to_thread(self.draw), message)
-            verify(self.session, [entrant.who for entrant in fight.entrants], message)
+                yield {
+                    self.note: column.line(say(lang, "pairing")),
+                    self.box: gr.Textbox(submit_btn=False, stop_btn=True),
+                }
+                fight = Duel(await asyncio.to_thread(self.draw, self.resting()), message)
+            verify(self.session, [entry.spec for entry in fight.entries], message)
         except BianQueError as error:
-            yield noted(str(error), gr.Textbox(submit_btn=True, stop_btn=False))
+            yield {self.note: column.line(str(error)), self.box: gr.Textbox(submit_btn=True, stop_btn=False)}
             return
         async with aclosing(self.answer(fight, message, lang, fresh)) as views:
             async for view in views:
                 yield view
 
-    def draw(self) -> tuple[matchmaking.Entrant, matchmaking.Entrant]:
-        """Runs in a thread: it reads votes, and may find out what memory there is."""
+    def resting(self) -> list[str]:
         now = time.monotonic()
-        resting = [name for name, until in self.resting.items() if until > now]
-        there = matchmaking.entrants(self.session, self.runs)
-        return matchmaking.draw(there, battle.counts(self.votes.read()[0]), self.random, resting)
+        return [name for name, until in self.cooldown.items() if until > now]
+
+    def draw(self, resting: Sequence[str]) -> tuple[matchmaking.Entry, matchmaking.Entry]:
+        """Runs in a thread: it reads votes, and may find out what memory there is."""
+        there = matchmaking.entries(self.session, self.can_run)
+        return matchmaking.draw(there, self.votes.counts(), self.random, resting)
 
     async def answer(self, fight: Duel, message: str, lang: str, fresh: bool) -> Views:
         """Views of both sides as they grow. A side that fails ends the battle: there is nothing to compare then."""
-        kernel, before = self.session.backend.kernel, fight.dialogues()
-        lanes, pace, failed = fight.ask(message, lang, kernel), Pace(), None
-        yield begun(fight, lanes, lang, fresh)
+        before = fight.dialogues()
+        sides, throttle, failed = fight.ask(message, self.session.backend.kernel), Throttle(), None
+        yield self.running_view(fight, sides, lang, fresh)
         try:
-            replies = together(self.session, [entrant.who for entrant in fight.entrants], before, message)
-            async with aclosing(beating(replies)) as items:
+            replies = together(self.session, [entry.spec for entry in fight.entries], before, message)
+            async with aclosing(with_heartbeat(replies)) as items:
                 async for item in items:
                     if item and isinstance(item[1], Failure):
                         failed = item[0], item[1]
                         break
-                    for place, lane in enumerate(lanes):
+                    for place, side in enumerate(sides):
                         if item and item[0] in (place, EVERY):
-                            fight.take(place, lane, item[1], kernel)  # type: ignore[arg-type]  # no Failure is left
-                    if item is None or not isinstance(item[1], Delta) or pace.due():
-                        yield grown(fight, lanes, lang)
+                            fight.apply(place, side, item[1])  # type: ignore[arg-type]  # no Failure is left
+                    if item is None or not isinstance(item[1], Delta) or throttle.ready():
+                        yield self.streaming_view(fight, sides, lang)
         except Exception as error:
-            logging.getLogger("bianque").error("a battle failed", exc_info=error)
-            failed = EVERY, Failure("BQ_INTERNAL", INTERNAL)
-        yield self.abandoned(fight, *failed, lang) if failed else settled(fight, lang, say(lang, "vote_now"))
+            failed = EVERY, Failure.of(error)
+        yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, say(lang, "vote_now"))
 
-    def abandoned(self, fight: Duel, place: int, failure: Failure, lang: str) -> tuple:
+    def abandoned(self, fight: Duel, place: int, failure: Failure, lang: str) -> View:
         """A battle that counts for nothing; the message goes back into the box, for another pair."""
         if failure.code in CANNOT:
-            self.resting[fight.entrants[place].name] = time.monotonic() + REST
+            self.cooldown[fight.entries[place].name] = time.monotonic() + COOLDOWN
         side = LETTERS[place] if place != EVERY else "A、B"
         note = say(lang, "duel_failed", side=side, why=failure.text)
-        view = list(settled(None, lang, note, fight.message))
-        view[4] = gr.Button(say(lang, "next_battle"), interactive=True, variant="secondary")
-        view[7:9] = [duel.masked(turns, lang) for turns in fight.shown]
-        return tuple(view)
+        again = gr.Button(say(lang, "next_battle"), interactive=True, variant="secondary")
+        shown = [duel.masked(turns, lang) for turns in fight.shown]
+        left: View = {self.next: again, **dict(zip(self.chats, shown, strict=True))}
+        return self.idle_view(None, lang, note, fight.message) | left
 
-    def stopped(self, fight: Duel | None, box: str, request: gr.Request) -> tuple:
+    def stopped(self, fight: Duel | None, box: str, request: gr.Request) -> View:
         """Both have ended; a round that one of them has not finished counts for nothing, and its message returns."""
         lang = lang_of(request)
         if fight is None:
-            return settled(None, lang, say(lang, "arena_why"))
+            return self.idle_view(None, lang, say(lang, "arena_why"))
         if fight.battle.ready:
-            return settled(fight, lang, say(lang, "vote_now"))
-        return settled(fight, lang, say(lang, "duel_stopped"), (box or "").strip() or fight.message)
+            return self.idle_view(fight, lang, say(lang, "vote_now"))
+        return self.idle_view(fight, lang, say(lang, "duel_stopped"), (box or "").strip() or fight.message)
 
-    def fresh(self, request: gr.Request) -> tuple:
+    def fresh(self, request: gr.Request) -> View:
         """Nothing is left of the battle before."""
         lang = lang_of(request)
-        return settled(None, lang, say(lang, "arena_why"))
+        return self.idle_view(None, lang, say(lang, "arena_why"))
 
     async def vote(
         self, verdict: str, fight: Duel | None, category: str, reasons: list[str], consent: bool, request: gr.Request
-    ) -> tuple:
+    ) -> View:
         """Write the vote, then tell who was who; what the core refuses is said above the columns."""
         lang = lang_of(request)
         if fight is None:
-            return settled(None, lang, say(lang, "duel_lost"))
+            return self.idle_view(None, lang, say(lang, "duel_lost"))
         try:
             vote = fight.vote(verdict, category, reasons or [], consent is True)
             await asyncio.to_thread(self.votes.add, vote)
         except BianQueError as error:
-            return noted(str(error))
-        except OSError as error:
+            return {self.note: column.line(str(error))}
+        except (OSError, sqlite3.Error) as error:
             logging.getLogger("bianque").error("a vote could not be written", exc_info=error)
-            return noted(say(lang, "vote_unwritten"))
+            return {self.note: column.line(say(lang, "vote_unwritten"))}
         fight.verdict = vote.verdict
-        return settled(fight, lang, duel.revealed(fight, lang))
+        return self.idle_view(fight, lang, duel.revealed(fight, lang))
 
-    def greet(self, request: gr.Request) -> tuple:
+    def greet(self, request: gr.Request) -> View:
         """First paint: the words that Gradio does not translate by itself."""
         lang = lang_of(request)
-        blank = gr.Chatbot(placeholder=column.line(say(lang, "nameless")))
-        return (
-            column.line(say(lang, "arena_why")), blank, blank, gr.Dropdown(choices=named(CATEGORIES, lang)),
-            gr.CheckboxGroup(choices=named(REASONS, lang)), gr.Dropdown(choices=categories(lang)),
-        )  # fmt: skip
+        return {
+            self.note: column.line(say(lang, "arena_why")), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
+            self.reasons: gr.CheckboxGroup(choices=named(REASONS, lang)),
+            self.board.category: gr.Dropdown(choices=categories(lang)),
+            **{chat: gr.Chatbot(placeholder=column.line(say(lang, "nameless"))) for chat in self.chats},
+        }  # fmt: skip
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    def running_view(self, fight: Duel, sides: Sequence[Transcript], lang: str, fresh: bool) -> View:
+        """Replies are on their way: they can be stopped or left, and no vote can be cast."""
+        ballot: View = {
+            self.category: gr.Dropdown(value=fight.battle.category, interactive=True),
+            self.reasons: gr.CheckboxGroup(value=[], interactive=True),
+            self.consent: gr.Checkbox(value=False, interactive=True),
+        }
+        return {
+            **self.streaming_view(fight, sides, lang), **dict(zip(self.heads, duel.heads(fight), strict=True)),
+            **dict.fromkeys(self.told, ""), self.box: gr.Textbox(value="", submit_btn=False, stop_btn=True),
+            self.next: gr.Button(say(lang, "skip"), interactive=True, variant="secondary"),
+            self.panel: gr.Column(visible=True), **self.switches(False), **(ballot if fresh else {}),
+        }  # fmt: skip
+
+    def streaming_view(self, fight: Duel, sides: Sequence[Transcript], lang: str) -> View:
+        """The sides in which something is new."""
+        going = "、".join(LETTERS[place] for place, side in enumerate(sides) if not side.ended)
+        note = column.line(say(lang, "answering", columns=going) if going else say(lang, "answered"))
+        view: View = {self.duel: fight, self.note: note, self.alert: column.alert(fight.shown)}
+        for chat, side in zip(self.chats, sides, strict=True):
+            if side.changed:
+                view[chat], side.changed = duel.hidden(side, lang), False
+        return view
+
+    def idle_view(self, fight: Duel | None, lang: str, note: str, text: str | None = None) -> View:
+        """No reply is on its way; `text` goes into the message box. A vote is possible once both have replied, and once."""
+        voted = fight.verdict if fight else None
+        value: dict[str, Any] = {} if text is None else {"value": text}
+        word: Any = ("next_battle", "primary") if voted else ("skip", "secondary")
+        open_: dict[str, Any] = {"interactive": not voted}
+        parts = (
+            (self.heads, duel.heads(fight)),
+            (self.chats, duel.talks(fight, lang)),
+            (self.told, duel.told(fight, lang)),
+        )
+        return {
+            self.duel: fight, self.note: column.line(note), self.alert: column.alert(fight.shown) if fight else "",
+            self.box: gr.Textbox(submit_btn=True, stop_btn=False, **open_, **value),
+            self.next: gr.Button(say(lang, word[0]), interactive=fight is not None, variant=word[1]),
+            **{part: value for shown, values in parts for part, value in zip(shown, values, strict=True)},
+            self.panel: gr.Column(visible=fight is not None),
+            **self.switches(fight is not None and fight.battle.ready and not voted, voted),
+            self.category: gr.Dropdown(**open_), self.reasons: gr.CheckboxGroup(**open_),
+            self.consent: gr.Checkbox(**open_),
+        }  # fmt: skip
+
+    def switches(self, on: bool, chosen: Verdict | None = None) -> View:
+        """The four verdicts; the one that was chosen stands out."""
+        variant: Any = lambda verdict: "primary" if verdict == chosen else "secondary"
+        return {
+            button: gr.Button(interactive=on, variant=variant(verdict))
+            for verdict, button in zip(VERDICTS, self.verdicts, strict=True)
+        }
 
 
 def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[str, str]]:
     return [(told(table, lang, key), key) for key in table]
-
-
-def noted(text: str, box: Any = None) -> tuple:
-    """A line above the columns, and nothing else changes."""
-    return gr.skip(), column.line(text), gr.skip(), box or gr.skip(), *UNCHANGED[4:]
-
-
-def begun(fight: Duel, lanes: Sequence[Lane], lang: str, fresh: bool) -> tuple:
-    """Replies are on their way: they can be stopped or left, and no vote can be cast."""
-    state, note, alert, _, _, *_ = grown(fight, lanes, lang)
-    ballot = [gr.Dropdown(value=fight.battle.category, interactive=True), gr.CheckboxGroup(value=[], interactive=True)]
-    ballot.append(gr.Checkbox(value=False, interactive=True))
-    return (
-        state, note, alert, gr.Textbox(value="", submit_btn=False, stop_btn=True),
-        gr.Button(say(lang, "skip"), interactive=True, variant="secondary"), *duel.heads(fight),
-        *(duel.hidden(lane, lang) for lane in lanes), "", "", gr.Column(visible=True), *switches(False),
-        *(ballot if fresh else UNCHANGED[:3]),
-    )  # fmt: skip
-
-
-def grown(fight: Duel, lanes: Sequence[Lane], lang: str) -> tuple:
-    chats = [duel.hidden(lane, lang) if lane.changed else gr.skip() for lane in lanes]
-    for lane in lanes:
-        lane.changed = False
-    going = "、".join(LETTERS[place] for place, lane in enumerate(lanes) if not lane.ended)
-    note = column.line(say(lang, "answering", columns=going) if going else say(lang, "answered"))
-    return fight, note, column.alert(fight.shown), *UNCHANGED[:4], *chats, *UNCHANGED[9:]
-
-
-def settled(fight: Duel | None, lang: str, note: str, text: str | None = None) -> tuple:
-    """No reply is on its way; `text` goes into the message box. A vote is possible once both have replied, and once."""
-    voted = fight.verdict if fight else None
-    style: dict[str, Any]
-    value: dict[str, Any] = {} if text is None else {"value": text}
-    word, style = ("next_battle", {"variant": "primary"}) if voted else ("skip", {"variant": "secondary"})
-    open_: dict[str, Any] = {"interactive": not voted}
-    return (
-        fight, column.line(note), column.alert(fight.shown) if fight else "",
-        gr.Textbox(submit_btn=True, stop_btn=False, **open_, **value),
-        gr.Button(say(lang, word), interactive=fight is not None, **style),
-        *duel.heads(fight), *duel.talks(fight, lang), *duel.told(fight, lang), gr.Column(visible=fight is not None),
-        *switches(fight is not None and fight.battle.ready and not voted, voted),
-        gr.Dropdown(**open_), gr.CheckboxGroup(**open_), gr.Checkbox(**open_),
-    )  # fmt: skip
-
-
-def switches(on: bool, chosen: Verdict | None = None) -> list[gr.Button]:
-    """The four verdicts; the one that was chosen stands out."""
-    return [gr.Button(interactive=on, variant="primary" if v == chosen else "secondary") for v in VERDICTS]

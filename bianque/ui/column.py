@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import gradio as gr
 
-from bianque.arena.side_by_side import LETTERS, Failure, Figures, Tally, write
+from bianque.arena.side_by_side import LETTERS
 from bianque.catalog.card import ModelCard
-from bianque.consult.session import Done, Event, Loading, Session, Speaking, Thinking
-from bianque.consult.spec import MODES, NUMBERS, Contender
+from bianque.consult.session import Session
+from bianque.consult.spec import MODES, RANGES, ModelSpec
 from bianque.consult.text import LABEL
-from bianque.consult.transcript import Turn
+from bianque.consult.transcript import ReplyStats, Transcript, Turn
 from bianque.errors import BadInput, BianQueError
-from bianque.i18n import say, waiting
-from bianque.types import Bits, Progress
+from bianque.i18n import say
+from bianque.types import Bits
 from bianque.ui import render, settings_panel
 from bianque.ui.i18n import t
 
@@ -57,7 +57,7 @@ def side(place: int, session: Session, name: str, visible: bool) -> Side:
             )  # fmt: skip
         with gr.Accordion(t("drawing"), open=False, elem_classes="bq-side-draw"), gr.Row():
             empty: dict[str, Any] = {"placeholder": t("default"), "max_lines": 1, "max_length": 20, "min_width": 90}
-            numbers = tuple(gr.Textbox(label=t(number), **empty) for number in NUMBERS)
+            numbers = tuple(gr.Textbox(label=t(number), **empty) for number in RANGES)
         talk, told = chatbot(hint(session.cards, name, "zh-CN")), figures_line()
         with gr.Row(elem_classes="bq-actions"):
             again, adopt = gr.Button(t("retry"), **small), gr.Button(t("adopt"), **small)
@@ -100,62 +100,22 @@ def hint(cards: Mapping[str, ModelCard], name: str, lang: str) -> str:
     return line(text)
 
 
-def contender(letter: str, fields: Sequence[Any]) -> Contender:
+def spec(letter: str, fields: Sequence[Any]) -> ModelSpec:
     """Who answers in a column; BadInput names the column and its field."""
     name, bits, *numbers = fields
     try:
-        drawn = {
-            key: settings_panel.number(key, text, kind)
-            for (key, kind), text in zip(NUMBERS.items(), numbers, strict=True)
-        }
-        return Contender.of({"name": name, "bits": int(bits) if bits in map(str, get_args(Bits)) else None, **drawn})
+        drawn = settings_panel.overrides(numbers).given()
+        return ModelSpec.of({"name": name, "bits": int(bits) if bits in map(str, get_args(Bits)) else None, **drawn})
     except BianQueError as error:
         raise BadInput(f"{letter}: {error}") from None
 
 
-class Lane:
-    """One column as its reply grows: the turns that its browser keeps, a status line, and whether it has changed."""
-
-    def __init__(
-        self, before: Sequence[Turn], message: str, who: Contender, lang: str, kernel: Callable[[str], str | None]
-    ) -> None:
-        self.turns: list[Turn] = [*before, {"role": "user", "content": message, "contender": who.label}]
-        self.lang = lang
-        self.tally = Tally(kernel)
-        self.status = "…"
-        self.queued: Progress | None = None
-        self.writing = self.ended = False
-        self.changed = True
-
-    def take(self, event: Event | Failure) -> None:
-        """Fold one event in."""
-        write(event, self.turns)
-        self.tally.take(event)
-        self.changed = True
-        match event:
-            case Loading():
-                self.status, self.queued, self.writing = waiting(self.lang, event.progress), event.progress, False
-            case Thinking():
-                self.status, self.queued, self.writing = say(self.lang, f"thinking_{event.phase}"), None, True
-            case Speaking():
-                self.status, self.queued, self.writing = "", None, True
-            case Failure() | Done():
-                self.end()
-
-    def end(self) -> None:
-        self.status, self.queued, self.writing, self.ended, self.changed = "", None, False, True, True
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is no room for its model yet: it is neither loading nor behind others at that model."""
-        return self.queued is not None and self.queued.stage == "queued" and not self.queued.ahead
-
-    def look(self) -> tuple[list[dict[str, str]], str]:
-        """What the chatbot and the line below it show now; the figures go into the turns."""
-        if self.turns[-1]["role"] == "assistant":
-            self.turns[-1]["figures"] = asdict(self.tally.figures())
-        self.changed = False
-        return talk(self.turns, self.lang, self.status, growing=not self.ended), told(self.turns, self.lang)
+def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
+    """What a column's chatbot and the line below it show now; its figures go into the turns."""
+    if found.reply:
+        found.reply["figures"] = asdict(found.stats())
+    found.changed = False
+    return talk(found.turns, lang, found.status(lang), growing=not found.ended), told(found.turns, lang)
 
 
 def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
@@ -170,11 +130,11 @@ def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fal
 
 def told(turns: Sequence[Turn], lang: str) -> str:
     """The line below a column: what spoke and computed, how fast, how long, and whether it asked."""
-    figures = Figures.read(turns[-1].get("figures")) if turns else None
-    if not figures:
+    stats = ReplyStats.read(turns[-1].get("figures")) if turns else None
+    if not stats:
         return ""
-    parts = "".join(f"<span>{html.escape(part)}</span>" for part in figures.parts(lang))
-    kind = "asks" if figures.asks else "answers"
+    parts = "".join(f"<span>{html.escape(part)}</span>" for part in stats.parts(lang))
+    kind = "asks" if stats.asks else "answers"
     return f'<p><b class="bq-badge bq-{kind}">{say(lang, f"badge_{kind}")}</b>{parts}</p>'
 
 
@@ -188,14 +148,14 @@ def alert(columns: Iterable[Sequence[Turn]]) -> str:
     return ""
 
 
-def progress(lanes: Mapping[int, Lane], lang: str) -> str:
+def progress(columns: Mapping[int, Transcript], lang: str) -> str:
     """Which columns are being answered, and which wait for room; once all have ended, that they have."""
     between = "、" if lang.startswith("zh") else ", "
-    going = [LETTERS[place] for place, lane in lanes.items() if not lane.ended]
+    going = [LETTERS[place] for place, column in columns.items() if not column.ended]
     if not going:
         return say(lang, "answered")
-    turns = [LETTERS[place] for place, lane in lanes.items() if lane.waits]
-    if turns and any(lane.writing for lane in lanes.values()):
+    turns = [LETTERS[place] for place, column in columns.items() if column.waits]
+    if turns and any(column.writing for column in columns.values()):
         return say(lang, "turns", columns=between.join(turns))
     return say(lang, "answering", columns=between.join(going))
 

@@ -14,33 +14,20 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.arena.side_by_side import (  # fmt: skip
-    EVERY,
-    FEWEST,
-    LETTERS,
-    MOST,
-    Setup,
-    answered,
-    as_json,
-    as_markdown,
-    rewound,
-    together,
-    verify,
-)
-from bianque.consult.pacing import Pace, beating
+from bianque.arena.share import Setup, as_json, as_markdown
+from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, answered, together, verify
+from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Session
-from bianque.consult.spec import NUMBERS
-from bianque.consult.transcript import Turn, messages
-from bianque.errors import BadInput, BianQueError
-from bianque.i18n import WORDS, say
+from bianque.consult.spec import RANGES
+from bianque.consult.transcript import Transcript, Turn, messages, rewound
+from bianque.errors import BianQueError
+from bianque.i18n import say
 from bianque.ui import column, render, script, settings_panel
-from bianque.ui.column import Lane
 from bianque.ui.i18n import lang_of, t
 
-Views = AsyncGenerator[tuple, None]
+View = dict[Any, Any]  # component → what it becomes
+Views = AsyncGenerator[View, None]
 Columns = list[list[Turn]]  # always MOST of them
-NONE = (gr.skip(),) * MOST
-UNCHANGED = (gr.skip(),) * (7 + 4 * MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +69,7 @@ class Compare:
                 label=t("shared_seed"), placeholder=t("shared_seed"), max_lines=1, max_length=20, min_width=130,
                 elem_id="bq-seed", **bare,
             )  # fmt: skip
-            self.note = gr.HTML(column.line(WORDS["compare_why"][0]), padding=False, elem_id="bq-note")
+            self.note = gr.HTML(column.line(say("zh-CN", "compare_why")), padding=False, elem_id="bq-note")
         self.alert = gr.HTML("", padding=False, elem_id="bq-alert")
         first = ("auto", "advise", self.session.ask, self.session.advise)
         with gr.Row(elem_id="bq-sides", equal_height=False):
@@ -102,7 +89,7 @@ class Compare:
     def wire(self, blocks: gr.Blocks) -> None:
         sides = self.sides
         view = [self.kept, self.note, self.alert, self.box, self.again, self.undo, self.clear]
-        view += [part for name in ("chatbot", "told", "again", "adopt") for part in (getattr(s, name) for s in sides)]
+        view += [part for side in sides for part in (side.chatbot, side.told, side.again, side.adopt)]
         form = [self.count, self.seed, *(field for side in sides for field in side.fields)]
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
@@ -123,12 +110,12 @@ class Compare:
         seen = [*(side.column for side in sides), *view]
         self.count.input(self.widen, [self.kept, self.count], seen, **quick)
         shared = self.share.click(self.as_link, [self.box, self.kept, *form], [self.end, self.note, self.link], **quick)
-        shared.then(None, [self.end], [self.link], js=script.LINK, **private)
+        shared.then(None, [self.end], [self.link], js=script.js("link"), **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.kept, *form], [self.export, self.filename, self.note], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
         restored = [self.tabs, *form, *seen]
-        blocks.load(self.greet, [self.end, self.kept], restored, js=script.ADDRESS, **quick)
+        blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **quick)
 
     # --- the form -------------------------------------------------------------------------------------------------
 
@@ -136,7 +123,7 @@ class Compare:
         """What the form says; BadInput names the column and the field."""
         wide = len(fields) // MOST
         parts = [fields[place * wide : (place + 1) * wide] for place in range(int(count))]
-        named = tuple(column.contender(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
+        named = tuple(column.spec(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
         found = Setup(named, seed=settings_panel.number("seed", seed, int))
         verify(self.session, found.contenders, seed=found.seed)
         return found
@@ -175,12 +162,12 @@ class Compare:
         """The message goes to the columns that show; what is wrong with the form is said above them."""
         lang = lang_of(request)
         if not message.strip():
-            yield UNCHANGED
+            yield {self.box: gr.skip()}
             return
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            yield (gr.skip(), column.line(str(error)), *UNCHANGED[2:])
+            yield {self.note: column.line(str(error))}
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
         asked = Asked(turns_of(kept), shown, message, setup, lang, typed)
@@ -190,81 +177,126 @@ class Compare:
 
     async def answer(self, asked: Asked) -> Views:
         """Views of all columns as they grow. What stands is kept at each view, so a stop loses nothing."""
-        kernel, named = self.session.backend.kernel, asked.setup.contenders
-        lanes = {
-            place: Lane(turns, asked.message, named[place], asked.lang, kernel) for place, turns in asked.before.items()
+        kernel, specs = self.session.backend.kernel, asked.setup.contenders
+        growing = {
+            place: Transcript(turns, asked.message, kernel, apart=True, contender=specs[place].label)
+            for place, turns in asked.before.items()
         }
-        for place, lane in lanes.items():
-            asked.columns[place] = lane.turns
-        places, pace = list(lanes), Pace()
-        yield begun(asked, lanes)
+        for place, found in growing.items():
+            asked.columns[place] = found.turns
+        places, throttle = list(growing), Throttle()
+        yield self.running_view(asked, growing)
         try:
             replies = together(
-                self.session, [named[place] for place in places], [messages(asked.before[place]) for place in places],
+                self.session, [specs[place] for place in places], [messages(asked.before[place]) for place in places],
                 asked.message, asked.setup.seed,
             )  # fmt: skip
-            async with aclosing(beating(replies)) as items:
+            async with aclosing(with_heartbeat(replies)) as items:
                 async for item in items:
                     if item:
                         place, event = item
-                        for lane in lanes.values() if place == EVERY else [lanes[places[place]]]:
-                            lane.take(event)
-                    if item is None or not isinstance(item[1], Delta) or pace.due():
-                        yield grown(asked, lanes)
+                        for found in growing.values() if place == EVERY else [growing[places[place]]]:
+                            found.apply(event)
+                    if item is None or not isinstance(item[1], Delta) or throttle.ready():
+                        yield self.streaming_view(asked, growing)
         except Exception as error:
             logging.getLogger("bianque").error("a comparison failed", exc_info=error)
-        for lane in lanes.values():
-            lane.end()
-            lane.look()
-        yield settled(asked.columns, asked.lang, len(named), asked.setup, column.progress(lanes, asked.lang))
+        for found in growing.values():
+            found.end()
+            column.look(found, asked.lang)
+        note = column.progress(growing, asked.lang)
+        yield self.idle_view(asked.columns, asked.lang, len(specs), asked.setup, note)
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    def running_view(self, asked: Asked, growing: Mapping[int, Transcript]) -> View:
+        """Replies are on their way: they can be stopped, and nothing else can be begun beside them."""
+        kept: dict[str, Any] = {"value": ""} if asked.typed else {}
+        buttons = [self.again, self.undo, self.clear, *(b for side in self.sides for b in (side.again, side.adopt))]
+        return {
+            **self.streaming_view(asked, growing), self.box: gr.Textbox(submit_btn=False, stop_btn=True, **kept),
+            **{button: gr.Button(interactive=False) for button in buttons},
+        }  # fmt: skip
+
+    def streaming_view(self, asked: Asked, growing: Mapping[int, Transcript]) -> View:
+        """The columns in which something is new."""
+        view: View = {
+            self.kept: {"columns": asked.columns, "link": asked.setup.encode()},
+            self.note: column.line(column.progress(growing, asked.lang)), self.alert: column.alert(asked.columns),
+        }  # fmt: skip
+        for place, found in growing.items():
+            if found.changed:
+                view[self.sides[place].chatbot], view[self.sides[place].told] = column.look(found, asked.lang)
+        return view
+
+    def idle_view(
+        self, kept: Columns, lang: str, count: int, setup: Setup | None = None, note: str = "", text: str | None = None,
+        link: str = "",
+    ) -> View:  # fmt: skip
+        """No reply is on its way; `text` goes into the message box."""
+        value: dict[str, Any] = {} if text is None else {"value": text}
+        view: View = {
+            self.kept: {"columns": kept, "link": setup.encode() if setup else link},
+            self.note: column.line(note or say(lang, "compare_why")), self.alert: column.alert(kept),
+            self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value),
+            **{button: gr.Button(interactive=any(kept[:count])) for button in (self.again, self.undo, self.clear)},
+        }  # fmt: skip
+        for side, turns in zip(self.sides, kept, strict=True):
+            view[side.chatbot], view[side.told] = column.talk(turns, lang), column.told(turns, lang)
+            view[side.again] = gr.Button(interactive=bool(turns))
+            view[side.adopt] = gr.Button(interactive=answered(turns))
+        return view
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
-    def show(self, kept: Any, count: int, request: gr.Request) -> tuple:
-        return settled(turns_of(kept), lang_of(request), count, link=link_of(kept))
+    def show(self, kept: Any, count: int, request: gr.Request) -> View:
+        return self.idle_view(turns_of(kept), lang_of(request), count, link=link_of(kept))
 
-    def adopt(self, place: int, kept: Any, count: int, request: gr.Request) -> tuple:
+    def adopt(self, place: int, kept: Any, count: int, request: gr.Request) -> View:
         """Every column goes on from this one's conversation."""
         turns = turns_of(kept)[place]
         same = [copy.deepcopy(turns) if shown < count else [] for shown in range(MOST)]
-        return settled(same, lang_of(request), count, link=link_of(kept))
+        return self.idle_view(same, lang_of(request), count, link=link_of(kept))
 
-    def take_back(self, kept: Any, count: int, request: gr.Request) -> tuple:
+    def take_back(self, kept: Any, count: int, request: gr.Request) -> View:
         """The last message and its replies go; the message returns to the box."""
         rounds = [rewound(turns) for turns in turns_of(kept)]
         text = next((message for _, message in rounds if message), None)
         left = [turns for turns, _ in rounds]
-        return settled(left, lang_of(request), count, text=text, link=link_of(kept))
+        return self.idle_view(left, lang_of(request), count, text=text, link=link_of(kept))
 
-    def wipe(self, kept: Any, count: int, request: gr.Request) -> tuple:
-        return settled(turns_of(None), lang_of(request), count, text="", link=link_of(kept))
+    def wipe(self, kept: Any, count: int, request: gr.Request) -> View:
+        return self.idle_view(turns_of(None), lang_of(request), count, text="", link=link_of(kept))
 
-    def widen(self, kept: Any, count: int, request: gr.Request) -> tuple:
+    def widen(self, kept: Any, count: int, request: gr.Request) -> View:
         """More or fewer columns; one that goes takes its conversation with it."""
         left = [turns if place < count else [] for place, turns in enumerate(turns_of(kept))]
-        shown = [gr.Column(visible=place < count) for place in range(MOST)]
-        return *shown, *settled(left, lang_of(request), count, link=link_of(kept))
+        return self.shown(count) | self.idle_view(left, lang_of(request), count, link=link_of(kept))
 
-    def greet(self, address: str, kept: Any, request: gr.Request) -> tuple:
+    def shown(self, count: int) -> View:
+        return {side.column: gr.Column(visible=place < count) for place, side in enumerate(self.sides)}
+
+    def greet(self, address: str, kept: Any, request: gr.Request) -> View:
         """First paint: a link's setup, or else what the browser kept, and the words Gradio does not translate itself."""
-        lang, wrong, setup = lang_of(request), "", self.decoded(link_of(kept))[0]
+        lang, setup = lang_of(request), self.decoded(link_of(kept))[0]
         linked, wrong = self.decoded(address)
         known = turns_of(kept)
         if linked and (setup is None or (linked.contenders, linked.seed) != (setup.contenders, setup.seed)):
             setup, known = linked, turns_of(None)
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
-        tabs = gr.Tabs(selected="compare") if linked or wrong else gr.skip()
-        shown = [gr.Column(visible=place < count) if setup else gr.skip() for place in range(MOST)]
         note = wrong or say(lang, "compare_why")
-        view = list(settled(known, lang, count, setup, note, text, link_of(kept)))
-        bare = setup is None and not any(known)
-        if bare:  # nothing to restore, and a first message may be on its way: nothing is drawn over it
-            view = [UNCHANGED[0], view[1], *UNCHANGED[2:]]
-        for place, name in enumerate(self.named(setup)):
-            drawn: dict[str, Any] = {} if bare else {"value": view[7 + place]}
-            view[7 + place] = gr.Chatbot(placeholder=column.hint(self.session.cards, name, lang), **drawn)
-        return tabs, *self.filled(setup, lang), *shown, *view
+        view: View = {self.tabs: gr.Tabs(selected="compare")} if linked or wrong else {}
+        view |= {self.note: column.line(note), **self.filled(setup, lang)}
+        if setup:
+            view |= self.shown(count)
+        drawn: list[dict[str, Any]] = [{} for _ in self.sides]
+        if setup or any(known):  # otherwise a first message may be on its way: nothing is drawn over it
+            view |= self.idle_view(known, lang, count, setup, note, text, link_of(kept))
+            drawn = [{"value": view[side.chatbot]} for side in self.sides]
+        for side, name, value in zip(self.sides, self.named(setup), drawn, strict=False):
+            view[side.chatbot] = gr.Chatbot(placeholder=column.hint(self.session.cards, name, lang), **value)
+        return view
 
     def decoded(self, link: str) -> tuple[Setup | None, str]:
         """A link's setup, and what is wrong with it."""
@@ -276,50 +308,55 @@ class Compare:
             return None, str(error)
         return setup, ""
 
-    def filled(self, setup: Setup | None, lang: str) -> list[Any]:
-        """Count, seed and the fields of every column; without a setup their words alone."""
-        count: dict[str, Any] = {"value": len(setup.contenders)} if setup else {}
-        found: list[Any] = [gr.Radio(choices=counts(lang), **count), number(setup.seed) if setup else gr.skip()]
+    def filled(self, setup: Setup | None, lang: str) -> View:
+        """Count, seed and the fields of every column; without a setup their words alone: somebody may be filling them in."""
         cards = self.session.cards
-        for place, name in enumerate(self.named(setup)):
-            chosen = setup.contenders[place] if setup and place < len(setup.contenders) else None
-            bits = column.precisions(cards, name, lang, chosen.bits if chosen else None)
-            if setup is None:  # somebody may be filling them in already
-                found += [gr.Dropdown(choices=column.names(cards, lang)), gr.Dropdown(choices=bits["choices"])]
-                found += [gr.skip()] * len(NUMBERS)
-                continue
-            found += [gr.Dropdown(choices=column.names(cards, lang), value=name), gr.Dropdown(**bits)]
-            found += [number(getattr(chosen and chosen.wishes, key, None)) for key in NUMBERS]
-        return found
+        if setup is None:
+            view: View = {self.count: gr.Radio(choices=counts(lang))}
+            for side, name in zip(self.sides, self.named(None), strict=False):
+                view[side.who] = gr.Dropdown(choices=column.names(cards, lang))
+                view[side.bits] = gr.Dropdown(choices=column.precisions(cards, name, lang)["choices"])
+            return view
+        view = {self.count: gr.Radio(choices=counts(lang), value=len(setup.contenders)), self.seed: number(setup.seed)}
+        for place, (side, name) in enumerate(zip(self.sides, self.named(setup), strict=False)):
+            chosen = setup.contenders[place] if place < len(setup.contenders) else None
+            view[side.who] = gr.Dropdown(choices=column.names(cards, lang), value=name)
+            view[side.bits] = gr.Dropdown(**column.precisions(cards, name, lang, chosen.bits if chosen else None))
+            values = [getattr(chosen and chosen.sampling, key, None) for key in RANGES]
+            view |= dict(zip(side.numbers, map(number, values), strict=True))
+        return view
 
     def named(self, setup: Setup | None) -> list[str]:
         """Whose name stands above each column: the setup's, then this page's own choice."""
         given = [contender.name for contender in setup.contenders] if setup else []
         return given + [str(side.who.value) for side in self.sides[len(given) :]]
 
-    def as_link(self, text: str, kept: Any, *form: Any) -> tuple:
+    def as_link(self, text: str, kept: Any, *form: Any) -> View:
         """The form and the message: what is in the box, or else what the conversation began with."""
-        first = next((turns[0]["content"] for turns in turns_of(kept) if turns), "")
         try:
-            link = replace(self.setup(*form), message=(text or "").strip() or first).encode()
+            link = replace(self.setup(*form), message=(text or "").strip() or first_of(kept)).encode()
         except BianQueError as error:
-            return "", column.line(str(error)), gr.skip()
-        return link, gr.skip(), gr.Textbox(visible=True)
+            return {self.end: "", self.note: column.line(str(error))}
+        return {self.end: link, self.link: gr.Textbox(visible=True)}
 
-    def as_markdown(self, kept: Any, *form: Any) -> tuple:
+    def as_markdown(self, kept: Any, *form: Any) -> View:
         return self.exported(as_markdown, "md", kept, form)
 
-    def as_json(self, kept: Any, *form: Any) -> tuple:
+    def as_json(self, kept: Any, *form: Any) -> View:
         return self.exported(as_json, "json", kept, form)
 
-    def exported(self, write: Any, ending: str, kept: Any, form: Sequence[Any]) -> tuple:
+    def exported(self, write: Any, ending: str, kept: Any, form: Sequence[Any]) -> View:
         try:
             setup = self.setup(*form)
-        except BadInput as error:
-            return "", "", column.line(str(error))
-        first = next((turns[0]["content"] for turns in turns_of(kept) if turns), "")
-        text = write(replace(setup, message=first), turns_of(kept), self.session.cards)
-        return text, f"bianque-compare.{ending}", gr.skip()
+        except BianQueError as error:
+            return {self.export: "", self.filename: "", self.note: column.line(str(error))}
+        text = write(replace(setup, message=first_of(kept)), turns_of(kept), self.session.cards)
+        return {self.export: text, self.filename: f"bianque-compare.{ending}"}
+
+
+def first_of(kept: Any) -> str:
+    """What the conversation began with."""
+    return next((turns[0]["content"] for turns in turns_of(kept) if turns), "")
 
 
 def turns_of(kept: Any) -> Columns:
@@ -340,43 +377,3 @@ def counts(lang: str) -> list[tuple[str, int]]:
 
 def number(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def begun(asked: Asked, lanes: Mapping[int, Lane]) -> tuple:
-    """Replies are on their way: they can be stopped, and nothing else can be begun beside them."""
-    kept: dict[str, Any] = {"value": ""} if asked.typed else {}
-    off = [gr.Button(interactive=False) for _ in range(3 + 2 * MOST)]
-    state, note, alert, *_ = grown(asked, lanes)
-    drawn = pictures(lanes)
-    return state, note, alert, gr.Textbox(submit_btn=False, stop_btn=True, **kept), *off[:3], *drawn, *off[3:]
-
-
-def grown(asked: Asked, lanes: Mapping[int, Lane]) -> tuple:
-    drawn = pictures({place: lane for place, lane in lanes.items() if lane.changed})
-    state = {"columns": asked.columns, "link": asked.setup.encode()}
-    note, flag = column.line(column.progress(lanes, asked.lang)), column.alert(asked.columns)
-    return state, note, flag, *UNCHANGED[:4], *drawn, *NONE, *NONE
-
-
-def pictures(lanes: Mapping[int, Lane]) -> list[Any]:
-    """Every column's chatbot and line; nothing new where no lane is given."""
-    looks = {place: lane.look() for place, lane in lanes.items()}
-    return [looks[place][i] if place in looks else gr.skip() for i in (0, 1) for place in range(MOST)]
-
-
-def settled(
-    kept: Columns, lang: str, count: int, setup: Setup | None = None, note: str = "", text: str | None = None,
-    link: str = "",
-) -> tuple:  # fmt: skip
-    """No reply is on its way; `text` goes into the message box."""
-    state = {"columns": kept, "link": setup.encode() if setup else link}
-    value: dict[str, Any] = {} if text is None else {"value": text}
-    shown = range(MOST)
-    some = any(kept[:count])
-    return (
-        state, column.line(note or say(lang, "compare_why")), column.alert(kept),
-        gr.Textbox(submit_btn=True, stop_btn=False, **value), *(gr.Button(interactive=some) for _ in range(3)),
-        *(column.talk(kept[place], lang) for place in shown), *(column.told(kept[place], lang) for place in shown),
-        *(gr.Button(interactive=bool(kept[place])) for place in shown),
-        *(gr.Button(interactive=answered(kept[place])) for place in shown),
-    )  # fmt: skip

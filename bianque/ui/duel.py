@@ -5,19 +5,18 @@ from __future__ import annotations
 import copy
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 from bianque.arena import battle as arena
-from bianque.arena.battle import Battle, Side, Verdict, Vote
-from bianque.arena.matchmaking import Entrant
+from bianque.arena.battle import Battle, Player, Side, Verdict, Vote
+from bianque.arena.matchmaking import Entry
 from bianque.consult import transcript
 from bianque.consult.session import Done, Event
-from bianque.consult.transcript import Turn
+from bianque.consult.transcript import Transcript, Turn
 from bianque.i18n import say
 from bianque.types import Dialogue
 from bianque.ui import column, render
-from bianque.ui.column import Lane
 
 SIDES: tuple[Side, ...] = get_args(Side)
 
@@ -25,28 +24,29 @@ SIDES: tuple[Side, ...] = get_args(Side)
 class Duel:
     """A battle with what has been said in it. It never leaves the server: who fights is a secret until the vote."""
 
-    def __init__(self, entrants: tuple[Entrant, Entrant], message: str) -> None:
-        self.entrants = entrants
-        self.battle = Battle.begin(entrants[0].contender, entrants[1].contender, arena.guess(message))
+    def __init__(self, entries: tuple[Entry, Entry], message: str) -> None:
+        self.entries = entries
+        self.battle = Battle.begin(entries[0].player, entries[1].player, arena.guess(message))
         self.finished: tuple[list[Turn], ...] = ([], [])  # rounds that both have replied to
         self.shown: tuple[list[Turn], ...] = ([], [])
         self.kernels: tuple[dict[str, str | None], ...] = ({}, {})  # of each model that was at work on a side
         self.verdict: Verdict | None = None
 
-    def ask(self, message: str, lang: str, kernel: Callable[[str], str | None]) -> list[Lane]:
+    def ask(self, message: str, kernel: Callable[[str], str | None]) -> list[Transcript]:
         """The next message goes to both sides; a round that was stopped is as if it had not been."""
         self.battle = self.battle.asked()
-        said = zip(copy.deepcopy(self.finished), self.entrants, strict=True)
-        lanes = [Lane(turns, message, entrant.who, lang, kernel) for turns, entrant in said]
-        self.shown = tuple(lane.turns for lane in lanes)
-        return lanes
+        said = zip(copy.deepcopy(self.finished), self.entries, strict=True)
+        sides = [Transcript(turns, message, kernel, apart=True, contender=entry.spec.label) for turns, entry in said]
+        self.shown = tuple(side.turns for side in sides)
+        return sides
 
-    def take(self, place: int, lane: Lane, event: Event, kernel: Callable[[str], str | None]) -> None:
-        """Fold one event of a side in; with its last one, that side has replied."""
-        lane.take(event)
+    def apply(self, place: int, side: Transcript, event: Event) -> None:
+        """An event of a side; with its last one, that side has replied."""
+        side.apply(event)
         if isinstance(event, Done):
-            lane.look()  # its figures go into the turns
-            self.kernels[place].update((model, kernel(model)) for model in lane.tally.models)
+            if side.reply:
+                side.reply["figures"] = asdict(side.stats())
+            self.kernels[place].update((model, side.kernel_of(model)) for model in side.models)
             used = dict.fromkeys(filter(None, self.kernels[place].values()))
             self.battle = self.battle.replied(SIDES[place], " + ".join(used) or None)
             if self.battle.ready:
@@ -81,14 +81,14 @@ def masked(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = F
     return shown
 
 
-def hidden(lane: Lane, lang: str) -> list[dict[str, str]]:
+def hidden(side: Transcript, lang: str) -> list[dict[str, str]]:
     """A growing side; of a model on its way it says how far, and not which."""
     status = ""
-    if not lane.ended and lane.queued and lane.queued.stage != "queued":
-        status = say(lang, "preparing", percent=round(lane.queued.fraction * 100))
-    elif not lane.ended and lane.turns[-1]["role"] == "user":
-        status = say(lang, "in_line" if lane.queued else "writing")
-    return masked(lane.turns, lang, status, growing=not lane.ended)
+    if side.progress and side.progress.stage != "queued":
+        status = say(lang, "preparing", percent=round(side.progress.fraction * 100))
+    elif not side.ended and not side.reply:
+        status = say(lang, "in_line" if side.progress else "writing")
+    return masked(side.turns, lang, status, growing=not side.ended)
 
 
 def talks(duel: Duel | None, lang: str) -> list[list[dict[str, str]]]:
@@ -104,16 +104,16 @@ def heads(duel: Duel | None) -> list[str]:
     if duel is None or duel.verdict is None:
         return [head(side) for side in SIDES]
     sides = (duel.battle.a, duel.battle.b)
-    return [head(side, contender) for side, contender in zip(SIDES, sides, strict=True)]
+    return [head(side, player) for side, player in zip(SIDES, sides, strict=True)]
 
 
-def head(side: Side, contender: arena.Contender | None = None) -> str:
+def head(side: Side, player: Player | None = None) -> str:
     letter = f"<b>{side.upper()}</b>"
-    if contender is None:
+    if player is None:
         return f'<p class="bq-corner">{letter}</p>'
-    revision = "" if set(contender.revision.split(" + ")) == {"main"} else contender.revision
-    facts = " · ".join(filter(None, (contender.precision, revision, settings(contender.sampling))))
-    return f'<p class="bq-corner">{letter}<b>{html.escape(contender.name)}</b><span>{html.escape(facts)}</span></p>'
+    revision = "" if set(player.revision.split(" + ")) == {"main"} else player.revision
+    facts = " · ".join(filter(None, (player.precision, revision, settings(player.sampling))))
+    return f'<p class="bq-corner">{letter}<b>{html.escape(player.name)}</b><span>{html.escape(facts)}</span></p>'
 
 
 def settings(sampling: Mapping[str, Any]) -> str:

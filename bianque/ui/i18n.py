@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.i18n import I18nData
 
-from bianque.i18n import LANGS, WORDS, Lang, known
+from bianque.i18n import LANGS, Lang, known, words
 
 
 def t(key: str) -> Any:
@@ -17,9 +17,7 @@ def t(key: str) -> Any:
 
 def translations() -> gr.I18n:
     """What `launch(i18n=…)` takes; "zh" and the other regional names share a table."""
-    tables: dict[str, dict[str, str]] = {
-        str(lang): {key: words[i] for key, words in WORDS.items()} for i, lang in enumerate(LANGS)
-    }
+    tables = {str(lang): dict(words(lang)) for lang in LANGS}
     tables |= {"zh": tables["zh-CN"], "zh-HK": tables["zh-TW"]}
     return gr.I18n(**tables)
 

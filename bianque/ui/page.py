@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,21 +15,21 @@ import gradio as gr
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
 from bianque.consult import transcript
-from bianque.consult.pacing import Pace, beating
-from bianque.consult.session import Delta, Done, Event, Loading, Session, Speaking, Thinking
+from bianque.consult.pacing import Throttle, with_heartbeat
+from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.text import LABEL
-from bianque.consult.transcript import Turn
-from bianque.errors import BianQueError
-from bianque.i18n import WORDS, say, waiting
+from bianque.consult.transcript import Transcript, Turn, rewound
+from bianque.i18n import say
+from bianque.types import MODES
 from bianque.ui import about, render, script, settings_panel
 from bianque.ui.arena import Arena
 from bianque.ui.compare import Compare
 from bianque.ui.evaluate import Evaluate
 from bianque.ui.i18n import lang_of, t
 
-Views = AsyncGenerator[tuple, None]
-NOW = WORDS["now_please"][0]
-UNCHANGED = (gr.skip(),) * 7
+View = dict[Any, Any]  # component → what it becomes
+Views = AsyncGenerator[View, None]
+NOW = "请直接给出建议。"  # what the advise-now button says to the model, whatever the page's language
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +88,10 @@ class Page:
         self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
         with gr.Row(elem_id="bq-mode-line"):
             self.mode = gr.Radio(
-                [(WORDS[mode][0], mode) for mode in ("auto", "ask", "advise")],
+                [(say("zh-CN", mode), mode) for mode in MODES],
                 value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
             )  # fmt: skip
-            self.why = gr.HTML(WORDS["auto_why"][0], elem_id="bq-why", padding=False)
+            self.why = gr.HTML(say("zh-CN", "auto_why"), elem_id="bq-why", padding=False)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
             watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False,
@@ -107,14 +106,14 @@ class Page:
             self.now = gr.Button(t("advise_now"), elem_classes="bq-now", **off)
             self.retry, self.undo, self.clear = (gr.Button(t(name), **off) for name in ("retry", "undo", "clear"))
         with gr.Accordion(t("settings"), open=False, elem_id="bq-panel"):
-            self.wishes = settings_panel.build(self.session)
+            self.drawing = settings_panel.build(self.session)
             with gr.Row(elem_id="bq-exports"):
                 self.markdown, self.json = (gr.Button(t(kind), size="sm") for kind in ("markdown", "json"))
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
         view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear]
-        given = [self.turns, self.mode, *self.wishes]
+        given = [self.turns, self.mode, *self.drawing]
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
@@ -129,11 +128,11 @@ class Page:
         stopped = self.box.stop(None, None, None, cancels=runs, **quick)
         stopped.then(self.show, [self.turns], view, **quick)
         self.undo.click(self.take_back, [self.turns], view, **quick)
-        self.clear.click(wipe, None, view, **quick)
+        self.clear.click(self.wipe, None, view, **quick)
         self.mode.change(explain, [self.mode], [self.why, self.now], **quick)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.SAVE, **private)
+            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
         worded = [self.mode, self.why, self.head, self.foot, self.about]
         blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], **quick)
 
@@ -154,15 +153,14 @@ class Page:
     async def advise_now(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
         """The visitor has been asked enough: the advising model answers what has been said so far."""
         said = render.kept(turns)
-        asked = Asked(said, NOW, lang_of(request), advise_now=True) if last_user(said) is not None else None
+        asked = Asked(said, NOW, lang_of(request), advise_now=True) if rewound(said)[1] is not None else None
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
     async def again(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
-        said, place = render.kept(turns), last_user(render.kept(turns))
-        text = "" if place is None else said[place]["content"]
-        asked = Asked(said[:place], text, lang_of(request), advise_now=text == NOW) if text else None
+        before, text = rewound(render.kept(turns))
+        asked = Asked(before, text, lang_of(request), advise_now=text == NOW) if text else None
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
@@ -173,7 +171,7 @@ class Page:
         shown = render.lay(said, lang)
         place = shown[event.index][0] if isinstance(event.index, int) and event.index < len(shown) else None
         if place is None or said[place]["role"] != "user" or not text.strip():
-            yield settled(said, lang)
+            yield self.idle_view(said, lang)
             return
         async with aclosing(self.answer(Asked(said[:place], text, lang), given)) as views:
             async for view in views:
@@ -182,102 +180,88 @@ class Page:
     async def answer(self, asked: Asked | None, given: Sequence[Any]) -> Views:
         """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
         if asked is None:
-            yield UNCHANGED
+            yield {self.box: gr.skip()}
             return
-        mode, *wishes = given
-        lang, pace = asked.lang, Pace()
-        turns: list[Turn] = [*asked.history, {"role": "user", "content": asked.message}]
-        status = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
-        yield begun(turns, asked, status)
+        mode, *drawn = given
+        lang, throttle, wrong = asked.lang, Throttle(), ""
+        found = Transcript(asked.history, asked.message)
+        first = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
+        yield self.running_view(found, asked, first)
         try:
-            choices = settings_panel.choices(mode, wishes, asked.advise_now)
+            choices = settings_panel.choices(mode, drawn, asked.advise_now)
             replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
-            async with aclosing(beating(replies)) as events:
+            async with aclosing(with_heartbeat(replies)) as events:
                 async for event in events:
-                    status = fold(event, turns, lang, status)
+                    found.apply(event)
                     if event is None:
-                        yield UNCHANGED
-                    elif not isinstance(event, Delta) or pace.due():
-                        yield (render.chatbot(turns, lang, status, growing=True), turns, *UNCHANGED[2:])
-            status = ""
-        except BianQueError as error:
-            status = str(error)
+                        yield {self.box: gr.skip()}
+                    elif not isinstance(event, Delta) or throttle.ready():
+                        yield self.streaming_view(found, lang, first)
         except Exception as error:
             # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
-            logging.getLogger("bianque").error("a reply failed", exc_info=error)
-            status = say(lang, "failed")
-        yield settled(turns, lang, status)
+            failure = Failure.of(error)
+            wrong = say(lang, "failed") if failure.code == "BQ_INTERNAL" else failure.text
+        yield self.idle_view(found.turns, lang, wrong)
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    def running_view(self, found: Transcript, asked: Asked, status: str) -> View:
+        """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
+        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(found.turns, asked.lang, status)), editable=None)
+        kept: dict[str, Any] = {"value": ""} if asked.typed else {}
+        return {
+            self.chatbot: chatbot, self.turns: found.turns,
+            self.box: gr.Textbox(submit_btn=False, stop_btn=True, **kept), **self.switches(False),
+        }  # fmt: skip
+
+    def streaming_view(self, found: Transcript, lang: str, first: str) -> View:
+        shown = render.chatbot(found.turns, lang, found.status(lang, first), growing=True)
+        return {self.chatbot: shown, self.turns: found.turns}
+
+    def idle_view(self, turns: list[Turn], lang: str, status: str = "", text: str | None = None) -> View:
+        """No reply is on its way; `text` goes into the message box."""
+        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, lang, status)), editable="user")
+        kept: dict[str, Any] = {} if text is None else {"value": text}
+        return {
+            self.chatbot: chatbot, self.turns: turns, self.box: gr.Textbox(submit_btn=True, stop_btn=False, **kept),
+            **self.switches(bool(turns)),
+        }  # fmt: skip
+
+    def switches(self, on: bool) -> View:
+        return {button: gr.Button(interactive=on) for button in (self.now, self.retry, self.undo, self.clear)}
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
-    def take_back(self, turns: list[Turn], request: gr.Request) -> tuple:
+    def take_back(self, turns: list[Turn], request: gr.Request) -> View:
         """The last message and its reply go; the message returns to the box."""
         said = render.kept(turns)
-        place = last_user(said)
-        if place is None:
-            return settled(said, lang_of(request))
-        return settled(said[:place], lang_of(request), text=said[place]["content"])
+        left, text = rewound(said)
+        return self.idle_view(said if text is None else left, lang_of(request), text=text)
 
-    def show(self, turns: list[Turn], request: gr.Request) -> tuple:
-        return settled(render.kept(turns), lang_of(request))
+    def show(self, turns: list[Turn], request: gr.Request) -> View:
+        return self.idle_view(render.kept(turns), lang_of(request))
 
-    def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> tuple:
+    def wipe(self) -> View:
+        return self.idle_view([], "zh-CN", text="")
+
+    def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> View:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
         lang, said = lang_of(request), render.kept(turns)
-        modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
-        worded = (modes, say(lang, f"{mode}_why"), self.header(lang), foot(lang), self.story(lang))
+        modes = gr.Radio(choices=[(say(lang, name), name) for name in MODES])
+        view = {
+            self.mode: modes, self.why: say(lang, f"{mode}_why"), self.head: self.header(lang), self.foot: foot(lang),
+            self.about: self.story(lang),
+        }  # fmt: skip
         if not said:  # a first message may be on its way already: nothing is drawn over it
-            return gr.Chatbot(placeholder=welcome(lang)), *UNCHANGED[1:], *worded
+            return view | {self.chatbot: gr.Chatbot(placeholder=welcome(lang))}
         chatbot = gr.Chatbot(value=cast(Any, render.chatbot(said, lang)), placeholder=welcome(lang))
-        return chatbot, *settled(said, lang)[1:], *worded
+        return view | self.idle_view(said, lang) | {self.chatbot: chatbot}
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_markdown(render.kept(turns), self.cards), "bianque.md"
 
     def as_json(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_json(render.kept(turns), self.cards), "bianque.json"
-
-
-def begun(turns: list[Turn], asked: Asked, status: str) -> tuple:
-    """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
-    chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, asked.lang, status)), editable=None)
-    kept: dict[str, Any] = {"value": ""} if asked.typed else {}
-    return chatbot, turns, gr.Textbox(submit_btn=False, stop_btn=True, **kept), *switches(False)
-
-
-def settled(turns: list[Turn], lang: str, status: str = "", text: str | None = None) -> tuple:
-    """No reply is on its way; `text` goes into the message box."""
-    chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, lang, status)), editable="user")
-    kept: dict[str, Any] = {} if text is None else {"value": text}
-    return chatbot, turns, gr.Textbox(submit_btn=True, stop_btn=False, **kept), *switches(bool(turns))
-
-
-def switches(on: bool) -> list[gr.Button]:
-    """Advise now, retry, undo, clear."""
-    return [gr.Button(interactive=on) for _ in range(4)]
-
-
-def fold(event: Event | None, turns: list[Turn], lang: str, status: str) -> str:
-    """Write one event into the turns; returns the status line."""
-    transcript.write(event, turns)
-    match event:
-        case Loading():
-            return waiting(lang, event.progress)
-        case Thinking():
-            return say(lang, f"thinking_{event.phase}")
-        case Speaking():
-            return ""
-        case Done() if turns[-1]["role"] == "assistant":
-            return ""
-    return status
-
-
-def last_user(turns: Sequence[Turn]) -> int | None:
-    return next((i for i in range(len(turns) - 1, -1, -1) if turns[i]["role"] == "user"), None)
-
-
-def wipe() -> tuple:
-    return settled([], "zh-CN", text="")
 
 
 def explain(mode: str, request: gr.Request) -> tuple:

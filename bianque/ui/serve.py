@@ -48,7 +48,7 @@ def launch(demo: gr.Blocks, session: Session, **options: Any) -> Any:
     """Serve the page; options override (tests pass a port and `prevent_thread_lock`)."""
     demo.queue(default_concurrency_limit=16, max_size=64)
     defaults: dict[str, Any] = {
-        "theme": theme.theme(), "css": theme.CSS, "js": script.load(), "i18n": translations(), "ssr_mode": False,
+        "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
         "max_file_size": readers.MAX_BYTES, "app_kwargs": {"routes": [*probes(session), *reports(Folders())]},
     }  # fmt: skip

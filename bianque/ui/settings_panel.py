@@ -7,44 +7,41 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.consult.session import Choices, Session
+from bianque.consult.session import Session
+from bianque.consult.spec import RANGES, Choices, SamplingOverrides
 from bianque.errors import BadInput
+from bianque.types import ROLE_MODES, Mode
 from bianque.ui.i18n import t
 
 
 def build(session: Session) -> list[gr.components.Component]:
     """The inputs that `choices` reads, in its order."""
 
-    def named(*roles: str) -> list[tuple[str, str]]:
-        return [(card.title, card.name) for card in session.cards.values() if card.role in roles]
+    def able_to(mode: Mode) -> list[tuple[str, str]]:
+        return [(card.title, card.name) for card in session.cards.values() if mode in ROLE_MODES[card.role]]
 
     wide: dict[str, Any] = {"min_width": 260}  # on a phone one stands above the other, each with its whole title
     with gr.Row():
-        ask = gr.Dropdown(named("asks", "both"), value=session.ask, label=t("ask_model"), **wide)
-        advise = gr.Dropdown(
-            named("advises", "both", "counsels"), value=session.advise, label=t("advise_model"), **wide
-        )
+        ask = gr.Dropdown(able_to("ask"), value=session.ask, label=t("ask_model"), **wide)
+        advise = gr.Dropdown(able_to("advise"), value=session.advise, label=t("advise_model"), **wide)
     # Text, because gr.Number shows and sends an empty value as 0 once its panel has been opened.
     empty: dict[str, Any] = {"placeholder": t("default"), "max_lines": 1, "max_length": 20, "min_width": 120}
     with gr.Row():
-        numbers = [gr.Textbox(label=t(name), **empty) for name in ("temperature", "top_p", "max_new_tokens", "seed")]
+        numbers = [gr.Textbox(label=t(name), **empty) for name in RANGES]
     gr.Markdown(t("default_why"), elem_id="bq-default")
     return [ask, advise, *numbers]
 
 
-def choices(mode: str, wishes: Sequence[Any], advise_now: bool = False) -> Choices:
+def choices(mode: str, fields: Sequence[Any], advise_now: bool = False) -> Choices:
     """What the panel says; BadInput names a field that holds no number."""
-    ask, advise, temperature, top_p, most, seed = wishes
-    return Choices(
-        mode=mode,  # type: ignore[arg-type]  # the session checks it
-        ask_model=ask or None,
-        advise_model=advise or None,
-        temperature=number("temperature", temperature, float),
-        top_p=number("top_p", top_p, float),
-        max_new_tokens=number("max_new_tokens", most, int),
-        seed=number("seed", seed, int),
-        advise_now=advise_now,
-    )
+    ask, advise, *numbers = fields
+    return Choices(mode, ask or None, advise or None, overrides(numbers), advise_now)  # type: ignore[arg-type]
+
+
+def overrides(numbers: Sequence[str | None]) -> SamplingOverrides:
+    """From text fields in the order of RANGES."""
+    texts = zip(RANGES.items(), numbers, strict=True)
+    return SamplingOverrides(**{name: number(name, text, known.kind) for (name, known), text in texts})
 
 
 def number(name: str, text: str | None, kind: Callable[[str], Any]) -> Any:

@@ -12,14 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bianque.arena import side_by_side
-from bianque.arena.side_by_side import EVERY, WAITING, Failure, Figures, Setup, Tally, rewound, together, verify, write
+from bianque.arena import share, side_by_side
+from bianque.arena.share import Setup
+from bianque.arena.side_by_side import EVERY, WAITING, together, verify
 from bianque.backends.pool import Pool
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.catalog.footprint import Fit
 from bianque.consult import triage
-from bianque.consult.session import MAX_CHARACTERS, Delta, Done, Loading, Notice, Session, Speaking, Thinking, Timing
-from bianque.consult.spec import MODES, Contender, Wishes
+from bianque.consult.session import (
+    INTERNAL,
+    MAX_CHARACTERS,
+    Delta,
+    Done,
+    Failure,
+    Loading,
+    Notice,
+    Session,
+    Speaking,
+    Thinking,
+    Timing,
+)
+from bianque.consult.spec import MODES, ModelSpec, SamplingOverrides
+from bianque.consult.transcript import ReplyStats, Transcript, rewound
 from bianque.errors import BadInput, BianQueError, LoadFailed
 from bianque.types import Message, Piece, Usage
 from tests import tiny
@@ -83,7 +97,7 @@ def session(voices):
 
 
 def named(*texts):
-    return [Contender.parse(text) for text in texts]
+    return [ModelSpec.parse(text) for text in texts]
 
 
 def run(voices, *texts, message=COMPLAINT, dialogues=None, seed=None):
@@ -150,7 +164,7 @@ def test_every_column_has_its_own_history_and_sampling():
     ("error", "code", "text"),
     [
         (LoadFailed("模型不在"), "BQ_LOAD_FAILED", "模型不在"),
-        (OSError("/srv/secret"), "BQ_INTERNAL", side_by_side.INTERNAL),
+        (OSError("/srv/secret"), "BQ_INTERNAL", INTERNAL),
     ],
 )
 def test_an_error_ends_its_own_column_alone(error, code, text, caplog):
@@ -250,19 +264,19 @@ DONE = Done(Message("assistant", "头 痛多久了？", "asking", ASK), "stop", 
 
 
 def tallied(*events):
-    tally = Tally(lambda model: f"kernel of {model}")
+    found = Transcript([], COMPLAINT, lambda model: f"kernel of {model}")
     for event in events:
-        tally.take(event)
-    return tally.figures()
+        found.apply(event)
+    return found.stats()
 
 
 def test_figures_of_a_whole_reply():
     spoken = Thinking(ASK, "asking"), Thinking(ADVISE, "advising"), Speaking(ADVISE, "advising", None, 8), Delta("头 ")
     figures = tallied(*spoken, DONE)
-    assert figures == Figures(
+    assert figures == ReplyStats(
         (ASK, ADVISE), "advising", f"kernel of {ADVISE}", 0.5, 1.0, 3.0, tokens=11, speed=5.0, length=6, asks=True
     )
-    assert Figures.read(json.loads(json.dumps(asdict(figures)))) == figures
+    assert ReplyStats.read(json.loads(json.dumps(asdict(figures)))) == figures
     assert "首词 1.00 秒" in figures.parts("zh-CN") and "5.0 tokens/s" in figures.parts("en")
 
 
@@ -272,16 +286,16 @@ def test_figures_of_a_reply_that_was_stopped():
     assert figures.first is not None and figures.first >= 0
 
 
-@pytest.mark.parametrize("value", [None, 7, {}, {"models": []}, {**asdict(Figures()), "more": 1}])
+@pytest.mark.parametrize("value", [None, 7, {}, {"models": []}, {**asdict(ReplyStats()), "more": 1}])
 def test_what_is_no_figures_is_none(value):
-    assert Figures.read(value) is None
+    assert ReplyStats.read(value) is None
 
 
 def kept(*events):
-    turns = [{"role": "user", "content": COMPLAINT, "contender": "ask"}]
+    found = Transcript([], COMPLAINT, apart=True, contender="ask")
     for event in events:
-        write(event, turns)
-    return turns
+        found.apply(event)
+    return found.turns
 
 
 SPEAKING = Speaking(ASK, "asking", 1, 8)
@@ -325,7 +339,7 @@ def contenders(draw):
         "max_new_tokens": draw(st.none() | st.integers(1, 2048)), "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
     }  # fmt: skip
     bits = None if name in MODES else draw(st.sampled_from([None, 16, 8, 4]))
-    return Contender(name, bits, Wishes(**numbers))
+    return ModelSpec(name, bits, SamplingOverrides(**numbers))
 
 
 @given(
@@ -366,26 +380,26 @@ def test_a_link_that_means_nothing_says_why(link, tells):
 
 def compared():
     asked = kept(Notice("crisis", "请拨打 12356"), SPEAKING, DONE)
-    asked[1]["figures"] = asdict(tallied(Thinking(ASK, "asking"), DONE))
-    advised = [{"role": "user", "content": COMPLAINT, "contender": "advise-mini@8"}]
-    write(Speaking("advise-mini@8", "advising", None, 8), advised)
-    write(Failure("BQ_BUSY", "人多"), advised)
-    return Setup(tuple(named("ask", "advise-mini@8")), COMPLAINT, 7), [asked, advised, [], []]
+    asked[1]["figures"] = asdict(tallied(SPEAKING, DONE))
+    advised = Transcript([], COMPLAINT, apart=True, contender="advise-mini@8")
+    advised.apply(Speaking("advise-mini@8", "advising", None, 8))
+    advised.apply(Failure("BQ_BUSY", "人多"))
+    return Setup(tuple(named("ask", "advise-mini@8")), COMPLAINT, 7), [asked, advised.turns, [], []]
 
 
 def test_an_export_carries_label_licences_setup_and_figures():
     setup, columns = compared()
     licence = {name: by_name()[name].licence for name in (ASK, ADVISE)}
-    whole = json.loads(side_by_side.as_json(setup, columns, by_name()))
+    whole = json.loads(share.as_json(setup, columns, by_name()))
     assert whole["label"] == f"{triage.LABEL}；{triage.DISCLAIMER}" and whole["licences"] == licence
     assert [column["contender"] for column in whole["columns"]] == ["ask", "advise-mini@8"]
     assert [column["messages"] for column in whole["columns"]] == json.loads(json.dumps(columns[:2]))
     assert Setup.decode(whole["link"]) == setup and whole["seed"] == 7
 
-    text = side_by_side.as_markdown(setup, columns, by_name())
+    text = share.as_markdown(setup, columns, by_name())
     for part in (
         triage.LABEL, triage.DISCLAIMER, setup.encode(), "## A · ask\n", "## B · advise-mini@8\n", "请拨打 12356",
-        "**病人 → advise-mini@8**", "**问诊 · ask-mini**", "5.0 词元/秒", "· 问*", "> BQ_BUSY: 人多",
+        "**患者 → advise-mini@8**", "**问诊 · ask-mini**", "5.0 词元/秒", "· 问*", "> BQ_BUSY: 人多",
         *(f"- {name}: {words}\n" for name, words in licence.items()),
     ):  # fmt: skip
         assert part in text, part

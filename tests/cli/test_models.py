@@ -24,7 +24,7 @@ def test_a_han_character_fills_two_columns(text, columns):
 
 
 def test_columns_begin_under_one_another():
-    lines = models.table([("扁鹊", "a", "x"), ("bianque-mini", "长长", "y"), ("", "", "z")])
+    lines = models.aligned([("扁鹊", "a", "x"), ("bianque-mini", "长长", "y"), ("", "", "z")])
     assert lines == ["扁鹊          a     x", "bianque-mini  长长  y", "                    z"]
 
 
@@ -41,7 +41,7 @@ def test_the_table_tells_the_facts_of_every_card(monkeypatch, capsys):
 
 def test_sizes_are_the_memory_in_one_unit():
     assert sizes(by_name()["bianque-2"]) == "13.4/7.2/4.6 GB"
-    assert sizes(by_name()["ask-mini"]) == "23/14/10 MB"
+    assert sizes(by_name()["ask-mini"]) == "34/20/14 MB"
     assert sizes(by_name()["chatglm-6b-int4"]) == "5.1 GB"
 
 

@@ -21,7 +21,8 @@ from bianque.cli import terminal
 from bianque.cli.models import width
 from bianque.cli.terminal import Terminal, plain
 from bianque.consult import transcript, triage
-from bianque.consult.session import Choices, Session
+from bianque.consult.session import Session
+from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.errors import LoadFailed
 from bianque.i18n import say, waiting
 from bianque.types import Progress
@@ -119,7 +120,7 @@ def test_a_piped_consultation_keeps_its_history(talk, script):
 
 
 def test_wishes_reach_the_model(talk, script):
-    talk("头痛", choices=Choices(mode="advise", temperature=0.25, seed=9))
+    talk("头痛", choices=Choices("advise", sampling=SamplingOverrides(temperature=0.25, seed=9)))
     usual = by_name()["advise-mini"].sampling
     assert script.heard[-1][0] == "advise-mini" and script.heard[-1][2] == replace(usual, temperature=0.25, seed=9)
 
@@ -339,7 +340,7 @@ def test_options_say_who_speaks(arguments, ask, advise, mode, modes, monkeypatch
     assert main(["chat", *arguments, "--seed", "3"]) == 0
     session = opened[0].session
     assert (session.ask, session.advise, opened[0].choices.mode, opened[0].modes) == (ask, advise, mode, modes)
-    assert opened[0].choices.seed == 3 and opened[0].choices.temperature is None
+    assert opened[0].choices.sampling == SamplingOverrides(seed=3)
 
 
 def python(*arguments, **options):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from bianque.catalog.builtin import CARDS, by_name
+from bianque.consult import handoff
 from bianque.consult.session import (
     MAX_CHARACTERS,
-    Choices,
+    MAX_HISTORY,
+    MAX_TURNS,
     Delta,
     Done,
     Handed,
@@ -22,7 +25,8 @@ from bianque.consult.session import (
     history_notice,
     last_stop,
 )
-from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
+from bianque.consult.spec import RANGES, Choices, SamplingOverrides
+from bianque.errors import BadInput, Busy, LoadFailed, TooLong, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
 
@@ -72,7 +76,8 @@ class Script:
 
 def turn(script, message=COMPLAINT, history=(), budget=8, **choices):
     session = Session(script, ASK, ADVISE, budget)
-    return tiny.gathered(session.reply(history, message, Choices(**choices)))
+    drawn = SamplingOverrides(**{name: choices.pop(name) for name in RANGES if name in choices})
+    return tiny.gathered(session.reply(history, message, Choices(**choices, sampling=drawn)))
 
 
 def of(events, kind):
@@ -246,15 +251,18 @@ def test_the_red_flag_is_told_before_any_model_is_touched():
 
 
 @pytest.mark.parametrize("mode", ["auto", "advise"])
-def test_left_out_history_is_told(mode):
-    events = turn(Script(dropped={ASK: 3, ADVISE: 3}), mode=mode)
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_left_out_history_is_told(mode, rounds):
+    events = turn(Script(dropped={ASK: rounds, ADVISE: rounds}), mode=mode)
     (notice,) = of(events, Notice)
-    assert notice.level == "history" and "3" in notice.text
+    assert notice.level == "history" and f" {rounds} 轮" in notice.text
     assert events.index(notice) < events.index(of(events, Delta)[0])
     assert not of(turn(Script(), mode=mode), Notice)
 
 
-@pytest.mark.parametrize("dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2])])
+@pytest.mark.parametrize(
+    "dropped, told", [({ASK: 3, ADVISE: 2}, [2]), ({ASK: 3}, []), ({ADVISE: 2}, [2]), ({ADVISE: 1}, [1])]
+)
 def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
     events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
     assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]
@@ -288,6 +296,73 @@ def test_what_is_out_of_range_is_named_before_anything_happens(message, choices,
     with pytest.raises(BadInput) as failure:
         turn(script, message, **choices)
     assert named in str(failure.value) and script.log == []
+
+
+def rounds(count: int, characters: int) -> list[Message]:
+    """Advised rounds, of which every fourth begins anew: what is read most of."""
+    words = "另外想问一下，我膝盖最近两天突然疼起来了，", "建议多休息，外用止痛药膏。"
+    turns = [("user", words[0], None), ("assistant", words[1], "advising")] * count
+    size = characters // len(turns)
+    return [Message(role, (text * (size // len(text) + 1))[:size], phase) for role, text, phase in turns]
+
+
+@pytest.mark.parametrize("history", [rounds(400, 10**6), rounds(MAX_TURNS, 10**4), rounds(1, MAX_HISTORY + 10)])
+def test_a_history_that_nobody_reads_is_refused_at_once(history):
+    script = Script()
+
+    async def refused() -> float:
+        begun = time.thread_time()
+        with pytest.raises(TooLong, match="新的对话"):
+            await anext(Session(script, ASK, ADVISE).reply(history, COMPLAINT))
+        return time.thread_time() - begun
+
+    assert asyncio.run(refused()) < 0.2 and script.log == []
+
+
+def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
+    def cost(count: int) -> int:
+        read, named = 0, handoff._named
+
+        def counted(table, text):
+            nonlocal read
+            read += len(text)
+            return named(table, text)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(handoff, "_named", counted)
+            handoff.read(rounds(count, 100 * count))
+        return read
+
+    assert cost(160) <= 2.2 * cost(80) <= 5 * cost(40)
+
+
+async def longest_turn(work) -> float:
+    """The most seconds of computing, in whatever thread, between two turns of the loop while `work` goes on.
+
+    Not seconds on the wall: how long a busy machine lets this process wait says nothing of it.
+    """
+    ended, longest, before = asyncio.ensure_future(work), 0.0, time.process_time()
+    while not ended.done():
+        await asyncio.sleep(0.002)
+        now = time.process_time()
+        longest, before = max(longest, now - before), now
+    await ended
+    return longest
+
+
+def test_the_longest_dialogue_holds_up_nobody():
+    history = rounds(400, MAX_HISTORY - 1000)
+    words = ("我头疼，没有血流", "痛", "摔头被车撞了", "没有")
+    session = Session(Script(), ASK, ADVISE)
+
+    async def ask(word: str) -> None:
+        async for _ in session.reply(history, (word * MAX_CHARACTERS)[:MAX_CHARACTERS]):
+            pass
+
+    async def everybody() -> None:
+        await asyncio.gather(*map(ask, words * 2))
+
+    assert asyncio.run(longest_turn(everybody())) < 0.1
 
 
 @pytest.mark.parametrize("choice", ["ask_model", "advise_model"])

@@ -7,7 +7,7 @@ import json
 from bianque.catalog.builtin import by_name
 from bianque.consult import triage
 from bianque.consult.session import Delta, Done, Handed, Loading, Notice, Speaking, Thinking, Timing
-from bianque.consult.transcript import as_json, as_markdown, messages, write
+from bianque.consult.transcript import Transcript, as_json, as_markdown, messages
 from bianque.types import Message, Progress, Usage
 
 SPOKEN = [
@@ -25,10 +25,10 @@ DONE = Done(Message("assistant", "多休息", "advising", "advise-mini"), "stop"
 
 
 def after(*events):
-    turns = [{"role": "user", "content": "头痛"}]
+    found = Transcript([], "头痛")
     for event in (*events, None):
-        write(event, turns)
-    return turns
+        found.apply(event)
+    return found.turns
 
 
 def test_events_become_turns_and_turns_messages():

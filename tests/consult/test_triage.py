@@ -176,6 +176,23 @@ def test_nothing_is_seen_where_nothing_is(text):
     assert level(text) is None
 
 
+@pytest.mark.parametrize("text", ["去年想死，现在好多了", "我去年想死，现在好多了。"])
+def test_a_crisis_that_is_over_is_none_and_one_that_is_back_is(text):
+    assert level(text) is None
+    assert level(text.replace("现在好多了", "现在还是想死")) == level(f"{text}，但今天又想死") == "crisis"
+
+
+@pytest.mark.parametrize("mark", ["，", ",", "、", "。", " ", "-", " . "])
+def test_words_spelt_out_are_read(mark):
+    assert (
+        level(mark.join("我想死"))
+        == level(mark.join("我想自杀"))
+        == level(f"最近{mark}{mark.join('我想死')}")
+        == "crisis"
+    )
+    assert level(mark.join("头疼")) is level(mark.join("我想吃饭")) is None
+
+
 @pytest.mark.parametrize("text", EMERGENCY[:12])
 def test_a_crisis_outranks_an_emergency(text):
     assert level(f"{text}。我不想活了") == "crisis"
@@ -200,7 +217,11 @@ def test_the_notice_says_in_english_too_whom_to_call(text):
 
 def test_no_rule_is_compiled_before_the_first_message():
     """All of them at once would hold up the first paint."""
-    fresh = "from bianque.consult import triage; raise SystemExit(triage._re.cache_info().currsize)"
+    fresh = (
+        "from bianque.consult import handoff, patterns, repeats, triage\n"
+        "caches = (patterns.asset, patterns.pattern, patterns.table, triage._re)\n"
+        "raise SystemExit(sum(cache.cache_info().currsize for cache in caches))"
+    )
     assert subprocess.run([sys.executable, "-c", fresh]).returncode == 0
 
 

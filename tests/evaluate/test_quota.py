@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import replace
 
 import pytest
 
-from bianque.consult.spec import Wishes
+from bianque.consult.spec import SamplingOverrides
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
 from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, written
 from tests.evaluate.test_run import Echo, session
 
 
 def aged(folder, seconds):
-    for path in (folder, folder / RESULTS / "rows.jsonl"):
+    for path in (folder, folder / RESULTS / "run.db-wal"):
         if path.exists():
             os.utime(path, (time.time() - seconds,) * 2)
 
@@ -56,10 +55,10 @@ def test_a_folder_goes_after_a_day_without_use(tmp_path):
     folders = Folders(tmp_path)
     old, running, looked = folders.new(), folders.new(), folders.new()
     (tmp_path / running / RESULTS).mkdir()
-    (tmp_path / running / RESULTS / "rows.jsonl").touch()
+    (tmp_path / running / RESULTS / "run.db-wal").touch()
     for name in (old, running, looked):
         aged(tmp_path / name, KEPT + 60)
-    os.utime(tmp_path / running / RESULTS / "rows.jsonl")
+    os.utime(tmp_path / running / RESULTS / "run.db-wal")
     assert folders.find(looked)
     folders.new()
     assert folders.find(old) is None and folders.find(running) and folders.find(looked)
@@ -86,8 +85,8 @@ def test_a_place_that_somebody_else_laid_out_is_not_used(tmp_path):
 # --- what may be asked ---
 
 
-def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, wishes=Wishes()):
-    return quota.ask(path, tasks, contenders, wishes, limit, at_once)
+def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, overrides=SamplingOverrides()):
+    return quota.ask(path, tasks, contenders, overrides, limit, at_once)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +107,9 @@ def test_what_is_not_allowed_is_named(tmp_path, wrong, names):
 
 def test_the_limit_counts_every_reply(tmp_path):
     path = tmp_path / written(tmp_path, DIALOGUES)
-    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, wishes=Wishes(seed=0))
+    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, overrides=SamplingOverrides(seed=0))
     assert quota.rows(found) == 4 * 2 * 2 * 2 and found.tasks == ("next", "consultation")
-    assert [contender.drawn.seed for contender in found.contenders] == [0, 1]
+    assert [contender.overrides.seed for contender in found.contenders] == [0, 1]
     assert quota.rows(asked(path, limit=1)) == 2
 
 
@@ -122,24 +121,24 @@ def test_recorded_outputs_are_scored_whatever_else_is_asked(tmp_path):
 def test_the_same_question_goes_on_and_another_begins_anew(tmp_path):
     path, place, backend = tmp_path / written(tmp_path, DIALOGUES), tmp_path / "run", Echo()
     talk, same = session(backend), asked(path, limit=2)
-    assert quota.going_on(same, talk, place).fresh
-    tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
+    assert quota.resumed(same, talk, place).fresh
+    tiny.gathered(evaluate(talk, quota.resumed(same, talk, place), place))
     heard = len(backend.heard)
-    assert not quota.going_on(replace(same, concurrency=1), talk, place).fresh
-    for other in (asked(path, limit=3), asked(path, limit=2, wishes=Wishes(seed=1))):
-        assert quota.going_on(other, talk, place).fresh
-    tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
+    assert not quota.resumed(replace(same, concurrency=1), talk, place).fresh
+    for other in (asked(path, limit=3), asked(path, limit=2, overrides=SamplingOverrides(seed=1))):
+        assert quota.resumed(other, talk, place).fresh
+    tiny.gathered(evaluate(talk, quota.resumed(same, talk, place), place))
     assert len(backend.heard) == heard
-    (place / "run.json").write_text(json.dumps([1]))
-    assert quota.going_on(same, talk, place).fresh
+    (place / "run.db").write_text("no database" * 999)
+    assert quota.resumed(same, talk, place).fresh
 
 
 # --- what goes wrong ---
 
 
 def test_a_failure_shows_neither_paths_nor_words(tmp_path, caplog):
-    told = quota.failure(Busy(f"{tmp_path / 'rows.jsonl'}: 写不了"), tmp_path)
-    assert type(told) is Busy and str(told) == "rows.jsonl: 写不了"
+    told = quota.failure(Busy(f"{tmp_path / 'run.db'}: 写不了"), tmp_path)
+    assert type(told) is Busy and str(told) == "run.db: 写不了"
     assert str(quota.failure(BadInput(f"{tmp_path}: 满了"), tmp_path)) == "满了"
     words = "".join(("病人", "说的话"))
     try:

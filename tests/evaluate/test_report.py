@@ -19,13 +19,12 @@ from playwright.sync_api import Page, expect
 
 from bianque.data.formats import ASPECTS, Judged
 from bianque.evaluate import plots, report, sections
-from bianque.evaluate.labels import WORDS
 from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.rows import Row
 from bianque.evaluate.summary import summarise
 from bianque.types import Message
 
-HERE = Path(report.__file__).parent
+HERE = report.ASSETS
 EVIL = "</script><script>window.hacked=1</script><img src=http://example.com/x.png onerror=window.hacked=1> <b>粗</b>"
 ODD = "a b/中'(x)!*~&<i>"  # an id that an address has to quote
 FORMULA = '=HYPERLINK("http://example.com","点我"),\n第二行'
@@ -188,7 +187,7 @@ def test_a_history_stands_once_where_all_had_the_same():
     ],
 )
 def test_the_best_is_told_by_what_is_printed(name, shown, best):
-    assert sections._best(MEASURES[name], shown) == best
+    assert sections.best_of(MEASURES[name], shown) == best
 
 
 def test_every_figure_has_a_definition_in_the_legend(document):
@@ -209,8 +208,8 @@ def test_every_word_of_the_reader_is_in_both_languages():
         for table in re.findall(r"const (?:ASKS|SORTS) = \{(.*?)\n\};", script, re.S)
         for name in re.findall(r"^  (\w+):", table, re.M)
     }
-    assert len(used) > 30 and used <= WORDS.keys()
-    for chinese, english in WORDS.values():
+    assert len(used) > 30 and used <= report.labels()["words"].keys()
+    for chinese, english in report.labels()["words"].values():
         assert set(re.findall(r"\{\w+\}", chinese)) == set(re.findall(r"\{\w+\}", english))
 
 
@@ -231,8 +230,8 @@ def test_a_quantile_lies_among_the_values(values, share):
 
 
 def test_an_interval_on_one_side_of_zero_has_a_full_dot():
-    drawn = plots.intervals("t", [("a", 0.2, 0.1, 0.3, ""), ("b", 0.1, -0.1, 0.3, "")])
-    assert [kind for kind in re.findall(r'<circle class="(\w+)"', drawn)] == ["dot", "hollow"]
+    drawn = plots.intervals([("a", 0.2, 0.1, 0.3, ("", "")), ("b", 0.1, -0.1, 0.3, ("", ""))])
+    assert [line.marks[-1][1]["class"] for line in drawn.lines] == ["dot", "hollow"]
 
 
 def colours(block: str) -> dict[str, str]:
@@ -303,7 +302,7 @@ def test_a_turn_is_read_side_by_side(chromium, written):
     expect(first.locator(".asks")).to_have_text(["有没有恶心？", "请问疼了多久？"])
     expect(first.locator(".bubble:visible")).to_have_count(1)
     first.get_by_text("之前的对话（2 句）").click()
-    expect(first.locator(".bubble:visible")).to_have_text(["病人医生您好", "医生请说", "病人头痛第0天"])
+    expect(first.locator(".bubble:visible")).to_have_text(["患者医生您好", "医生请说", "患者头痛第0天"])
     expect(first.locator(".answer").nth(1)).to_contain_text("1.00 秒")
     expect(cards(page).nth(7).locator(".failed")).to_contain_text("BQ_NO_MEMORY")
     expect(cards(page).nth(3).locator(".answer").nth(2)).to_contain_text("截断")
@@ -417,7 +416,7 @@ def test_a_definition_opens_at_its_name(chromium, written):
     page = visit(chromium, written)
     term = page.locator("#figures .term").first
     term.focus()
-    expect(page.get_by_role("tooltip")).to_contain_text("向病人提问的医生轮次")
+    expect(page.get_by_role("tooltip")).to_contain_text("向患者提问的医生轮次")
     page.keyboard.press("Escape")
     expect(page.locator("#tip")).to_be_hidden()
     term.hover()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
-from bianque.consult.spec import Wishes, parse_all
+from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data.formats import Case
 from bianque.errors import BadInput, OutOfMemory
-from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
-from bianque.evaluate.store import Store, read
+from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, RunProgress, concurrently, jobs
+from bianque.evaluate.store import DATABASE, Store, read
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
 
@@ -45,6 +46,7 @@ class Echo:
     most: int = 0
     closed: int = 0
     gate: asyncio.Event | None = None
+    free: int = 0  # so many replies do not wait for the gate
 
     def models(self):
         return CARDS
@@ -60,6 +62,7 @@ class Echo:
 
     async def stream(self, model, dialogue, sampling):
         self.heard.append((model, tuple(dialogue), sampling))
+        waits = len(self.heard) > self.free
         self.running += 1
         self.most = max(self.most, self.running)
         whole = False
@@ -67,7 +70,7 @@ class Echo:
             yield Piece(progress=Progress(model, "loading", 0.0))
             yield Piece(usage=Usage(1))
             await asyncio.sleep(0)
-            if self.gate:
+            if self.gate and waits:
                 await self.gate.wait()
             text = self.rule(model, dialogue)
             yield Piece(text=text)
@@ -83,8 +86,10 @@ def session(backend: Echo) -> Session:
     return Session(backend, ASK, ADVISE)
 
 
-def run(folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options) -> list[Tally]:
-    contenders = parse_all(models, Wishes(seed=0))
+def run(
+    folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options
+) -> list[RunProgress]:
+    contenders = parse_all(models, SamplingOverrides(seed=0))
     with Store.open(folder, {"tasks": list(tasks)}, **options) as store:
         todo = jobs(cases, contenders, tasks)
         return tiny.gathered(Runner(session(backend), store, todo, concurrency).run())
@@ -235,10 +240,17 @@ def test_how_many_at_a_time_is_bounded(tmp_path, concurrency):
 
 def test_nothing_finished_is_done_again(tmp_path):
     first = run(tmp_path, Echo(), models=["auto", "advise"], tasks=["next", "consultation"])
-    before = (tmp_path / "rows.jsonl").read_bytes()
+    before = read(tmp_path)
     (only,) = run(tmp_path, backend := Echo(), models=["auto", "advise"], tasks=["next", "consultation"])
     assert backend.heard == [] and (only.done, only.total) == (24, 24) and first[-1].done == 24
-    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    assert read(tmp_path) == before
+
+
+def forget(folder, first, last):
+    """Rows of a run from the first to before the last, as if they had never been."""
+    with closing(sqlite3.connect(folder / DATABASE)) as database, database:
+        places = [place for (place,) in database.execute("SELECT rowid FROM rows ORDER BY rowid")]
+        database.executemany("DELETE FROM rows WHERE rowid = ?", [(place,) for place in places[first:last]])
 
 
 @pytest.mark.parametrize("kept", range(7))
@@ -247,8 +259,7 @@ def test_what_was_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, kept, ta
     whole, part = tmp_path / "whole", tmp_path / "part"
     run(whole, Echo(), tasks=[task], concurrency=1)
     run(part, Echo(), tasks=[task], concurrency=1)
-    lines = (part / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (part / "rows.jsonl").write_bytes(b"".join(lines[:kept]))
+    forget(part, kept, None)
     run(part, backend := Echo(), tasks=[task], concurrency=1)
     plain = lambda row: replace(row, first=None, seconds=None)
     assert {row.key: plain(row) for row in read(part)} == {row.key: plain(row) for row in read(whole)}
@@ -257,8 +268,7 @@ def test_what_was_stopped_anywhere_ends_as_if_it_had_not_been(tmp_path, kept, ta
 
 def test_a_reply_to_a_history_that_was_redone_is_redone(tmp_path):
     run(tmp_path, Echo(), CASES[:1], tasks=["consultation"])
-    _, second = (tmp_path / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "rows.jsonl").write_bytes(second)
+    forget(tmp_path, 0, 1)
     run(tmp_path, backend := Echo(lambda *_: "别的话"), CASES[:1], tasks=["consultation"])
     assert len(backend.heard) == 2 and backend.heard[1][1][1].content == "别的话"
     assert {row.answer for row in read(tmp_path)} == {"别的话"}
@@ -273,6 +283,16 @@ def test_the_time_left_is_told_from_the_first_row_on(tmp_path):
 # --- at once ------------------------------------------------------------------------------------------------------
 
 
+async def until(condition, seconds=20.0):
+    """Wait for what happens on the loop, with threads that it waits for, however busy the machine is."""
+
+    async def holds():
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(holds(), seconds)
+
+
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
 @pytest.mark.parametrize("task, most", [("next", 6), ("consultation", 3)])
 def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, most):
@@ -282,9 +302,7 @@ def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, 
         with Store.open(tmp_path, {}) as store:
             runner = Runner(session(backend), store, jobs(CASES, parse_all(["advise"]), [task]), concurrency)
             ended = asyncio.create_task(tiny.collect(runner.run()))
-            for _ in range(50):  # all that may begin has begun, and waits
-                await asyncio.sleep(0)
-            assert backend.running == min(concurrency, most)
+            await until(lambda: backend.running == min(concurrency, most))  # all that may begin has begun, and waits
             backend.gate.set()
             await ended
 
@@ -293,17 +311,16 @@ def test_so_many_replies_are_under_way_and_no_more(tmp_path, concurrency, task, 
 
 
 def test_closing_it_closes_the_replies_and_writes_no_half_row(tmp_path):
-    backend = Echo()
+    backend = Echo(free=2)
 
     async def leave():
+        backend.gate = asyncio.Event()  # two replies end, all others hang
         with Store.open(tmp_path, {}) as store:
             runner = Runner(session(backend), store, jobs(CASES, parse_all(["advise"]), ["next"]), 2)
             async with aclosing(runner.run()) as steps:
                 async for step in steps:
                     if step.done == 2:
-                        backend.gate = asyncio.Event()  # all others hang
-                        for _ in range(20):
-                            await asyncio.sleep(0)
+                        await until(lambda: backend.running == 2)
                         break
             assert backend.running == 0 and backend.closed > 0
             assert len(asyncio.all_tasks()) == 1
@@ -311,7 +328,6 @@ def test_closing_it_closes_the_replies_and_writes_no_half_row(tmp_path):
     asyncio.run(leave())
     done = read(tmp_path)
     assert 2 <= len(done) < 6 and all(row.error is None for row in done)
-    assert (tmp_path / "rows.jsonl").read_bytes().endswith(b"\n")
     with Store.open(tmp_path, {}) as store:
         tiny.gathered(Runner(session(again := Echo()), store, jobs(CASES, parse_all(["advise"]), ["next"])).run())
     assert len(again.heard) == 6 - len(done) and len(read(tmp_path)) == 6
@@ -336,7 +352,7 @@ def test_spread_gives_everything_and_raises_what_was_raised():
         if item == 9:
             raise ValueError(item)
 
-    found = tiny.gathered(spread([3, 0, 2], work, 2))
+    found = tiny.gathered(concurrently([3, 0, 2], work, 2))
     assert Counter(found) == Counter([(3, 0), (3, 1), (3, 2), (2, 0), (2, 1)])
     with pytest.raises(ValueError, match="9"):
-        tiny.gathered(spread([1, 9, 1], work, 2))
+        tiny.gathered(concurrently([1, 9, 1], work, 2))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.data.formats import Judged
@@ -60,37 +61,44 @@ rows = st.builds(
 
 @given(row=rows)
 def test_a_row_survives_its_line(row):
-    line = module._line(row)
-    assert line.count(b"\n") == 1 and line.endswith(b"\n")
+    line = module.line_of(row)
+    assert "\n" not in line and line.encode()
     assert module._row(line) == row
 
 
-@given(cut=st.integers(0, 400))
-@settings(max_examples=60)
-def test_a_torn_last_line_costs_that_row_alone(tmp_path_factory, cut):
-    """Wherever a kill cuts the file: what stands whole before is kept, and the next row begins a line of its own."""
-    folder = tmp_path_factory.mktemp("torn")
-    with opened(folder) as store:
-        store.append(ROW)
-        whole = (folder / "rows.jsonl").stat().st_size
-        store.append(JUDGED)
-    os.truncate(folder / "rows.jsonl", min(whole + cut, (folder / "rows.jsonl").stat().st_size))
-    end = (folder / "rows.jsonl").read_bytes()[whole:]
-    kept = [ROW, JUDGED] if (end.endswith(b"}") and module._torn(end)) or end.endswith(b"\n") else [ROW]
-    assert read(folder) == kept
-    with opened(folder) as store:
-        assert list(store.rows.values()) == kept
-        store.append(FAILED)
-    assert rows_of(folder) == [*kept, FAILED]
-    assert (folder / "rows.jsonl").read_bytes().count(b"\n") == len(kept) + 1
+# --- runs of an earlier version, which were JSONL alone ---
 
 
-def test_reading_changes_nothing(tmp_path):
+def old(folder, *lines: str | bytes, question=ASKED) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(question), "utf-8")
+    whole = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    (folder / "rows.jsonl").write_bytes(b"\n".join(whole))
+    return folder
+
+
+def test_jsonl_is_imported_once(tmp_path):
+    old(tmp_path, *map(module.line_of, (ROW, FAILED, JUDGED, replace(FAILED, error="又", seconds=1.0))), b"",
+        question=ASKED | {"started": "then"})  # fmt: skip
+    wanted = [ROW, replace(FAILED, error="又", seconds=1.0), JUDGED]
+    assert read(tmp_path) == wanted and module.known(tmp_path) == ASKED
     with opened(tmp_path) as store:
-        store.append(ROW)
-    (tmp_path / "rows.jsonl").open("ab").write(b'{"task": "ne')
-    before = (tmp_path / "rows.jsonl").read_bytes()
-    assert read(tmp_path) == [ROW] and (tmp_path / "rows.jsonl").read_bytes() == before
+        assert list(store.rows.values()) == wanted and store.run["started"] == "then"
+        store.append(replace(ROW, turn=7))
+    (tmp_path / "rows.jsonl").write_text("no longer read")
+    assert rows_of(tmp_path) == read(tmp_path) == [*wanted, replace(ROW, turn=7)]
+
+
+@pytest.mark.parametrize("cut", range(1, 200, 7))
+def test_a_torn_last_line_costs_that_row_alone(tmp_path, cut):
+    last = module.line_of(JUDGED).encode()
+    old(tmp_path, module.line_of(ROW), last[:-cut])
+    assert read(tmp_path) == rows_of(tmp_path) == [ROW]
+
+
+def test_a_last_line_without_its_end_counts(tmp_path):
+    old(tmp_path, module.line_of(ROW), module.line_of(JUDGED))
+    assert rows_of(tmp_path) == [ROW, JUDGED]
 
 
 @pytest.mark.parametrize(
@@ -106,15 +114,54 @@ def test_reading_changes_nothing(tmp_path):
     ],
 )  # fmt: skip
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
-    with opened(tmp_path) as store:
-        store.append(ROW)
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
+    path = old(tmp_path, module.line_of(ROW), line, module.line_of(JUDGED)) / "rows.jsonl"
     before = path.read_bytes()
     for look in (rows_of, read):
         with pytest.raises(BadInput, match=r"rows\.jsonl:2: .*--fresh"):
             look(tmp_path)
     assert path.read_bytes() == before
+    with opened(tmp_path, fresh=True) as store:
+        assert store.rows == {}
+
+
+def test_half_of_a_surrogate_pair_in_an_old_row_is_a_question_mark(tmp_path):
+    old(tmp_path, module.line_of(replace(ROW, answer="多\ud800")), b"")
+    assert rows_of(tmp_path) == [replace(ROW, answer="多?")]
+
+
+def test_rows_without_a_question_belong_to_nothing(tmp_path):
+    (old(tmp_path, module.line_of(ROW)) / "run.json").unlink()
+    with pytest.raises(BadInput, match=r"rows\.jsonl"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["", "[", "[1]", "1"])
+def test_a_question_that_cannot_be_read_is_no_question(tmp_path, written):
+    (tmp_path / "run.json").write_text(written)
+    with pytest.raises(BadInput, match=r"run\.json.*--fresh"):
+        opened(tmp_path)
+
+
+# --- the database ---
+
+
+def test_an_export_is_the_rows_in_the_order_they_are_given(tmp_path):
+    with opened(tmp_path) as store:
+        store.append(ROW, JUDGED)
+        store.note(finished="now")
+        store.export([JUDGED, ROW])
+    lines = (tmp_path / "rows.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["turn"] for line in lines] == [2, 0]
+    assert json.loads((tmp_path / "run.json").read_text("utf-8"))["finished"] == "now"
+
+
+def test_what_is_no_database_is_named(tmp_path):
+    (tmp_path / "run.db").write_text("no database, whatever its name says" * 99)
+    for look in (rows_of, read):
+        with pytest.raises(BadInput, match=r"run\.db.*--fresh"):
+            look(tmp_path)
+    opened(tmp_path, fresh=True).close()
+    assert rows_of(tmp_path) == []
 
 
 def test_the_later_of_two_rows_counts_and_only_answers_are_finished(tmp_path):
@@ -161,6 +208,7 @@ def test_facts_are_kept_and_not_compared(tmp_path):
     with opened(tmp_path) as store:
         assert store.run == {**ASKED, "started": "today", "versions": {"torch": "3"}}
     assert json.loads((tmp_path / "run.json").read_text("utf-8")) == store.run
+    assert module.known(tmp_path) == ASKED and module.known(tmp_path / "none") is None
 
 
 def test_what_is_known_later_may_be_added_and_stays(tmp_path):
@@ -173,50 +221,21 @@ def test_what_is_known_later_may_be_added_and_stays(tmp_path):
         opened(tmp_path, ASKED | {"judge": {"model": "two"}}, later=("judge",))
 
 
-@pytest.mark.parametrize("written", ["", "[", "[]", "1"])
-def test_a_question_that_cannot_be_read_is_no_question(tmp_path, written):
-    (tmp_path / "run.json").write_text(written)
-    with pytest.raises(BadInput, match=r"run\.json.*--fresh|→"):
-        opened(tmp_path)
-
-
-def test_rows_without_a_question_belong_to_nothing(tmp_path):
-    with opened(tmp_path) as store:
-        store.append(ROW)
-    (tmp_path / "run.json").unlink()
-    with pytest.raises(BadInput, match=r"rows\.jsonl"):
-        opened(tmp_path)
-
-
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file"):
         opened(tmp_path / "file")
 
 
-def test_a_full_disk_leaves_no_half_row(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_half_row(tmp_path):
+    big = [replace(ROW, turn=turn, answer="长" * 50_000) for turn in range(5, 9)]
     with opened(tmp_path) as store:
         store.append(ROW)
-        size = (tmp_path / "rows.jsonl").stat().st_size
-
-        class Full:
-            def __init__(self, file):
-                self.file, self.left = file, 10
-
-            def __getattr__(self, name):
-                return getattr(self.file, name)
-
-            def write(self, data):
-                if self.left <= 0:
-                    raise OSError(28, "No space left on device")
-                self.left -= self.file.write(bytes(data[: self.left]))
-                return 10
-
-        file, store._file = store._file, Full(store._file)
-        with pytest.raises(BianQueError, match="No space left"):
-            store.append(JUDGED)
-        store._file = file
-        assert (tmp_path / "rows.jsonl").stat().st_size == size and JUDGED.key not in store.rows
+        (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+        store._database.execute(f"PRAGMA max_page_count = {pages + 60}")
+        with pytest.raises(BianQueError, match=r"full.*make room"):
+            store.append(*big)
+        assert list(store.rows) == [ROW.key]
         store.append(FAILED)
     assert rows_of(tmp_path) == [ROW, FAILED]
 
@@ -238,7 +257,6 @@ with Store.open(Path(sys.argv[1]), {"a": 1}):
 """
 
 
-@pytest.mark.skipif(module.fcntl is None, reason="no flock here")
 def test_one_process_at_a_time(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], cwd=ROOT, text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
@@ -258,3 +276,27 @@ def test_a_refused_folder_is_free_again(tmp_path):
     with pytest.raises(BadInput):
         opened(tmp_path, {"other": 1})
     opened(tmp_path).close()
+
+
+ADDS = """
+import os, signal, sys
+from pathlib import Path
+from tests.evaluate.test_store import ASKED, ROW, opened, replace
+store = opened(Path(sys.argv[1]))
+for turn in range(int(sys.argv[2])):
+    store.append(replace(ROW, turn=turn))
+store._database.execute("BEGIN IMMEDIATE")
+store._database.execute("DELETE FROM rows")  # what is under way is undone
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL here")
+def test_kill_9_loses_no_row_that_was_added(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ADDS, str(tmp_path), "40"], cwd=ROOT, timeout=60)
+    assert done.returncode == -9
+    assert len(read(tmp_path)) == len(rows_of(tmp_path)) == 40
+    with closing(sqlite3.connect(tmp_path / "run.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        with pytest.raises(sqlite3.IntegrityError):
+            database.execute("INSERT INTO rows SELECT * FROM rows LIMIT 1")

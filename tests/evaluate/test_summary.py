@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bianque.consult.questions import asks, questions
 from bianque.data.formats import ASPECTS, Case, Judged
 from bianque.errors import BadInput
-from bianque.evaluate import metrics, overlap, summary
+from bianque.evaluate import metrics, summary
 from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.rows import Row
 from bianque.types import Message
@@ -134,7 +135,7 @@ def test_a_figure_without_items_is_not_there():
 
 def test_bleu_is_that_of_all_pairs_with_its_signature():
     found = summary.summarise(ROWS)
-    expected = overlap.bleu([ASK, ADVISE, TWICE], ["哪里痛？", "有没有发热？", ADVISE])
+    expected = metrics.bleu([ASK, ADVISE, TWICE], ["哪里痛？", "有没有发热？", ADVISE])
     assert found["signature"] == expected.signature
     values = [found["groups"][0]["figures"][f"bleu_{n}"]["value"] for n in (1, 2, 3, 4)]
     assert values == pytest.approx(list(expected.scores))
@@ -144,28 +145,37 @@ def test_bleu_is_that_of_all_pairs_with_its_signature():
 SAID = st.sampled_from([ASK, TWICE, ADVISE, "", "请多喝水请多喝水", "建议去医院检查，好吗？"])
 
 
+def share(part, whole):
+    return part / whole if whole else 0.0
+
+
 @settings(max_examples=25)
 @given(st.lists(st.lists(st.tuples(SAID, SAID), min_size=1, max_size=4), min_size=1, max_size=6))
-def test_figures_are_the_measures_of_metrics(dialogues):
+def test_figures_are_what_their_definitions_say(dialogues):
     rows = [row(str(i), t, m, reference=g) for i, turns in enumerate(dialogues) for t, (m, g) in enumerate(turns)]
     found = {name: figure["value"] for name, figure in figures(rows, resamples=1000).items()}
     talks = [[m for m, _ in turns] for turns in dialogues]
     turns = [m for talk in talks for m in talk]
-    pqa = metrics.pqa(*([metrics.asks(p[k]) for t in dialogues for p in t] for k in (1, 0)))
+    human, model = [asks(g) for t in dialogues for _, g in t], [asks(m) for m in turns]
+    both = sum(g and m for g, m in zip(human, model, strict=True))
+    precision, recall = share(both, sum(model)), share(both, sum(human))
+    repeated, total = (sum(counts) for counts in zip(*map(metrics.repeated_4grams, talks), strict=True))
     expected = {
-        "question_rate": metrics.question_rate(turns),
-        "first_turn_ask": metrics.first_turn_ask(talks),
-        "dialogue_any_ask": metrics.dialogue_any_ask(talks),
-        "questions_per_turn": metrics.questions_per_turn(turns),
+        "question_rate": share(sum(model), len(turns)),
+        "first_turn_ask": share(sum(asks(talk[0]) for talk in talks), len(talks)),
+        "dialogue_any_ask": share(sum(any(map(asks, talk)) for talk in talks), len(talks)),
+        "questions_per_turn": share(sum(len(questions(turn)) for turn in turns), len(turns)),
         "distinct_1": metrics.distinct(turns, 1),
         "distinct_2": metrics.distinct(turns, 2),
-        "pqa_f1": pqa.f1,
-        "pqa_precision": pqa.precision,
-        "pqa_recall": pqa.recall,
-        "pqa_always_ask": pqa.always_ask,
+        "pqa_f1": share(2 * precision * recall, precision + recall),
+        "pqa_precision": precision,
+        "pqa_recall": recall,
+        "pqa_always_ask": share(
+            2 * sum(human), len(human) + sum(human)
+        ),  # precision: the share of asking turns; recall 1
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert found.get("self_repetition", 0.0) == pytest.approx(metrics.self_repetition(talks))
+    assert found.get("self_repetition", 0.0) == pytest.approx(share(repeated, total))
 
 
 # --- the table ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from bianque.backends.local import Local
 from bianque.catalog.builtin import CARDS
 from bianque.checkpoints.hub import BUNDLED
 from bianque.consult.questions import asks
-from bianque.consult.session import Choices, Done, Handed, Session
+from bianque.consult.session import Done, Handed, Session
+from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.evaluate.metrics import repeats_4gram
 from bianque.settings import Settings
 from bianque.types import Message
@@ -74,8 +75,11 @@ def test_the_advising_model_advises(local):
 def test_a_consultation_asks_and_then_advises(local):
     session = Session(local, "ask-mini", "advise-mini")
 
-    async def turn(history, message, **wishes):
-        events = [event async for event in session.reply(history, message, Choices(seed=3, **wishes))]
+    async def turn(history, message, **choices):
+        events = [
+            event
+            async for event in session.reply(history, message, Choices(**choices, sampling=SamplingOverrides(seed=3)))
+        ]
         done = events[-1]
         assert isinstance(done, Done)
         return [*history, Message("user", message), done.message], events

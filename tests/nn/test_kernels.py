@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from contextlib import nullcontext
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,7 +88,7 @@ def test_this_machines_kernels_agree_with_plain_torch(form, count):
     weight, scale = layer(form)
     x = rows(count, form, BF16)
     expected = x.double() @ matrix(weight, scale, form).T
-    machine = kernels.here(CPU, BF16)
+    machine = kernels.machine_of(CPU, BF16)
     for kernel in (k for k in KERNELS if k.fits(machine, form) and k.ready()):
         packed = kernel.pack(weight, scale, form)
         for run in (kernel.few, kernel.many):
@@ -102,8 +99,8 @@ def test_this_machines_kernels_agree_with_plain_torch(form, count):
 
 def test_the_machine_here_has_fast_kernels_for_bfloat16_alone():
     for form in (Form(96, 64, 8), Form(96, 64, 4, 64), Form(96, 64, 4)):
-        assert kernels.choose(kernels.here(CPU, BF16), form).name in ("cpu", "cpu-vnni")
-        assert kernels.choose(kernels.here(CPU, FLOAT), form).name == "plain"
+        assert kernels.choose(kernels.machine_of(CPU, BF16), form).name in ("cpu", "cpu-vnni")
+        assert kernels.choose(kernels.machine_of(CPU, FLOAT), form).name == "plain"
 
 
 @pytest.mark.parametrize("form", [f for f in FORMS if f.bits == 4], ids=str)
@@ -183,8 +180,8 @@ def test_digits_multiply_as_float32_does(monkeypatch):
 
 def test_a_cpu_that_saturates_is_found_out(monkeypatch):
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(-32768, 32767))
-    assert not kernels.exact()
-    assert not kernels.here(CPU, BF16).int8
+    assert not kernels.int8_is_exact()
+    assert not kernels.machine_of(CPU, BF16).int8
 
 
 def test_tinygemm_is_given_what_it_documents(monkeypatch):
@@ -214,39 +211,7 @@ def test_tinygemm_packs_as_many_tiles_as_divide_the_width(width, tiles, monkeypa
     assert asked == [tiles]
 
 
-def gemv_broadcast_mat_int8(batch, dim_out, dim_in, scale_mat, mat, scale_vec, vec, out, stream):
-    """cpm_kernels' function of this name, on the CPU: int8 dot products, times both scales, as float16."""
-
-    def at(address, shape, dtype, size):
-        count = size * int(torch.tensor(shape).prod())
-        return torch.frombuffer((ctypes.c_char * count).from_address(address), dtype=dtype).view(shape)
-
-    assert stream == 77 and dim_in % 4 == 0
-    dots = at(vec, (batch, dim_in), torch.int8, 1).int() @ at(mat, (dim_out, dim_in), torch.int8, 1).int().T
-    scales = at(scale_vec, (batch, 1), HALF, 2).float() * at(scale_mat, (dim_out,), HALF, 2).float()
-    at(out, (batch, dim_out), HALF, 2).copy_(dots * scales)
-
-
-def test_cpm_kernels_is_called_as_it_documents(monkeypatch):
-    monkeypatch.setattr(kernels, "cpm", lambda: SimpleNamespace(gemv_broadcast_mat_int8=gemv_broadcast_mat_int8))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=77))
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    for form in (f for f in FORMS if f.bits == 8):
-        weight, scale = layer(form)
-        for count in (1, 4):
-            x = rows(count, form, HALF)
-            found = kernels.cpm_few(x, weight, scale, form)
-            assert found.dtype == HALF
-            close(found, x.double() @ matrix(weight, scale, form).T, 0.002)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here it may be usable")
-def test_cpm_kernels_without_cuda_is_not_there():
-    """Not even importable with today's setuptools, and useless without a GPU: both mean None, silently."""
-    assert kernels.cpm.__wrapped__() is None
-
-
-vnni = kernels.here(CPU, BF16).int8 and kernels.vnni_there()
+vnni = kernels.machine_of(CPU, BF16).int8 and kernels.vnni_is_supported()
 needs_vnni = pytest.mark.skipif(not vnni, reason="this CPU has no VNNI, or torch no such calls")
 
 
@@ -280,8 +245,8 @@ def test_a_torch_without_those_calls_takes_the_next_kernel(gone, monkeypatch):
         monkeypatch.setattr(torch, "ops", Wrong)
     else:
         monkeypatch.delattr(torch, gone)
-    assert not kernels.vnni_there.__wrapped__()
-    monkeypatch.setattr(kernels, "vnni_there", lambda: False)
+    assert not kernels.vnni_is_supported.__wrapped__()
+    monkeypatch.setattr(kernels, "vnni_is_supported", lambda: False)
     assert kernels.choose(Machine("cpu", BF16, int8=True), INT8).many is kernels.digits
 
 
@@ -301,11 +266,9 @@ CASES = (
     (Machine("cpu", BF16), Form(24, 64, 4, 32), "plain", "plain"),
     (Machine("cpu", BF16), Form(32, 48, 4), "plain", "plain"),
     (Machine("cpu", BF16), Form(32, 64, 4, 16), "plain", "plain"),
-    # P40, V100, T4, A10G, L4: float16 through cpm_kernels; above, and with bfloat16, through tensor cores.
     (Machine("cuda", HALF, (6, 0)), INT8, "plain", "plain"),
-    (Machine("cuda", HALF, (6, 1)), INT8, "cuda-cpm", "plain"),
-    (Machine("cuda", HALF, (7, 5), int8=True), INT8, "cuda-cpm", "plain"),
-    (Machine("cuda", HALF, (8, 9), int8=True), INT8, "cuda-cpm", "plain"),
+    (Machine("cuda", HALF, (7, 0)), INT8, "plain", "plain"),
+    (Machine("cuda", HALF, (7, 5), int8=True), INT8, "cuda", "digits"),
     (Machine("cuda", BF16, (7, 0)), INT8, "plain", "plain"),
     (Machine("cuda", HALF, (9, 0), int8=True), INT8, "cuda", "digits"),
     (Machine("cuda", BF16, (8, 6), int8=True), INT8, "cuda", "digits"),
@@ -324,23 +287,16 @@ CASES = (
 
 @pytest.mark.parametrize("machine, form, name, many", CASES, ids=lambda value: str(value))
 def test_which_kernel_is_taken(machine, form, name, many, monkeypatch):
-    monkeypatch.setattr(kernels, "cpm", lambda: SimpleNamespace())
-    monkeypatch.setattr(kernels, "vnni_there", lambda: True)
+    monkeypatch.setattr(kernels, "vnni_is_supported", lambda: True)
     found = kernels.choose(machine, form)
     assert (found.name, found.many.__name__) == (name, many)
-
-
-@pytest.mark.parametrize("capability, name", [((6, 1), "plain"), ((7, 5), "cuda")])
-def test_without_cpm_kernels_there_are_others(capability, name, monkeypatch):
-    monkeypatch.setattr(kernels, "cpm", lambda: None)
-    assert kernels.choose(Machine("cuda", HALF, capability, int8=capability >= (7, 5)), INT8).name == name
 
 
 @pytest.mark.parametrize("hip, capability, int8", [(None, (7, 5), True), (None, (7, 0), False), ("6.4", (0, 0), False)])
 def test_what_a_gpu_is_taken_for(hip, capability, int8, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    assert kernels.here(torch.device("cuda", 0), HALF) == Machine("cuda", HALF, capability, int8)
+    assert kernels.machine_of(torch.device("cuda", 0), HALF) == Machine("cuda", HALF, capability, int8)
 
 
 @pytest.mark.parametrize("form, shown", [(INT8, "int8"), (INT4, "int4-g128"), (ROW4, "int4-row")])

@@ -36,7 +36,7 @@ TURNS = (
 
 def records() -> list[Record]:
     return [
-        Record(f"r{i}", "dialmed", tuple(Turn(role, text.format(part)) for role, text in TURNS))
+        Record(id=f"r{i}", source="dialmed", turns=[Turn(role=role, text=text.format(part)) for role, text in TURNS])
         for i, part in enumerate(PARTS)
     ]
 
@@ -202,7 +202,7 @@ def test_a_killed_run_resumes_to_the_same_weights(role, tmp_path, monkeypatch):
     for name, weight in one["model"].items():
         torch.testing.assert_close(weight, other["model"][name], rtol=0, atol=0)
     card = by_name()[f"{role}-mini"]
-    assert loader.load(card, tmp_path / "whole" / "out", "cpu", torch.float32, lambda p: None)
+    assert loader.load(card, {card.name: tmp_path / "whole" / "out"}, "cpu", torch.float32, lambda p: None)
     assert all(f.stat().st_size < 9_000_000 for f in (tmp_path / "whole" / "out").iterdir())
 
 

@@ -8,7 +8,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from bianque.i18n import LANGS, WORDS
+from bianque.i18n import LANGS
+from bianque.i18n import say as text_of
 from tests.ui.test_page import WAIT, idle, replies, say, visit
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -17,7 +18,7 @@ LOCALES = ("zh-CN", "zh-TW", "en-US", "ko-KR")
 
 
 def word(key: str, locale: str) -> str:
-    return WORDS[key][LANGS.index(locale if locale in LANGS else locale[:2])]
+    return text_of(locale if locale in LANGS else locale[:2], key)
 
 
 def tree(page: Page) -> list[dict]:

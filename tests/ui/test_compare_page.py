@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from bianque.arena.side_by_side import Failure
-from bianque.consult.session import Delta, Done, Loading, Notice, Speaking, Thinking, Timing
-from bianque.consult.spec import Contender
+from bianque.consult.session import Delta, Done, Failure, Loading, Notice, Speaking, Thinking, Timing
+from bianque.consult.transcript import Transcript
 from bianque.errors import LoadFailed
 from bianque.types import Message, Progress, Usage
 from bianque.ui import column as columns
-from bianque.ui.column import Lane
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import LABEL, WAIT, visit, wait_for
 
@@ -117,7 +115,7 @@ def test_one_column_can_be_retried_and_carried_into_all(chromium, url, script):
     expect(replies(page, 0).last).to_contain_text("哪个部位？", timeout=WAIT)
     idle(page)
     assert replies(page, 1).last.inner_text() == kept and replies(page, 0).count() == 1
-    press(page, "各列都接着这一列", 0)
+    press(page, "复制到所有列", 0)
     expect(replies(page, 1).last).to_contain_text("哪个部位？", timeout=WAIT)
     asked(page, "后脑勺")
     heard = {model: [turn.content for turn in dialogue] for model, dialogue, _ in script.heard[-2:]}
@@ -264,10 +262,10 @@ def test_the_tab_speaks_the_visitors_language_and_names_its_parts(chromium, url,
 # --- how a column is drawn ---
 
 
-def lane(*events) -> Lane:
-    found = Lane([], "头痛", Contender("ask"), "zh-CN", lambda model: None)
+def lane(*events) -> Transcript:
+    found = Transcript([], "头痛", apart=True, contender="ask")
     for event in events:
-        found.take(event)
+        found.apply(event)
     return found
 
 
@@ -292,7 +290,7 @@ def test_the_line_above_says_who_answers_and_who_takes_turns(lanes, words):
 
 def test_a_growing_column_is_not_yet_stopped_and_figures_are_kept():
     growing = lane(THINKING, SPEAKING, Delta("多久？"))
-    messages, told = growing.look()
+    messages, told = columns.look(growing, "zh-CN")
     assert "已停止" not in messages[-1]["content"] and "3 字" in told and not growing.changed
     assert growing.turns[-1]["figures"]["asks"] and "已停止" in columns.talk(growing.turns, "zh-CN")[-1]["content"]
     assert "已停止" in columns.talk(lane(THINKING).turns, "zh-CN")[-1]["content"]
@@ -303,4 +301,4 @@ def test_what_a_browser_sends_back_is_escaped():
     flagged = lane(Notice("crisis", "<b>12356</b>")).turns
     assert "<b>" not in columns.alert([[], flagged]) and columns.alert([[], []]) == ""
     spoken = lane(Thinking("<b>x</b>", "asking"), SPEAKING, Delta("多久？"))
-    assert "<b>x" not in spoken.look()[1] and "&lt;b&gt;x" in spoken.look()[1]
+    assert "<b>x" not in columns.look(spoken, "zh-CN")[1] and "&lt;b&gt;x" in columns.look(spoken, "zh-CN")[1]

@@ -24,7 +24,7 @@ from bianque.ui import evaluate, serve
 from bianque.ui.evaluate import Evaluate
 from bianque.ui.page import Page as Consultation
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, dialogue, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, dialogue, written
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import WAIT, visit, wait_for
 
@@ -155,7 +155,7 @@ def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, se
     monkeypatch.setattr(served[1], "real", True)
     page = opened(chromium, url)
     upload(page, written(tmp_path, DIALOGUES))
-    who = field(page, "由谁回答")
+    who = page.locator("#bq-evaluate-tab").get_by_role("combobox", name="模型")
     who.press("Backspace")  # the mode that was chosen beforehand
     who.fill("ask-mini:temperature=0")
     who.press("Enter")
@@ -169,7 +169,7 @@ def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, se
     expect(note(page)).to_contain_text("评测完成，共 4 条回答", timeout=WAIT)
     assert note(page).get_attribute("role") == "status"
     for part in ("ask-mini:temperature=0", "提问率", "ROUGE-1"):
-        expect(page.locator("#bq-eval-figures table")).to_contain_text(part)
+        expect(page.locator("#bq-eval-figures")).to_contain_text(part)
     frame = page.locator("#bq-eval-report iframe")
     assert "allow-scripts" in frame.get_attribute("sandbox") and "same-origin" not in frame.get_attribute("sandbox")
     expect(report(page).locator("#items")).to_contain_text("次头痛", timeout=WAIT)
@@ -203,7 +203,7 @@ def test_a_cancelled_run_goes_on_after_a_restart_without_doing_anything_twice(ch
     upload(page, written(tmp_path, DIALOGUES))
     field(page, "对话数").fill("")
     start(page).click()
-    expect(page.locator("#bq-eval-bar")).to_contain_text(re.compile(r"[3-9] / 12 条回答 · 还要 \d+:\d\d"), timeout=WAIT)
+    expect(page.locator("#bq-eval-bar")).to_contain_text(re.compile(r"[3-9] / 12 条回答 · 还需 \d+:\d\d"), timeout=WAIT)
     expect(start(page)).to_be_disabled()
     page.get_by_role("button", name="取消").click()
     expect(note(page)).to_contain_text("已停下", timeout=WAIT)
@@ -216,7 +216,7 @@ def test_a_cancelled_run_goes_on_after_a_restart_without_doing_anything_twice(ch
     later = Scripted(asks=["哪里疼？"], advises=[ADVICE])
     demo, url = serving(later, port)
     again(page)
-    expect(note(page)).to_contain_text(f"完成的 {done} 条都在", timeout=WAIT)
+    expect(note(page)).to_contain_text(f"完成的 {done} 条已保留", timeout=WAIT)
     expect(field(page, "对话数")).to_have_value("")
     start(page).click()
     expect(note(page)).to_contain_text("共 12 条回答", timeout=WAIT)
@@ -232,14 +232,14 @@ def test_a_cancelled_run_goes_on_after_a_restart_without_doing_anything_twice(ch
 def test_recorded_outputs_are_scored_and_closing_the_page_ends_a_run(chromium, url, script, tmp_path):
     page = opened(chromium, url)
     upload(page, written(tmp_path, RECORDED, "recorded.jsonl"))
-    expect(page.get_by_role("checkbox", name="录制的回答")).to_be_checked()
+    expect(page.get_by_role("checkbox", name="已有的回答")).to_be_checked()
     expect(page.locator("#bq-eval-who")).to_be_hidden()
     start(page).click()
     expect(note(page)).to_contain_text("共 12 条回答", timeout=WAIT)
     expect(page.locator("#bq-eval-figures")).to_contain_text("评分：平均")
     assert script.heard == []
     upload(page, written(tmp_path, DIALOGUES))
-    expect(page.locator("#bq-eval-figures table")).to_have_count(0)
+    expect(page.locator("#bq-eval-figures")).to_be_hidden()
     expect(page.locator("#bq-eval-who")).to_be_visible()
     script.silence = 60.0
     start(page).click()

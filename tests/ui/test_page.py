@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.catalog.builtin import by_name
-from bianque.consult.pacing import beating
+from bianque.consult.pacing import with_heartbeat
 from bianque.errors import LoadFailed
 from bianque.ui import compare, render
 from bianque.ui import page as chat
@@ -36,7 +36,7 @@ def visit(chromium, url, **options) -> Page:
     # A link may open another tab than the first, before anybody has seen that one.
     page.locator(":is(#bq-box, #bq-all) textarea:visible").first.wait_for(timeout=WAIT)
     expect(page.locator("#bq-foot")).to_be_visible()
-    page.wait_for_timeout(500)
+    page.locator("#bq-mode[role=radiogroup]").wait_for(state="attached", timeout=WAIT)  # our script has run
     return page
 
 
@@ -434,7 +434,7 @@ def test_a_silent_stream_beats_and_closes():
             closed.append(True)
 
     async def listen():
-        events = beating(slow(), every=0.01)
+        events = with_heartbeat(slow(), every=0.01)
         heard = [await anext(events), await anext(events), await anext(events)]
         await events.aclose()
         return heard

@@ -1,0 +1,1 @@
+(end, kept) => [location.search + location.hash, kept]

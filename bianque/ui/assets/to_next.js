@@ -1,0 +1,1 @@
+() => setTimeout(() => document.querySelector('#bq-next')?.focus(), 50)

@@ -1,0 +1,67 @@
+"""The pattern files: all of them compile, all that the code names is there, and each group says what it is."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bianque.consult import patterns, triage
+
+ROOM = Path(patterns.__file__).parent
+FILES = sorted((ROOM / "assets").glob("*.yaml"))
+NAMES = [path.stem for path in FILES]
+
+
+def texts(value) -> list[str]:
+    """All patterns of a file: alternatives are compiled joined, as they are used."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [patterns.joined(value)]
+    return [text for item in (value.values() if isinstance(value, dict) else value) for text in texts(item)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pattern_compiles_and_every_fragment_is_filled(name):
+    for key, value in patterns.asset(name).items():
+        rules = key in ("wishes", "acts", "emergencies")
+        for text in [] if key == "script" else texts(value):
+            assert "${" not in text
+            assert triage._gapped(text) if rules else re.compile(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pattern_that_the_code_names_is_there(name):
+    used = set(re.findall(r'\b_(?:re|in)\("(\w+)"\)', (ROOM / f"{name}.py").read_text(encoding="utf-8")))
+    assert used
+    for key in used:
+        assert (triage._in if name == "triage" else lambda key: patterns.pattern(name, key))(key)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_group_is_explained(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    paired = {"drugs:"}  # with the line above
+    bare = [
+        line
+        for before, line in pairwise(lines)
+        if re.match(r"\w+:", line) and not before.startswith("#") and line.partition(" ")[0] not in paired
+    ]
+    assert bare == []
+
+
+def test_a_fragment_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(patterns, "__file__", str(tmp_path / "patterns.py"))
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "odd.yaml").write_text("fragments: {a: x}\nb: '${a}${gone}'\n")
+    with pytest.raises(KeyError, match="gone"):
+        patterns.asset("odd")
+
+
+def test_script_pairs_are_single_characters_and_never_lead_to_another():
+    for name in ("triage", "questions"):
+        table = patterns.simplified(name)
+        assert len(table) > 150 and not set(table.values()) & set(table)
