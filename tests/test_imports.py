@@ -25,7 +25,7 @@ BELOW = {
     "engine": ("models", "nn", "catalog"),
     "backends.base": ("catalog",),  # the protocol, which says nothing of how it is kept
     "backends": ("backends.base", "engine", "checkpoints", "catalog"),
-    "consult": ("backends.base", "catalog"),
+    "consult": ("backends.base", "catalog", "data"),
     "data": ("backends.base",),
     "train": ("data", "models", "checkpoints"),
     "arena": ("consult",),

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from bianque.data.compose import BUDGET, Composer, compose, write
-from bianque.data.dialogues import read
+from bianque.data.dialogues import readable
 from bianque.data.knowledge import Generic, bundled
 
 MANY = 20_000
@@ -112,7 +112,7 @@ def test_a_seed_gives_the_same_file(tmp_path):
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
     rows = [json.loads(line) for line in gzip.decompress((tmp_path / "a.jsonl.gz").read_bytes()).splitlines()]
     assert [row["id"] for row in rows[:2]] == ["composed-7-0", "composed-7-1"]
-    assert len(read(tmp_path / "a.jsonl.gz")) == 30
+    assert len(readable(tmp_path / "a.jsonl.gz")[0]) == 30
     other = next(iter(compose(1, 8)))
     assert [t.text for t in other.turns] != [t["text"] for t in rows[0]["turns"]]
 
