@@ -31,6 +31,7 @@ from bianque.evaluate.store import METRICS, REPORT, ROWS, read
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
+from bianque.ui.render import paragraph
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
@@ -145,7 +146,7 @@ class Evaluate:
     def remove(self, kept: Any, request: gr.Request) -> Changes:
         lang = lang_of(request)
         self.folders.remove(name_of(kept))
-        return self.blank(lang) | {self.kept: {}, self.note: sheets.line(say(lang, "eval_forgotten"))}
+        return self.blank(lang) | {self.kept: {}, self.note: paragraph(say(lang, "eval_forgotten"))}
 
     def blank(self, lang: str) -> Changes:
         """No file, no results."""
@@ -170,7 +171,7 @@ class Evaluate:
     def begin(self, request: gr.Request, kept: Any, *form: Any) -> Changes:
         """It waits for its turn; nothing else can be begun meanwhile."""
         off = gr.Button(interactive=False)
-        note = sheets.line(say(lang_of(request), "eval_waiting"))
+        note = paragraph(say(lang_of(request), "eval_waiting"))
         kept = {"folder": name_of(kept), "form": list(form)}
         return {
             self.kept: kept, self.start: off, self.forget: off, self.cancel: gr.Button(interactive=True),
@@ -192,7 +193,7 @@ class Evaluate:
             async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
                     if isinstance(step, RunProgress) and (last is None or throttle.ready() or step.done == step.total):
-                        note = {} if last else {self.note: sheets.line(say(lang, "eval_running"))}
+                        note = {} if last else {self.note: paragraph(say(lang, "eval_running"))}
                         last = step
                         yield {self.bar: sheets.progress(step, lang)} | note
                     elif not isinstance(step, Outcome):
@@ -217,9 +218,9 @@ class Evaluate:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
         drawn = SamplingOverrides(
-            max_new_tokens=settings_panel.number("max_new_tokens", most, int), seed=settings_panel.number("seed", seed, int)
+            max_new_tokens=settings_panel.field_number("max_new_tokens", most, int), seed=settings_panel.field_number("seed", seed, int)
         )  # fmt: skip
-        count = settings_panel.number("limit", limit, int)
+        count = settings_panel.field_number("limit", limit, int)
         return quota.ask(path, chosen or (), list(map(str, who or ())), drawn, count, int(at_once or 1))
 
     def show(self, kept: Any, request: gr.Request) -> Changes:
@@ -239,10 +240,10 @@ class Evaluate:
         if not all((folder / RESULTS / name).exists() for name in (REPORT, METRICS)):
             if not rows:
                 return changes | {self.note: ""}
-            return changes | {self.start: again, self.note: told(lang, "eval_stopped", count=len(rows) - failed)}
+            return changes | {self.start: again, self.note: said(lang, "eval_stopped", count=len(rows) - failed)}
         metrics = json.loads((folder / RESULTS / METRICS).read_text("utf-8"))
         count, failed = metrics["rows"], sum(metrics["errors"].values())
-        done = told(lang, "eval_done_failed" if failed else "eval_done", count=count, failed=failed)
+        done = said(lang, "eval_done_failed" if failed else "eval_done", count=count, failed=failed)
         return changes | {
             self.start: again if failed else gr.Button(t("eval_start"), interactive=True), self.note: done,
             self.bar: sheets.bar(count, count, lang), self.figures: sheets.figures(metrics, lang),
@@ -263,7 +264,7 @@ class Evaluate:
         }  # fmt: skip
         folder = self.folders.find(name_of(kept))
         if not folder:
-            lost = {self.kept: {}, self.note: told(lang, "eval_gone")} if name_of(kept) else {}
+            lost = {self.kept: {}, self.note: said(lang, "eval_gone")} if name_of(kept) else {}
             return changes | lost
         state, (looked, ready) = self.ended(folder, lang), self.look(kept, lang)
         if not ready:
@@ -298,11 +299,11 @@ def reports(folders: Folders) -> list[Route]:
 
 
 def why(lang: str) -> str:
-    return sheets.line(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
+    return paragraph(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
 
 
-def told(lang: str, key: str, **values: object) -> str:
-    return sheets.line(say(lang, key, **values))
+def said(lang: str, key: str, **values: object) -> str:
+    return paragraph(say(lang, key, **values))
 
 
 def tasks(lang: str, recorded: bool = False) -> list[tuple[str, str]]:

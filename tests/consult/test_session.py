@@ -330,7 +330,7 @@ def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(handoff, "_named", counted)
-            handoff.read(rounds(count, 100 * count))
+            handoff.read_round(rounds(count, 100 * count))
         return read
 
     assert cost(160) <= 2.2 * cost(80) <= 5 * cost(40)
