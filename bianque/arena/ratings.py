@@ -129,12 +129,6 @@ def rank(
     )
 
 
-def rank_each(votes: Iterable[Vote]) -> dict[str | None, Ranking]:
-    """The ranking of all votes, under None, and of each category that has some."""
-    given = list(votes)
-    return {category: rank(given, category) for category in (None, *sorted({vote.category for vote in given}))}
-
-
 @dataclass(frozen=True, slots=True)
 class Rates:
     """θ and its interval, (n,) each; who is linked with whom, (n, n); and who needed no prior, (n,)."""

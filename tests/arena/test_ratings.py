@@ -259,8 +259,7 @@ def test_counts_shares_and_reasons_are_those_of_the_votes():
 
 def test_a_category_is_ranked_by_its_own_votes():
     found = simulated({"p": 0.5, "q": 0.0, "r": -0.5}, 300, 8)
-    every = ranking.rank_each(found)
-    assert list(every) == [None, "mind", "skin"]
+    every = {category: rank(found, category) for category in (None, "mind", "skin")}
     assert every["mind"].votes + every["skin"].votes == every[None].votes == 300
     assert every["mind"] == replace(rank([one for one in found if one.category == "mind"]), category="mind")
     assert rank(found, "drugs") == replace(rank([]), category="drugs")
