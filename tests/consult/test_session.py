@@ -323,10 +323,10 @@ def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
     def cost(count: int) -> int:
         read, named = 0, handoff._named
 
-        def counted(table, text):
+        def counted(table, text, *behind):
             nonlocal read
             read += len(text)
-            return named(table, text)
+            return named(table, text, *behind)
 
         with monkeypatch.context() as patched:
             patched.setattr(handoff, "_named", counted)
