@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from bianque.api.gradio import calm
-from bianque.api.schemas import TEXTS, validated, whole
+from bianque.api.schemas import TEXTS, as_int, validated
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
 from bianque.consult.spec import SamplingOverrides
@@ -63,8 +63,8 @@ class Call:
 
     def asked(self, folder: Path) -> RunRequest:
         """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
-        drawn = SamplingOverrides(**{name: whole(value) for name, value in self.drawn.items()})
-        limit, at_once = number("limit", self.limit), number("concurrency", self.concurrency)
+        drawn = SamplingOverrides(**{name: as_int(value) for name, value in self.drawn.items()})
+        limit, at_once = as_count("limit", self.limit), as_count("concurrency", self.concurrency)
         who = ["auto"] if self.contenders is None else validated(TEXTS, "contenders", self.contenders)
         what = ["next"] if self.tasks is None else validated(TEXTS, "tasks", self.tasks)
         return quota.ask(self.data(folder), what, who, drawn, limit, 2 if at_once is None else at_once)
@@ -95,15 +95,15 @@ def uploaded(file: object) -> tuple[Path, str]:
     return found, found.name
 
 
-def number(name: str, given: Any) -> Any:
+def as_count(name: str, given: Any) -> Any:
     """A whole number or None; which numbers are allowed is told where they are used."""
-    given = whole(given)
+    given = as_int(given)
     if given is None or (isinstance(given, int) and not isinstance(given, bool)):
         return given
     raise BadInput(f"{name}={given!r}: 需要整数 (a whole number) 或 null (or null)")
 
 
-def reply(tally: RunProgress) -> EvaluateReply:
+def progress_reply(tally: RunProgress) -> EvaluateReply:
     return {
         "done": tally.done, "total": tally.total, "failed": tally.failed, "seconds_left": tally.left,
         "metrics": None, "rows": None, "report": None, "label": LABEL,
@@ -126,20 +126,20 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
         folder = Path(made)
         try:
             asked = await asyncio.to_thread(call.asked, folder)
-            throttle, last = Throttle(), reply(RunProgress(0, quota.rows(asked), 0, None))
+            throttle, last = Throttle(), progress_reply(RunProgress(0, quota.rows(asked), 0, None))
             async with aclosing(with_heartbeat(evaluate(session, asked, folder / "run"))) as steps:
                 async for step in steps:
                     if isinstance(step, Outcome):
                         last = await asyncio.to_thread(finished, step)
                     elif isinstance(step, RunProgress):
-                        last = reply(step)
+                        last = progress_reply(step)
                     if isinstance(step, Outcome) or throttle.ready():
                         yield last
         except Exception as error:
             raise quota.failure(error, folder) from None
 
 
-def add(session: Session) -> None:
+def add_evaluate(session: Session) -> None:
     """Register the endpoint in the Blocks that are being built."""
 
     async def evaluate_(

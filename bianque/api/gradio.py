@@ -16,13 +16,13 @@ from bianque.api.schemas import (
     NoticeReply,
     SpecAsked,
     WireMessage,
+    as_int,
     chat_reply,
     compare_reply,
     parse_histories,
     parse_history,
     parse_specs,
     turns_of,
-    whole,
 )
 from bianque.arena import side_by_side
 from bianque.consult.pacing import Throttle, with_heartbeat
@@ -43,7 +43,7 @@ def calm(error: Exception) -> gr.Error:
     )
 
 
-def add(session: Session) -> None:
+def add_chat(session: Session) -> None:
     """Register the endpoints in the Blocks that are being built."""
 
     async def chat(
@@ -63,7 +63,7 @@ def add(session: Session) -> None:
                 raise BadInput("message: 需要字符串 (a string is needed)")
             past = parse_history(history)
             check_size(message, past)
-            drawn = SamplingOverrides(temperature, top_p, whole(max_new_tokens), whole(seed))
+            drawn = SamplingOverrides(temperature, top_p, as_int(max_new_tokens), as_int(seed))
             choices = Choices(mode, ask_model, advise_model, drawn)
             found, throttle = Transcript(turns_of(past), message), Throttle()
             async with aclosing(with_heartbeat(session.reply(past, message, choices))) as events:
@@ -106,7 +106,7 @@ def add(session: Session) -> None:
         try:
             if not isinstance(message, str):
                 raise BadInput("message: 需要字符串 (a string is needed)")
-            named, drawn = parse_specs(contenders), whole(seed)
+            named, drawn = parse_specs(contenders), as_int(seed)
             side_by_side.verify(session, named, message, drawn)
             past = parse_histories(histories, len(named))
             for history in past:

@@ -154,11 +154,11 @@ def parse_histories(histories: object, columns: int) -> list[list[Message]]:
 def parse_specs(contenders: object) -> list[ModelSpec]:
     if not isinstance(contenders, list):
         raise BadInput('contenders: 需要列表，如 ["auto", "bianque-2@8"] (a list of contenders is needed)')
-    exact = [{k: whole(v) for k, v in given.items()} if isinstance(given, dict) else given for given in contenders]
+    exact = [{k: as_int(v) for k, v in given.items()} if isinstance(given, dict) else given for given in contenders]
     return [ModelSpec.of(given, f"contenders[{place}]") for place, given in enumerate(exact)]
 
 
-def whole(value: Any) -> Any:
+def as_int(value: Any) -> Any:
     """JSON has one kind of number: 256.0 from a client is 256."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -213,4 +213,9 @@ def compare_reply(
 ) -> CompareReply:
     made = [column_reply(spec, column) for spec, column in zip(specs, found, strict=True)]
     spoken = [[{"model": column["model"]}] for column in made if column["reply"]]
-    return {"columns": made, "notice": notice, "licences": share.licences(spoken, session.cards), "label": LABEL}
+    return {
+        "columns": made,
+        "notice": notice,
+        "licences": share.comparison_licences(spoken, session.cards),
+        "label": LABEL,
+    }

@@ -112,7 +112,7 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class BadLine:
     """A line that holds no vote."""
 
     file: str

@@ -22,7 +22,7 @@ def parts(role: ModelRole) -> frozenset[Phase]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Candidate:
     """Somebody who may be drawn: as a vote names them, as a comparison asks them, and their parts of a consultation."""
 
     player: battle.Player
@@ -34,7 +34,7 @@ class Entry:
         return self.player.name
 
 
-def entries(session: Session, can_run: Callable[[str], bool]) -> list[Entry]:
+def candidates(session: Session, can_run: Callable[[str], bool]) -> list[Candidate]:
     """Everybody who can answer here, each with their own defaults.
 
     The page's pair enters as one, as `auto` lets it speak, and each of the two alone; beside them every card that
@@ -47,7 +47,7 @@ def entries(session: Session, can_run: Callable[[str], bool]) -> list[Entry]:
     return [both(*pair), *map(alone, cards.values())]
 
 
-def both(ask: ModelCard, advise: ModelCard) -> Entry:
+def both(ask: ModelCard, advise: ModelCard) -> Candidate:
     """The handing over of one model to the other; its name tells the two, so that another pair's votes are not its own."""
     player = battle.Player(
         name=f"auto ({ask.name} + {advise.name})",
@@ -55,22 +55,22 @@ def both(ask: ModelCard, advise: ModelCard) -> Entry:
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Entry(player, ModelSpec("auto"), parts("both"))
+    return Candidate(player, ModelSpec("auto"), parts("both"))
 
 
-def alone(card: ModelCard) -> Entry:
-    return Entry(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
+def alone(card: ModelCard) -> Candidate:
+    return Candidate(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
 
 
 def draw(
-    there: Iterable[Entry], votes: Mapping[frozenset[str], int], random: Random, cooldown: Collection[str] = ()
-) -> tuple[Entry, Entry]:
+    there: Iterable[Candidate], votes: Mapping[frozenset[str], int], random: Random, cooldown: Collection[str] = ()
+) -> tuple[Candidate, Candidate]:
     """Two who can do the same part of a consultation, on random sides, those with fewer votes on them more often.
 
     A blind vote between a question and advice would tell what the visitor came for, not who does it better; who does
     both parts may meet everybody. Whoever is in `cooldown` is drawn only if there is nobody else.
     """
-    named = {entry.name: entry for entry in there}
+    named = {candidate.name: candidate for candidate in there}
     met = [(one.name, other.name) for one, other in combinations(named.values(), 2) if one.parts & other.parts]
     pairs = [pair for pair in met if not set(pair) & set(cooldown)] or met
     if not pairs:

@@ -89,14 +89,14 @@ class Ranking:
     confidence: float
 
 
-def by_name(contender: Player) -> str:
+def player_name(contender: Player) -> str:
     return contender.name
 
 
-def table(
+def rank(
     votes: Iterable[Vote],
     category: str | None = None,
-    by: Callable[[Player], str] = by_name,
+    by: Callable[[Player], str] = player_name,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Ranking:
@@ -129,12 +129,6 @@ def table(
     )
 
 
-def tables(votes: Iterable[Vote]) -> dict[str | None, Ranking]:
-    """The ranking of all votes, under None, and of each category that has some."""
-    given = list(votes)
-    return {category: table(given, category) for category in (None, *sorted({vote.category for vote in given}))}
-
-
 @dataclass(frozen=True, slots=True)
 class Rates:
     """θ and its interval, (n,) each; who is linked with whom, (n, n); and who needed no prior, (n,)."""
@@ -154,9 +148,9 @@ def rate(cells: Ints, times: Ints, size: int, resamples: int = RESAMPLES, seed: 
     wins = won(cells, times, size)
     linked, finite = groups(wins)
     drawn = np.random.default_rng(seed).multinomial(times.sum(), times / times.sum(), size=resamples)
-    again = centred(fit(won(cells, drawn, size)), linked)
+    again = centred(bradley_terry(won(cells, drawn, size)), linked)
     low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), axis=0)
-    return Rates(centred(fit(wins), linked), low, high, linked, finite)
+    return Rates(centred(bradley_terry(wins), linked), low, high, linked, finite)
 
 
 def _standings(
@@ -215,7 +209,7 @@ def groups(wins: Floats) -> tuple[Bools, Bools]:
     return linked, ~np.any(linked & ~(chain & chain.swapaxes(-1, -2)), axis=-1)
 
 
-def fit(wins: Floats) -> Floats:
+def bradley_terry(wins: Floats) -> Floats:
     """θ (..., n) of greatest likelihood for wins (..., n, n) of row over column, with the prior where it is needed.
 
     Newton steps, shortened to ln(1 + β)/β, β the largest change of a difference: since |f'''| ≤ β f'' along a step for
@@ -254,7 +248,7 @@ def elo(played: Iterable[tuple[str, str, float]]) -> dict[str, float]:
     return ratings
 
 
-def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = by_name) -> dict[str, VoteCounts]:
+def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = player_name) -> dict[str, VoteCounts]:
     """Counts of each contender."""
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     why: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -13,7 +13,7 @@ from bianque.arena.side_by_side import FEWEST, LETTERS, MOST
 from bianque.catalog.card import ModelCard
 from bianque.consult import transcript
 from bianque.consult.session import MAX_CHARACTERS
-from bianque.consult.spec import ModelSpec, number
+from bianque.consult.spec import ModelSpec, sampling_value
 from bianque.consult.text import LABEL
 from bianque.consult.transcript import Turn
 from bianque.errors import BadInput
@@ -58,30 +58,32 @@ class Setup:
         seed, message = (given.get(name, [""])[0] for name in ("seed", "say"))
         if len(message) > MAX_CHARACTERS:
             raise BadInput(f"say: {len(message)} 个字符，最多 {MAX_CHARACTERS} 个 (the message is too long)")
-        return cls(tuple(map(ModelSpec.parse, named)), message, cast(int, number("seed", seed)) if seed else None)
+        return cls(
+            tuple(map(ModelSpec.parse, named)), message, cast(int, sampling_value("seed", seed)) if seed else None
+        )
 
 
-def licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:
+def comparison_licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:
     """The licence of every model that spoke in any column."""
     return transcript.licences(chain.from_iterable(columns), cards)
 
 
-def as_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def comparison_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
     named = zip(setup.contenders, columns, strict=False)
     whole = {
         "label": LABEL,
         "link": setup.encode(),
         "seed": setup.seed,
-        "licences": licences(columns, cards),
+        "licences": comparison_licences(columns, cards),
         "columns": [{"contender": contender.label, "messages": list(turns)} for contender, turns in named],
     }
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def as_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def comparison_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
     lines = [*transcript.header("扁鹊 BianQue · 对比"), f"`{setup.encode()}`", ""]
     for letter, contender, turns in zip(LETTERS, setup.contenders, columns, strict=False):
         lines += [f"## {letter} · {contender.label}", ""]
         lines += [line for turn in turns for line in transcript.turn_lines(turn)]
-    lines += [f"- {name}: {licence}" for name, licence in licences(columns, cards).items()]
+    lines += [f"- {name}: {licence}" for name, licence in comparison_licences(columns, cards).items()]
     return "\n".join(lines) + "\n"

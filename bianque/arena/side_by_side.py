@@ -84,6 +84,6 @@ async def pump(
     await came.put(None)
 
 
-def answered(turns: Sequence[Turn]) -> bool:
+def has_reply(turns: Sequence[Turn]) -> bool:
     """Whether a column ends with a reply that others can go on from."""
     return bool(turns) and turns[-1]["role"] == "assistant" and not turns[-1].get("error")

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bianque.arena.battle import Problem, Vote, parse, written
+from bianque.arena.battle import BadLine, Vote, parse, written
 from bianque.errors import BadInput
 
 # `file`: which lines a vote was read from; NULL if it was cast here. The primary key makes a second vote impossible.
@@ -49,7 +49,7 @@ class Votes:
             if not self._insert(base, vote, None):
                 raise BadInput("这场对战已经投过票，请开始新的一场 (this battle has a vote already: start another)")
 
-    def read(self) -> tuple[list[Vote], list[Problem]]:
+    def read(self) -> tuple[list[Vote], list[BadLine]]:
         """All votes, the oldest first, and the lines of files that are none; a torn last line is left out."""
         if not self.folder.is_dir():
             return [], []
@@ -57,7 +57,7 @@ class Votes:
             self._read_files(base)
             lines = base.execute("SELECT line FROM votes ORDER BY time, battle").fetchall()
             problems = base.execute("SELECT file, line, reason FROM problems ORDER BY file, line").fetchall()
-        return [parse(line) for (line,) in lines], [Problem(*problem) for problem in problems]
+        return [parse(line) for (line,) in lines], [BadLine(*problem) for problem in problems]
 
     def counts(self) -> Counter[frozenset[str]]:
         """Votes so far of each two players, by name."""

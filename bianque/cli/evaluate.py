@@ -260,7 +260,7 @@ def show_file(path: Path) -> int:
     for case in found.dialogues[:SHOWN]:
         print(f"\n{case.set}/{case.id}")
         for message in case.messages:
-            text = terminal.plain(" ".join(message.content.split()))
+            text = terminal.printable(" ".join(message.content.split()))
             text = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
             print(f"  {'患者' if message.role == 'user' else '医生'}：{text}")
     if found.problems:

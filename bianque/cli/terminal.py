@@ -75,7 +75,7 @@ class Terminal:
 
     def converse(self) -> int:
         for line in lines(self.typed):
-            text = plain(line).strip()
+            text = printable(line).strip()
             try:
                 if text == "/quit":
                     break
@@ -154,7 +154,7 @@ class Terminal:
                 count = f" {event.question}/{event.budget}" if event.question else ""
                 self.line(f"{say(self.lang, event.phase)}{count} · {event.model}", FAINT)
             case Delta():
-                self.put(plain(event.text))
+                self.put(printable(event.text))
             case Done():
                 self.end("cut" if event.finish == "length" else "")
 
@@ -241,7 +241,7 @@ class Terminal:
         """One calm line; what nobody foresaw goes to the log, where somebody listens to it, without a word of the visitor."""
         code, words = "BQ_INTERNAL", f"内部出错，这一轮没有完成 (internal error: {type(error).__name__})"
         if isinstance(error, BianQueError):
-            code, words = error.code, plain(" ".join(str(error).split()))
+            code, words = error.code, printable(" ".join(str(error).split()))
         else:
             logging.getLogger("bianque").debug("a turn failed", exc_info=error)
         self.status()
@@ -287,7 +287,7 @@ def interrupting(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) ->
         restore()
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Text that moves no cursor and changes no colour: whatever a model writes, the terminal only shows it."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 

@@ -70,7 +70,7 @@ def decide(
     dialogue: Sequence[Message], candidate: str | None = None, *, budget: int = 8, advise_now: bool = False
 ) -> Decision:
     """Who answers the newest visitor turn; `candidate` is what the asking model would say, None before that."""
-    return judge(read(dialogue), candidate, budget=budget, advise_now=advise_now)
+    return judge(read_round(dialogue), candidate, budget=budget, advise_now=advise_now)
 
 
 def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_now: bool = False) -> Decision:
@@ -92,7 +92,7 @@ def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_n
     return Decision("asking", opening)
 
 
-def read(dialogue: Sequence[Message]) -> Round:
+def read_round(dialogue: Sequence[Message]) -> Round:
     """The current round. The work grows with the dialogue's length, and a long one takes a while: not on an event loop."""
     start, told, spoken, phases = None, _Told(), list[str](), list[Phase]()
     for index, message in enumerate(dialogue):

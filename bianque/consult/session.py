@@ -158,7 +158,7 @@ class Session:
             yield Notice(found.level, found.text)
         asking = choices.mode == "ask"
         if choices.mode == "auto":
-            now = await read(self.readers, handoff.read, dialogue)
+            now = await read(self.readers, handoff.read_round, dialogue)
             decision = handoff.judge(now, budget=self.budget, advise_now=choices.advise_now)
             if decision.phase == "asking":
                 self.backend.prepare(advise)

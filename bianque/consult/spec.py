@@ -66,7 +66,7 @@ class SamplingOverrides:
         return replace(sampling, **self.given())
 
     def __str__(self) -> str:
-        return ",".join(f"{f.name}={plain(v)}" for f in fields(self) if (v := getattr(self, f.name)) is not None)
+        return ",".join(f"{f.name}={shortest(v)}" for f in fields(self) if (v := getattr(self, f.name)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class ModelSpec:
             key, _, value = (part.strip() for part in option.partition("="))
             if key in found:
                 raise BadInput(f"{text[:200]}: {key} 写了两次 (is there twice)")
-            found[key] = number(key, value, text)
+            found[key] = sampling_value(key, value, text)
         name, at, bits = head.strip().partition("@")
         if not name:
             raise BadInput(f"{text[:200]!r}: 缺少模型的名称 (a model's name is missing)")
@@ -176,7 +176,7 @@ def precision(name: str, bits: object) -> Bits:
     return cast(Bits, int(str(bits)))
 
 
-def number(key: str, value: str, text: str = "") -> int | float:
+def sampling_value(key: str, value: str, text: str = "") -> int | float:
     """The value of an option, of the option's own kind; `text` is where it stood."""
     where = f"{text[:200]}: " if text else ""
     if key not in RANGES:
@@ -187,7 +187,7 @@ def number(key: str, value: str, text: str = "") -> int | float:
         raise BadInput(f"{where}{key}={value[:40]!r}: 需要{RANGES[key].noun}") from None
 
 
-def plain(value: float) -> str:
+def shortest(value: float) -> str:
     """A number in its shortest form: 0.0 and 0 are the same."""
     return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
 

@@ -29,6 +29,7 @@ from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
 from bianque.ui.duel import SIDES, WORD_OF, Duel
 from bianque.ui.i18n import lang_of, t
+from bianque.ui.render import paragraph
 
 View = dict[Any, Any]  # component → what it becomes
 Views = AsyncGenerator[View, None]
@@ -60,7 +61,7 @@ class Arena:
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
         with gr.Row(elem_id="bq-duel-line"):
-            self.note = gr.HTML(column.line(say("zh-CN", "arena_why")), padding=False, elem_id="bq-duel-note")
+            self.note = gr.HTML(paragraph(say("zh-CN", "arena_why")), padding=False, elem_id="bq-duel-note")
             self.next = gr.Button(t("skip"), size="sm", interactive=False, elem_id="bq-next")
         self.alert = gr.HTML("", padding=False, elem_id="bq-duel-alert")
         self.heads, self.chats, self.told = [], [], []
@@ -68,7 +69,7 @@ class Arena:
             for side in SIDES:
                 with gr.Column(elem_id=f"bq-ring-{side}", elem_classes="bq-side", min_width=200):
                     self.heads.append(gr.HTML(duel.head(side), padding=False))
-                    self.chats.append(column.chatbot(column.line(say("zh-CN", "nameless"))))
+                    self.chats.append(column.side_chatbot(paragraph(say("zh-CN", "nameless"))))
                     self.told.append(column.figures_line())
         with gr.Column(elem_id="bq-vote", visible=False) as self.panel:
             self.ballot()
@@ -124,13 +125,13 @@ class Arena:
         try:
             if fight is None:
                 yield {
-                    self.note: column.line(say(lang, "pairing")),
+                    self.note: paragraph(say(lang, "pairing")),
                     self.box: gr.Textbox(submit_btn=False, stop_btn=True),
                 }
                 fight = Duel(await asyncio.to_thread(self.draw, self.resting()), message)
-            verify(self.session, [entry.spec for entry in fight.entries], message)
+            verify(self.session, [candidate.spec for candidate in fight.candidates], message)
         except BianQueError as error:
-            yield {self.note: column.line(str(error)), self.box: gr.Textbox(submit_btn=True, stop_btn=False)}
+            yield {self.note: paragraph(str(error)), self.box: gr.Textbox(submit_btn=True, stop_btn=False)}
             return
         async with aclosing(self.answer(fight, message, lang, fresh)) as views:
             async for view in views:
@@ -140,9 +141,9 @@ class Arena:
         now = time.monotonic()
         return [name for name, until in self.cooldown.items() if until > now]
 
-    def draw(self, resting: Sequence[str]) -> tuple[matchmaking.Entry, matchmaking.Entry]:
+    def draw(self, resting: Sequence[str]) -> tuple[matchmaking.Candidate, matchmaking.Candidate]:
         """Runs in a thread: it reads votes, and may find out what memory there is."""
-        there = matchmaking.entries(self.session, self.can_run)
+        there = matchmaking.candidates(self.session, self.can_run)
         return matchmaking.draw(there, self.votes.counts(), self.random, resting)
 
     async def answer(self, fight: Duel, message: str, lang: str, fresh: bool) -> Views:
@@ -151,7 +152,7 @@ class Arena:
         sides, throttle, failed = fight.ask(message, self.session.backend.kernel), Throttle(), None
         yield self.running_view(fight, sides, lang, fresh)
         try:
-            replies = together(self.session, [entry.spec for entry in fight.entries], before, message)
+            replies = together(self.session, [candidate.spec for candidate in fight.candidates], before, message)
             async with aclosing(with_heartbeat(replies)) as items:
                 async for item in items:
                     if item and isinstance(item[1], Failure):
@@ -169,7 +170,7 @@ class Arena:
     def abandoned(self, fight: Duel, place: int, failure: Failure, lang: str) -> View:
         """A battle that counts for nothing; the message goes back into the box, for another pair."""
         if failure.code in CANNOT:
-            self.cooldown[fight.entries[place].name] = time.monotonic() + COOLDOWN
+            self.cooldown[fight.candidates[place].name] = time.monotonic() + COOLDOWN
         side = LETTERS[place] if place != EVERY else "A、B"
         note = say(lang, "duel_failed", side=side, why=failure.text)
         again = gr.Button(say(lang, "next_battle"), interactive=True, variant="secondary")
@@ -202,10 +203,10 @@ class Arena:
             vote = fight.vote(verdict, category, reasons or [], consent is True)
             await asyncio.to_thread(self.votes.add, vote)
         except BianQueError as error:
-            return {self.note: column.line(str(error))}
+            return {self.note: paragraph(str(error))}
         except (OSError, sqlite3.Error) as error:
             logging.getLogger("bianque").error("a vote could not be written", exc_info=error)
-            return {self.note: column.line(say(lang, "vote_unwritten"))}
+            return {self.note: paragraph(say(lang, "vote_unwritten"))}
         fight.verdict = vote.verdict
         return self.idle_view(fight, lang, duel.revealed(fight, lang))
 
@@ -213,10 +214,10 @@ class Arena:
         """First paint: the words that Gradio does not translate by itself."""
         lang = lang_of(request)
         return {
-            self.note: column.line(say(lang, "arena_why")), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
+            self.note: paragraph(say(lang, "arena_why")), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
             self.reasons: gr.CheckboxGroup(choices=named(REASONS, lang)),
             self.board.category: gr.Dropdown(choices=categories(lang)),
-            **{chat: gr.Chatbot(placeholder=column.line(say(lang, "nameless"))) for chat in self.chats},
+            **{chat: gr.Chatbot(placeholder=paragraph(say(lang, "nameless"))) for chat in self.chats},
         }  # fmt: skip
 
     # --- views ----------------------------------------------------------------------------------------------------
@@ -238,8 +239,8 @@ class Arena:
     def streaming_view(self, fight: Duel, sides: Sequence[Transcript], lang: str) -> View:
         """The sides in which something is new."""
         going = "、".join(LETTERS[place] for place, side in enumerate(sides) if not side.ended)
-        note = column.line(say(lang, "answering", columns=going) if going else say(lang, "answered"))
-        view: View = {self.duel: fight, self.note: note, self.alert: column.alert(fight.shown)}
+        note = paragraph(say(lang, "answering", columns=going) if going else say(lang, "answered"))
+        view: View = {self.duel: fight, self.note: note, self.alert: column.red_flag(fight.shown)}
         for chat, side in zip(self.chats, sides, strict=True):
             if side.changed:
                 view[chat], side.changed = duel.hidden(side, lang), False
@@ -254,10 +255,10 @@ class Arena:
         parts = (
             (self.heads, duel.heads(fight)),
             (self.chats, duel.talks(fight, lang)),
-            (self.told, duel.told(fight, lang)),
+            (self.told, duel.side_figures(fight, lang)),
         )
         return {
-            self.duel: fight, self.note: column.line(note), self.alert: column.alert(fight.shown) if fight else "",
+            self.duel: fight, self.note: paragraph(note), self.alert: column.red_flag(fight.shown) if fight else "",
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, **open_, **value),
             self.next: gr.Button(say(lang, word[0]), interactive=fight is not None, variant=word[1]),
             **{part: value for shown, values in parts for part, value in zip(shown, values, strict=True)},

@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from bianque.arena import ratings
-from bianque.arena.battle import CATEGORIES, Problem, written
+from bianque.arena.battle import CATEGORIES, BadLine, written
 from bianque.arena.ratings import Ranking, Standing
 from bianque.arena.votes import Votes, Where
 from bianque.i18n import say, told
 from bianque.ui import script
 from bianque.ui.i18n import lang_of, t
+from bianque.ui.render import paragraph
 
 ALL = ""  # the choice of no category
 COLUMNS = ("rank", "name", "rating", "elo", "votes", "wins", "losses", "ties", "both_bad_share")
@@ -28,7 +29,7 @@ class Board:
     def __init__(self, votes: Votes, where: Callable[[], Where]) -> None:
         self.votes, self.where = votes, where
         self.counting = threading.Lock()
-        self.counted: dict[str, tuple[tuple[int, int], Ranking, list[Problem]]] = {}
+        self.counted: dict[str, tuple[tuple[int, int], Ranking, list[BadLine]]] = {}
 
     def layout(self) -> None:
         with gr.Accordion(t("leaderboard"), open=False, elem_id="bq-board-fold") as self.fold:
@@ -52,20 +53,20 @@ class Board:
     async def show(self, category: str, request: gr.Request) -> str:
         lang, where = lang_of(request), self.where()
         found, problems = await asyncio.to_thread(self.count, category or ALL)
-        return drawn(found, where, problems, lang)
+        return board_html(found, where, problems, lang)
 
     async def lines(self) -> tuple[str, str]:
         """All votes as lines of JSON, without what was said."""
         votes, _ = await asyncio.to_thread(self.votes.read)
         return "".join(written(vote, text=False).decode() for vote in votes), "bianque-votes.jsonl"
 
-    def count(self, category: str) -> tuple[Ranking, list[Problem]]:
+    def count(self, category: str) -> tuple[Ranking, list[BadLine]]:
         """The ranking of a category, computed anew only where votes have come; takes a second for thousands."""
         with self.counting:
             mark, known = self.votes.mark(), self.counted.get(category)
             if known is None or known[0] != mark:
                 votes, problems = self.votes.read()
-                known = self.counted[category] = (mark, ratings.table(votes, category or None), problems)
+                known = self.counted[category] = (mark, ratings.rank(votes, category or None), problems)
             return known[1:]
 
 
@@ -73,14 +74,14 @@ def categories(lang: str) -> list[tuple[str, str]]:
     return [(say(lang, "all_categories"), ALL), *((told(CATEGORIES, lang, key), key) for key in CATEGORIES)]
 
 
-def drawn(found: Ranking, where: Where, problems: Sequence[Problem], lang: str) -> str:
+def board_html(found: Ranking, where: Where, problems: Sequence[BadLine], lang: str) -> str:
     """The whole board as HTML; names in votes may come from anywhere and are escaped."""
     if not found.votes:
-        return empty(lang) + place(where, problems, lang)
+        return empty(lang) + votes_place(where, problems, lang)
     parts = [counted(found, lang), standings(found, lang), ratings.plot(found, lang)]
     if len(found.standings) > 1:
         parts.append(matrix(found, lang))
-    return "".join(parts) + note("board_how", lang) + place(where, problems, lang)
+    return "".join(parts) + note("board_how", lang) + votes_place(where, problems, lang)
 
 
 def empty(lang: str) -> str:
@@ -88,7 +89,7 @@ def empty(lang: str) -> str:
 
 
 def counted(found: Ranking, lang: str) -> str:
-    return paragraph(say(
+    return small(say(
         lang, "some_votes", count=found.votes, tie=percent(found.tie), bad=percent(found.both_bad),
         first=percent(found.first),
     ))  # fmt: skip
@@ -97,7 +98,7 @@ def counted(found: Ranking, lang: str) -> str:
 def standings(found: Ranking, lang: str) -> str:
     words = [say(lang, f"board_{column}", share=f"{found.confidence:.0%}") for column in COLUMNS]
     several = any(standing.group > 1 for standing in found.standings)
-    return table(
+    return scroll_table(
         say(lang, "leaderboard"), words, [row(standing, lang, several) for standing in found.standings], {0, 1}
     )
 
@@ -118,7 +119,7 @@ def matrix(found: Ranking, lang: str) -> str:
         [name, *(cell(share, met) for share, met in zip(shares, games, strict=True))]
         for name, shares, games in zip(names, found.shares, found.games, strict=True)
     ]
-    return table(say(lang, "win_rates"), ["", *names], rows, {0})
+    return scroll_table(say(lang, "win_rates"), ["", *names], rows, {0})
 
 
 def cell(share: float | None, games: int) -> str:
@@ -129,7 +130,7 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.0%}"
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], texts: set[int]) -> str:
+def scroll_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], texts: set[int]) -> str:
     """A table that scrolls sideways by itself where the window is narrow; columns not in `texts` are numbers."""
     kind = lambda column: "" if column in texts else ' class="bq-number"'
     top = "".join(f'<th scope="col"{kind(i)}>{html.escape(head)}</th>' for i, head in enumerate(heads))
@@ -144,7 +145,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], tex
     )
 
 
-def place(where: Where, problems: Sequence[Problem], lang: str) -> str:
+def votes_place(where: Where, problems: Sequence[BadLine], lang: str) -> str:
     """Where votes go, what failed there, and how many lines of the files are none."""
     parts = [say(lang, "votes_pushed", repo=where.repo) if where.repo else say(lang, "votes_here")]
     if where.pushed:
@@ -153,12 +154,12 @@ def place(where: Where, problems: Sequence[Problem], lang: str) -> str:
         parts.append(say(lang, "push_failed", error=where.error))
     if problems:
         parts.append(say(lang, "no_vote_lines", count=len(problems)))
-    return paragraph(" ".join(parts))
+    return small(" ".join(parts))
 
 
-def paragraph(text: str) -> str:
-    return f'<p class="bq-small">{html.escape(text)}</p>'
+def small(text: str) -> str:
+    return paragraph(text, "bq-small")
 
 
 def note(key: str, lang: str) -> str:
-    return paragraph(say(lang, key))
+    return small(say(lang, key))

@@ -20,6 +20,7 @@ from bianque.i18n import say
 from bianque.types import Bits
 from bianque.ui import render, settings_panel
 from bianque.ui.i18n import t
+from bianque.ui.render import paragraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,19 @@ def side(place: int, session: Session, name: str, visible: bool) -> Side:
                 elem_classes="bq-side-who", **bare,
             )  # fmt: skip
             bits = gr.Dropdown(
-                **precisions(session.cards, name, "zh-CN"), label=t("bits"), min_width=78, scale=1,
+                **bits_choices(session.cards, name, "zh-CN"), label=t("bits"), min_width=78, scale=1,
                 elem_classes="bq-side-bits", **bare,
             )  # fmt: skip
         with gr.Accordion(t("drawing"), open=False, elem_classes="bq-side-draw"), gr.Row():
             empty: dict[str, Any] = {"placeholder": t("default"), "max_lines": 1, "max_length": 20, "min_width": 90}
             numbers = tuple(gr.Textbox(label=t(number), **empty) for number in RANGES)
-        talk, told = chatbot(hint(session.cards, name, "zh-CN")), figures_line()
+        talk, told = side_chatbot(hint(session.cards, name, "zh-CN")), figures_line()
         with gr.Row(elem_classes="bq-actions"):
             again, adopt = gr.Button(t("retry"), **small), gr.Button(t("adopt"), **small)
     return Side(column, who, bits, numbers, talk, told, again, adopt)
 
 
-def chatbot(placeholder: str = "") -> gr.Chatbot:
+def side_chatbot(placeholder: str = "") -> gr.Chatbot:
     """One conversation among several; the page's style makes it as high as the window allows."""
     return gr.Chatbot(
         label=t("chat"), show_label=False, elem_classes="bq-talk", height=None, layout="bubble", buttons=["copy"],
@@ -83,7 +84,7 @@ def names(cards: Mapping[str, ModelCard], lang: str) -> list[tuple[str, str]]:
     return [*((say(lang, mode), mode) for mode in MODES), *((card.title, card.name) for card in cards.values())]
 
 
-def precisions(cards: Mapping[str, ModelCard], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
+def bits_choices(cards: Mapping[str, ModelCard], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
     """Choices and value of the dropdown of bits; a mode, or a card of one precision, leaves none to choose."""
     can = cards[name].precisions if name in cards and name not in MODES else ()
     choices = [(say(lang, "default"), ""), *((say(lang, "some_bits", bits=bits), str(bits)) for bits in can)]
@@ -97,7 +98,7 @@ def hint(cards: Mapping[str, ModelCard], name: str, lang: str) -> str:
     else:
         card = cards[name]
         text = f"{say(lang, card.role)} · {say(lang, 'licence', licence=card.licence)}"
-    return line(text)
+    return paragraph(text)
 
 
 def spec(letter: str, fields: Sequence[Any]) -> ModelSpec:
@@ -115,7 +116,7 @@ def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
     if found.reply:
         found.reply["figures"] = asdict(found.stats())
     found.changed = False
-    return talk(found.turns, lang, found.status(lang), growing=not found.ended), told(found.turns, lang)
+    return talk(found.turns, lang, found.status(lang), growing=not found.ended), figures_html(found.turns, lang)
 
 
 def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
@@ -128,7 +129,7 @@ def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fal
     return render.chatbot(turns, lang, status, growing)
 
 
-def told(turns: Sequence[Turn], lang: str) -> str:
+def figures_html(turns: Sequence[Turn], lang: str) -> str:
     """The line below a column: what spoke and computed, how fast, how long, and whether it asked."""
     stats = ReplyStats.read(turns[-1].get("figures")) if turns else None
     if not stats:
@@ -138,7 +139,7 @@ def told(turns: Sequence[Turn], lang: str) -> str:
     return f'<p><b class="bq-badge bq-{kind}">{say(lang, f"badge_{kind}")}</b>{parts}</p>'
 
 
-def alert(columns: Iterable[Sequence[Turn]]) -> str:
+def red_flag(columns: Iterable[Sequence[Turn]]) -> str:
     """The red flag of the newest message, once for all columns."""
     for turns in columns:
         newest = next((turn for turn in reversed(turns) if turn["role"] == "user"), {})
@@ -148,7 +149,7 @@ def alert(columns: Iterable[Sequence[Turn]]) -> str:
     return ""
 
 
-def progress(columns: Mapping[int, Transcript], lang: str) -> str:
+def progress_line(columns: Mapping[int, Transcript], lang: str) -> str:
     """Which columns are being answered, and which wait for room; once all have ended, that they have."""
     between = "、" if lang.startswith("zh") else ", "
     going = [LETTERS[place] for place, column in columns.items() if not column.ended]
@@ -158,7 +159,3 @@ def progress(columns: Mapping[int, Transcript], lang: str) -> str:
     if turns and any(column.writing for column in columns.values()):
         return say(lang, "turns", columns=between.join(turns))
     return say(lang, "answering", columns=between.join(going))
-
-
-def line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"

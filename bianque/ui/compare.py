@@ -14,8 +14,8 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.arena.share import Setup, as_json, as_markdown
-from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, answered, together, verify
+from bianque.arena.share import Setup, comparison_json, comparison_markdown
+from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, has_reply, together, verify
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import RANGES
@@ -24,6 +24,7 @@ from bianque.errors import BianQueError
 from bianque.i18n import say
 from bianque.ui import column, render, script, settings_panel
 from bianque.ui.i18n import lang_of, t
+from bianque.ui.render import paragraph
 
 View = dict[Any, Any]  # component → what it becomes
 Views = AsyncGenerator[View, None]
@@ -31,7 +32,7 @@ Columns = list[list[Turn]]  # always MOST of them
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NewRound:
     """One message to answer in some columns: the turns before it in each, and who answers."""
 
     columns: Columns
@@ -69,7 +70,7 @@ class Compare:
                 label=t("shared_seed"), placeholder=t("shared_seed"), max_lines=1, max_length=20, min_width=130,
                 elem_id="bq-seed", **bare,
             )  # fmt: skip
-            self.note = gr.HTML(column.line(say("zh-CN", "compare_why")), padding=False, elem_id="bq-note")
+            self.note = gr.HTML(paragraph(say("zh-CN", "compare_why")), padding=False, elem_id="bq-note")
         self.alert = gr.HTML("", padding=False, elem_id="bq-alert")
         first = ("auto", "advise", self.session.ask, self.session.advise)
         with gr.Row(elem_id="bq-sides", equal_height=False):
@@ -124,25 +125,25 @@ class Compare:
         wide = len(fields) // MOST
         parts = [fields[place * wide : (place + 1) * wide] for place in range(int(count))]
         named = tuple(column.spec(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
-        found = Setup(named, seed=settings_panel.number("seed", seed, int))
+        found = Setup(named, seed=settings_panel.field_number("seed", seed, int))
         verify(self.session, found.contenders, seed=found.seed)
         return found
 
     def choose(self, name: str, request: gr.Request) -> tuple:
         cards, lang = self.session.cards, lang_of(request)
-        bits = gr.Dropdown(**column.precisions(cards, name, lang))
+        bits = gr.Dropdown(**column.bits_choices(cards, name, lang))
         return bits, gr.Chatbot(placeholder=column.hint(cards, name, lang))
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
     async def send(self, request: gr.Request, message: str, kept: Any, *form: Any) -> Views:
-        before = dict(enumerate(turns_of(kept)))
+        before = dict(enumerate(kept_columns(kept)))
         async with aclosing(self.begin(request, kept, before, message or "", form, typed=True)) as views:
             async for view in views:
                 yield view
 
     async def again_all(self, request: gr.Request, kept: Any, *form: Any) -> Views:
-        rounds = [rewound(turns) for turns in turns_of(kept)]
+        rounds = [rewound(turns) for turns in kept_columns(kept)]
         message = next((text for _, text in rounds if text), "")
         before = {place: turns for place, (turns, _) in enumerate(rounds)}
         async with aclosing(self.begin(request, kept, before, message, form)) as views:
@@ -150,7 +151,7 @@ class Compare:
                 yield view
 
     async def again_one(self, request: gr.Request, place: int, kept: Any, *form: Any) -> Views:
-        turns, message = rewound(turns_of(kept)[place])
+        turns, message = rewound(kept_columns(kept)[place])
         async with aclosing(self.begin(request, kept, {place: turns}, message or "", form)) as views:
             async for view in views:
                 yield view
@@ -167,15 +168,15 @@ class Compare:
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            yield {self.note: column.line(str(error))}
+            yield {self.note: paragraph(str(error))}
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
-        asked = Asked(turns_of(kept), shown, message, setup, lang, typed)
+        asked = NewRound(kept_columns(kept), shown, message, setup, lang, typed)
         async with aclosing(self.answer(asked)) as views:
             async for view in views:
                 yield view
 
-    async def answer(self, asked: Asked) -> Views:
+    async def answer(self, asked: NewRound) -> Views:
         """Views of all columns as they grow. What stands is kept at each view, so a stop loses nothing."""
         kernel, specs = self.session.backend.kernel, asked.setup.contenders
         growing = {
@@ -204,12 +205,12 @@ class Compare:
         for found in growing.values():
             found.end()
             column.look(found, asked.lang)
-        note = column.progress(growing, asked.lang)
+        note = column.progress_line(growing, asked.lang)
         yield self.idle_view(asked.columns, asked.lang, len(specs), asked.setup, note)
 
     # --- views ----------------------------------------------------------------------------------------------------
 
-    def running_view(self, asked: Asked, growing: Mapping[int, Transcript]) -> View:
+    def running_view(self, asked: NewRound, growing: Mapping[int, Transcript]) -> View:
         """Replies are on their way: they can be stopped, and nothing else can be begun beside them."""
         kept: dict[str, Any] = {"value": ""} if asked.typed else {}
         buttons = [self.again, self.undo, self.clear, *(b for side in self.sides for b in (side.again, side.adopt))]
@@ -218,11 +219,11 @@ class Compare:
             **{button: gr.Button(interactive=False) for button in buttons},
         }  # fmt: skip
 
-    def streaming_view(self, asked: Asked, growing: Mapping[int, Transcript]) -> View:
+    def streaming_view(self, asked: NewRound, growing: Mapping[int, Transcript]) -> View:
         """The columns in which something is new."""
         view: View = {
             self.kept: {"columns": asked.columns, "link": asked.setup.encode()},
-            self.note: column.line(column.progress(growing, asked.lang)), self.alert: column.alert(asked.columns),
+            self.note: paragraph(column.progress_line(growing, asked.lang)), self.alert: column.red_flag(asked.columns),
         }  # fmt: skip
         for place, found in growing.items():
             if found.changed:
@@ -237,40 +238,40 @@ class Compare:
         value: dict[str, Any] = {} if text is None else {"value": text}
         view: View = {
             self.kept: {"columns": kept, "link": setup.encode() if setup else link},
-            self.note: column.line(note or say(lang, "compare_why")), self.alert: column.alert(kept),
+            self.note: paragraph(note or say(lang, "compare_why")), self.alert: column.red_flag(kept),
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value),
             **{button: gr.Button(interactive=any(kept[:count])) for button in (self.again, self.undo, self.clear)},
         }  # fmt: skip
         for side, turns in zip(self.sides, kept, strict=True):
-            view[side.chatbot], view[side.told] = column.talk(turns, lang), column.told(turns, lang)
+            view[side.chatbot], view[side.told] = column.talk(turns, lang), column.figures_html(turns, lang)
             view[side.again] = gr.Button(interactive=bool(turns))
-            view[side.adopt] = gr.Button(interactive=answered(turns))
+            view[side.adopt] = gr.Button(interactive=has_reply(turns))
         return view
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def show(self, kept: Any, count: int, request: gr.Request) -> View:
-        return self.idle_view(turns_of(kept), lang_of(request), count, link=link_of(kept))
+        return self.idle_view(kept_columns(kept), lang_of(request), count, link=link_of(kept))
 
     def adopt(self, place: int, kept: Any, count: int, request: gr.Request) -> View:
         """Every column goes on from this one's conversation."""
-        turns = turns_of(kept)[place]
+        turns = kept_columns(kept)[place]
         same = [copy.deepcopy(turns) if shown < count else [] for shown in range(MOST)]
         return self.idle_view(same, lang_of(request), count, link=link_of(kept))
 
     def take_back(self, kept: Any, count: int, request: gr.Request) -> View:
         """The last message and its replies go; the message returns to the box."""
-        rounds = [rewound(turns) for turns in turns_of(kept)]
+        rounds = [rewound(turns) for turns in kept_columns(kept)]
         text = next((message for _, message in rounds if message), None)
         left = [turns for turns, _ in rounds]
         return self.idle_view(left, lang_of(request), count, text=text, link=link_of(kept))
 
     def wipe(self, kept: Any, count: int, request: gr.Request) -> View:
-        return self.idle_view(turns_of(None), lang_of(request), count, text="", link=link_of(kept))
+        return self.idle_view(kept_columns(None), lang_of(request), count, text="", link=link_of(kept))
 
     def widen(self, kept: Any, count: int, request: gr.Request) -> View:
         """More or fewer columns; one that goes takes its conversation with it."""
-        left = [turns if place < count else [] for place, turns in enumerate(turns_of(kept))]
+        left = [turns if place < count else [] for place, turns in enumerate(kept_columns(kept))]
         return self.shown(count) | self.idle_view(left, lang_of(request), count, link=link_of(kept))
 
     def shown(self, count: int) -> View:
@@ -280,14 +281,14 @@ class Compare:
         """First paint: a link's setup, or else what the browser kept, and the words Gradio does not translate itself."""
         lang, setup = lang_of(request), self.decoded(link_of(kept))[0]
         linked, wrong = self.decoded(address)
-        known = turns_of(kept)
+        known = kept_columns(kept)
         if linked and (setup is None or (linked.contenders, linked.seed) != (setup.contenders, setup.seed)):
-            setup, known = linked, turns_of(None)
+            setup, known = linked, kept_columns(None)
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
         note = wrong or say(lang, "compare_why")
         view: View = {self.tabs: gr.Tabs(selected="compare")} if linked or wrong else {}
-        view |= {self.note: column.line(note), **self.filled(setup, lang)}
+        view |= {self.note: paragraph(note), **self.filled(setup, lang)}
         if setup:
             view |= self.shown(count)
         drawn: list[dict[str, Any]] = [{} for _ in self.sides]
@@ -315,15 +316,18 @@ class Compare:
             view: View = {self.count: gr.Radio(choices=counts(lang))}
             for side, name in zip(self.sides, self.named(None), strict=False):
                 view[side.who] = gr.Dropdown(choices=column.names(cards, lang))
-                view[side.bits] = gr.Dropdown(choices=column.precisions(cards, name, lang)["choices"])
+                view[side.bits] = gr.Dropdown(choices=column.bits_choices(cards, name, lang)["choices"])
             return view
-        view = {self.count: gr.Radio(choices=counts(lang), value=len(setup.contenders)), self.seed: number(setup.seed)}
+        view = {
+            self.count: gr.Radio(choices=counts(lang), value=len(setup.contenders)),
+            self.seed: field_text(setup.seed),
+        }
         for place, (side, name) in enumerate(zip(self.sides, self.named(setup), strict=False)):
             chosen = setup.contenders[place] if place < len(setup.contenders) else None
             view[side.who] = gr.Dropdown(choices=column.names(cards, lang), value=name)
-            view[side.bits] = gr.Dropdown(**column.precisions(cards, name, lang, chosen.bits if chosen else None))
+            view[side.bits] = gr.Dropdown(**column.bits_choices(cards, name, lang, chosen.bits if chosen else None))
             values = [getattr(chosen and chosen.sampling, key, None) for key in RANGES]
-            view |= dict(zip(side.numbers, map(number, values), strict=True))
+            view |= dict(zip(side.numbers, map(field_text, values), strict=True))
         return view
 
     def named(self, setup: Setup | None) -> list[str]:
@@ -336,33 +340,33 @@ class Compare:
         try:
             link = replace(self.setup(*form), message=(text or "").strip() or first_of(kept)).encode()
         except BianQueError as error:
-            return {self.end: "", self.note: column.line(str(error))}
+            return {self.end: "", self.note: paragraph(str(error))}
         return {self.end: link, self.link: gr.Textbox(visible=True)}
 
     def as_markdown(self, kept: Any, *form: Any) -> View:
-        return self.exported(as_markdown, "md", kept, form)
+        return self.exported(comparison_markdown, "md", kept, form)
 
     def as_json(self, kept: Any, *form: Any) -> View:
-        return self.exported(as_json, "json", kept, form)
+        return self.exported(comparison_json, "json", kept, form)
 
     def exported(self, write: Any, ending: str, kept: Any, form: Sequence[Any]) -> View:
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            return {self.export: "", self.filename: "", self.note: column.line(str(error))}
-        text = write(replace(setup, message=first_of(kept)), turns_of(kept), self.session.cards)
+            return {self.export: "", self.filename: "", self.note: paragraph(str(error))}
+        text = write(replace(setup, message=first_of(kept)), kept_columns(kept), self.session.cards)
         return {self.export: text, self.filename: f"bianque-compare.{ending}"}
 
 
 def first_of(kept: Any) -> str:
     """What the conversation began with."""
-    return next((turns[0]["content"] for turns in turns_of(kept) if turns), "")
+    return next((turns[0]["content"] for turns in kept_columns(kept) if turns), "")
 
 
-def turns_of(kept: Any) -> Columns:
+def kept_columns(kept: Any) -> Columns:
     """Every column's turns as a browser kept them; nothing of what is none."""
     found = kept.get("columns") if isinstance(kept, dict) else None
-    given = [render.kept(turns) for turns in found[:MOST]] if isinstance(found, list) else []
+    given = [render.kept_turns(turns) for turns in found[:MOST]] if isinstance(found, list) else []
     return given + [[] for _ in range(MOST - len(given))]
 
 
@@ -375,5 +379,5 @@ def counts(lang: str) -> list[tuple[str, int]]:
     return [(say(lang, "some_columns", count=count), count) for count in range(FEWEST, MOST + 1)]
 
 
-def number(value: object) -> str:
+def field_text(value: object) -> str:
     return "" if value is None else str(value)

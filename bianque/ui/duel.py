@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from bianque.arena import battle as arena
 from bianque.arena.battle import Battle, Player, Side, Verdict, Vote
-from bianque.arena.matchmaking import Entry
+from bianque.arena.matchmaking import Candidate
 from bianque.consult import transcript
 from bianque.consult.session import Done, Event
 from bianque.consult.transcript import Transcript, Turn
@@ -24,9 +24,9 @@ SIDES: tuple[Side, ...] = get_args(Side)
 class Duel:
     """A battle with what has been said in it. It never leaves the server: who fights is a secret until the vote."""
 
-    def __init__(self, entries: tuple[Entry, Entry], message: str) -> None:
-        self.entries = entries
-        self.battle = Battle.begin(entries[0].player, entries[1].player, arena.guess(message))
+    def __init__(self, candidates: tuple[Candidate, Candidate], message: str) -> None:
+        self.candidates = candidates
+        self.battle = Battle.begin(candidates[0].player, candidates[1].player, arena.guess(message))
         self.finished: tuple[list[Turn], ...] = ([], [])  # rounds that both have replied to
         self.shown: tuple[list[Turn], ...] = ([], [])
         self.kernels: tuple[dict[str, str | None], ...] = ({}, {})  # of each model that was at work on a side
@@ -35,8 +35,10 @@ class Duel:
     def ask(self, message: str, kernel: Callable[[str], str | None]) -> list[Transcript]:
         """The next message goes to both sides; a round that was stopped is as if it had not been."""
         self.battle = self.battle.asked()
-        said = zip(copy.deepcopy(self.finished), self.entries, strict=True)
-        sides = [Transcript(turns, message, kernel, apart=True, contender=entry.spec.label) for turns, entry in said]
+        said = zip(copy.deepcopy(self.finished), self.candidates, strict=True)
+        sides = [
+            Transcript(turns, message, kernel, apart=True, contender=candidate.spec.label) for turns, candidate in said
+        ]
         self.shown = tuple(side.turns for side in sides)
         return sides
 
@@ -123,11 +125,11 @@ def settings(sampling: Mapping[str, Any]) -> str:
     return " + ".join(settings(part) for part in sampling.values() if isinstance(part, Mapping))
 
 
-def told(duel: Duel | None, lang: str) -> list[str]:
+def side_figures(duel: Duel | None, lang: str) -> list[str]:
     """Each side's figures, once the vote is cast."""
     if duel is None or duel.verdict is None:
         return ["", ""]
-    return [column.told(turns, lang) for turns in duel.shown]
+    return [column.figures_html(turns, lang) for turns in duel.shown]
 
 
 def revealed(duel: Duel, lang: str) -> str:

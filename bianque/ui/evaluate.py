@@ -31,6 +31,7 @@ from bianque.evaluate.store import METRICS, REPORT, ROWS, read
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
+from bianque.ui.render import paragraph
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
@@ -159,7 +160,7 @@ class Evaluate:
     def remove(self, kept: Any, request: gr.Request) -> Changes:
         lang = lang_of(request)
         self.folders.remove(name_of(kept))
-        return self.blank(lang) | {self.kept: {}, self.note: sheets.line(say(lang, "eval_forgotten"))}
+        return self.blank(lang) | {self.kept: {}, self.note: paragraph(say(lang, "eval_forgotten"))}
 
     def blank(self, lang: str) -> Changes:
         """No file, no results."""
@@ -184,7 +185,7 @@ class Evaluate:
     def begin(self, request: gr.Request, kept: Any, *form: Any) -> Changes:
         """It waits for its turn; nothing else can be begun meanwhile."""
         off = gr.Button(interactive=False)
-        note = sheets.line(say(lang_of(request), "eval_waiting"))
+        note = paragraph(say(lang_of(request), "eval_waiting"))
         kept = {"folder": name_of(kept), "form": list(form)}
         return {
             self.kept: kept, self.start: off, self.forget: off, self.cancel: gr.Button(interactive=True),
@@ -207,7 +208,7 @@ class Evaluate:
             async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
                     if isinstance(step, RunProgress) and (last is None or throttle.ready() or step.done == step.total):
-                        note = {} if last else {self.note: sheets.line(say(lang, "eval_running"))}
+                        note = {} if last else {self.note: paragraph(say(lang, "eval_running"))}
                         last = step
                         yield {self.bar: sheets.progress(step, lang)} | note
                     elif not isinstance(step, Outcome):
@@ -232,9 +233,9 @@ class Evaluate:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
         drawn = SamplingOverrides(
-            max_new_tokens=settings_panel.number("max_new_tokens", most, int), seed=settings_panel.number("seed", seed, int)
+            max_new_tokens=settings_panel.field_number("max_new_tokens", most, int), seed=settings_panel.field_number("seed", seed, int)
         )  # fmt: skip
-        count = settings_panel.number("limit", limit, int)
+        count = settings_panel.field_number("limit", limit, int)
         return quota.ask(path, chosen or (), list(map(str, who or ())), drawn, count, int(at_once or 1))
 
     def show(self, kept: Any, request: gr.Request) -> Changes:
@@ -314,11 +315,11 @@ def reports(folders: Folders) -> list[Route]:
 
 
 def why(lang: str) -> str:
-    return sheets.line(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
+    return paragraph(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
 
 
 def note_line(lang: str, key: str, **values: object) -> str:
-    return sheets.line(say(lang, key, **values))
+    return paragraph(say(lang, key, **values))
 
 
 def tasks(lang: str, recorded: bool = False) -> list[tuple[str, str]]:

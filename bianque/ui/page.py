@@ -33,7 +33,7 @@ NOW = "请直接给出建议。"  # what the advise-now button says to the model
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NewMessage:
     """One message to answer: the turns before it, its text, and what the visitor's page says besides."""
 
     history: list[Turn]
@@ -68,8 +68,8 @@ class Page:
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
             self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
-            endpoints.add(self.session)
-            evaluate_api.add(self.session)
+            endpoints.add_chat(self.session)
+            evaluate_api.add_evaluate(self.session)
         return blocks
 
     def header(self, lang: str) -> str:
@@ -139,45 +139,45 @@ class Page:
     # --- a turn ---------------------------------------------------------------------------------------------------
 
     async def send(self, request: gr.Request, message: str, turns: list[Turn], *given: Any) -> Views:
-        asked = Asked(render.kept(turns), message or "", lang_of(request), typed=True)
+        asked = NewMessage(render.kept_turns(turns), message or "", lang_of(request), typed=True)
         async with aclosing(self.answer(asked if asked.message.strip() else None, given)) as views:
             async for view in views:
                 yield view
 
     async def pick(self, request: gr.Request, event: gr.SelectData, turns: list[Turn], *given: Any) -> Views:
-        asked = Asked(render.kept(turns), event.value["text"], lang_of(request))
+        asked = NewMessage(render.kept_turns(turns), event.value["text"], lang_of(request))
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
     async def advise_now(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
         """The visitor has been asked enough: the advising model answers what has been said so far."""
-        said = render.kept(turns)
-        asked = Asked(said, NOW, lang_of(request), advise_now=True) if rewound(said)[1] is not None else None
+        said = render.kept_turns(turns)
+        asked = NewMessage(said, NOW, lang_of(request), advise_now=True) if rewound(said)[1] is not None else None
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
     async def again(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
-        before, text = rewound(render.kept(turns))
-        asked = Asked(before, text, lang_of(request), advise_now=text == NOW) if text else None
+        before, text = rewound(render.kept_turns(turns))
+        asked = NewMessage(before, text, lang_of(request), advise_now=text == NOW) if text else None
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
 
     async def edit(self, request: gr.Request, event: gr.EditData, turns: list[Turn], *given: Any) -> Views:
         """An edited message is answered anew; what came after it is gone."""
-        lang, said, text = lang_of(request), render.kept(turns), str(event.value)
+        lang, said, text = lang_of(request), render.kept_turns(turns), str(event.value)
         shown = render.lay(said, lang)
         place = shown[event.index][0] if isinstance(event.index, int) and event.index < len(shown) else None
         if place is None or said[place]["role"] != "user" or not text.strip():
             yield self.idle_view(said, lang)
             return
-        async with aclosing(self.answer(Asked(said[:place], text, lang), given)) as views:
+        async with aclosing(self.answer(NewMessage(said[:place], text, lang), given)) as views:
             async for view in views:
                 yield view
 
-    async def answer(self, asked: Asked | None, given: Sequence[Any]) -> Views:
+    async def answer(self, asked: NewMessage | None, given: Sequence[Any]) -> Views:
         """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
         if asked is None:
             yield {self.box: gr.skip()}
@@ -205,7 +205,7 @@ class Page:
 
     # --- views ----------------------------------------------------------------------------------------------------
 
-    def running_view(self, found: Transcript, asked: Asked, status: str) -> View:
+    def running_view(self, found: Transcript, asked: NewMessage, status: str) -> View:
         """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
         chatbot = gr.Chatbot(value=cast(Any, render.chatbot(found.turns, asked.lang, status)), editable=None)
         kept: dict[str, Any] = {"value": ""} if asked.typed else {}
@@ -234,19 +234,19 @@ class Page:
 
     def take_back(self, turns: list[Turn], request: gr.Request) -> View:
         """The last message and its reply go; the message returns to the box."""
-        said = render.kept(turns)
+        said = render.kept_turns(turns)
         left, text = rewound(said)
         return self.idle_view(said if text is None else left, lang_of(request), text=text)
 
     def show(self, turns: list[Turn], request: gr.Request) -> View:
-        return self.idle_view(render.kept(turns), lang_of(request))
+        return self.idle_view(render.kept_turns(turns), lang_of(request))
 
     def wipe(self) -> View:
         return self.idle_view([], "zh-CN", text="")
 
     def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> View:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
-        lang, said = lang_of(request), render.kept(turns)
+        lang, said = lang_of(request), render.kept_turns(turns)
         modes = gr.Radio(choices=[(say(lang, name), name) for name in MODES])
         view = {
             self.mode: modes, self.why: say(lang, f"{mode}_why"), self.head: self.header(lang), self.foot: foot(lang),
@@ -258,10 +258,10 @@ class Page:
         return view | self.idle_view(said, lang) | {self.chatbot: chatbot}
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
-        return transcript.as_markdown(render.kept(turns), self.cards), "bianque.md"
+        return transcript.as_markdown(render.kept_turns(turns), self.cards), "bianque.md"
 
     def as_json(self, turns: list[Turn]) -> tuple[str, str]:
-        return transcript.as_json(render.kept(turns), self.cards), "bianque.json"
+        return transcript.as_json(render.kept_turns(turns), self.cards), "bianque.json"
 
 
 def explain(mode: str, request: gr.Request) -> tuple:

@@ -10,13 +10,18 @@ from bianque.consult.transcript import Turn
 from bianque.i18n import say
 
 
-def kept(value: object) -> list[Turn]:
+def kept_turns(value: object) -> list[Turn]:
     """The turns that a browser sent back; nothing of them where they are not what this page keeps."""
     whole = isinstance(value, list) and all(
         isinstance(turn, dict) and turn.get("role") in ("user", "assistant") and isinstance(turn.get("content"), str)
         for turn in value
     )
     return cast("list[Turn]", value) if whole else []
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Escaped text in a paragraph of a CSS class."""
+    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
 
 
 def escape(text: str) -> str:
@@ -34,7 +39,7 @@ def who(turn: Turn, lang: str) -> str:
     return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{count} · {html.escape(turn.get("model") or "")}</span>'
 
 
-def reply(turn: Turn, lang: str, growing: bool = False) -> str:
+def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:
     ends = {"cancelled": say(lang, "stopped"), "length": say(lang, "cut")}
     end = "" if growing else ends.get(turn.get("finish") or "", "")
     return f"{who(turn, lang)}\n\n{escape(turn['content'])}{end}"
@@ -49,7 +54,7 @@ def asides(turn: Turn, lang: str, newest: bool) -> str:
     if handoff := turn.get("handoff"):
         words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
         parts.append(f'<span class="bq-handed">{html.escape(words)}</span>')
-    return join(*parts)
+    return "\n\n".join(parts)
 
 
 def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[tuple[int, dict[str, str]]]:
@@ -66,16 +71,12 @@ def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fals
                 shown.append((index, {"role": "assistant", "content": above}))
         else:
             shown.append(
-                (index, {"role": "assistant", "content": reply(turn, lang, growing and index == len(turns) - 1)})
+                (index, {"role": "assistant", "content": reply_html(turn, lang, growing and index == len(turns) - 1)})
             )
     if status:
         words = f'<span class="bq-status">{html.escape(status)}</span>'
         shown.append((len(turns) - 1, {"role": "assistant", "content": words}))
     return shown
-
-
-def join(*parts: str) -> str:
-    return "\n\n".join(filter(None, parts))
 
 
 def chatbot(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:

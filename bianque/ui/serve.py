@@ -1,4 +1,4 @@
-"""How the page is served, and what a probe is told."""
+"""How the page is served."""
 
 from __future__ import annotations
 
@@ -6,42 +6,14 @@ import os
 from typing import Any
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from bianque.catalog.builtin import by_name
+from bianque.api.probes import probes
 from bianque.consult.session import Session
 from bianque.data import readers
 from bianque.evaluate.quota import Folders
 from bianque.ui import script, theme
 from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations
-
-
-async def alive(request: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok"})
-
-
-def readiness(session: Session) -> tuple[dict[str, Any], int]:
-    """Which pair answers and whether each is in memory (what is not loads at its first message), and the HTTP status.
-
-    503 only where the backend has no model of a configured name.
-    """
-    known = by_name(session.backend.models())
-    pair = {"ask": session.ask, "advise": session.advise}
-    if missing := [name for name in pair.values() if name not in known]:
-        return {"status": "unavailable", "missing": missing}, 503
-    told = {role: {"name": name, "loaded": session.backend.loaded(name)} for role, name in pair.items()}
-    return {"status": "ready", **told}, 200
-
-
-def probes(session: Session) -> list[Route]:
-    async def ready(request: Request) -> JSONResponse:
-        told, status = readiness(session)
-        return JSONResponse(told, status)
-
-    return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
 def launch(demo: gr.Blocks, session: Session, **options: Any) -> Any:

@@ -41,10 +41,10 @@ def choices(mode: str, fields: Sequence[Any], advise_now: bool = False) -> Choic
 def overrides(numbers: Sequence[str | None]) -> SamplingOverrides:
     """From text fields in the order of RANGES."""
     texts = zip(RANGES.items(), numbers, strict=True)
-    return SamplingOverrides(**{name: number(name, text, known.kind) for (name, known), text in texts})
+    return SamplingOverrides(**{name: field_number(name, text, known.kind) for (name, known), text in texts})
 
 
-def number(name: str, text: str | None, kind: Callable[[str], Any]) -> Any:
+def field_number(name: str, text: str | None, kind: Callable[[str], Any]) -> Any:
     """None where nothing is written."""
     text = (text or "").strip()
     if not text:

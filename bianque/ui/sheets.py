@@ -15,16 +15,13 @@ from bianque.evaluate import sections
 from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.run import RunProgress, clock
 from bianque.i18n import say
+from bianque.ui.render import paragraph
 
 SHOWN = 3  # dialogues of a preview
 TURNS = 12  # turns of each
 LISTED = 50  # problems
 # No allow-same-origin: a report can read neither this page nor what it keeps.
 SANDBOX = "allow-scripts allow-downloads"
-
-
-def line(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
 def alert(text: str) -> str:
@@ -36,7 +33,7 @@ def alert(text: str) -> str:
 def preview(name: str, found: Loaded, lang: str) -> str:
     turns = sum(1 for case in found.dialogues for _ in case.items())
     facts = say(lang, "eval_found", name=name, kind=found.kind, count=len(found.dialogues), turns=turns)
-    told = [line(facts, "bq-eval-facts"), *(line(warning) for warning in found.warnings)]
+    told = [paragraph(facts, "bq-eval-facts"), *(paragraph(warning) for warning in found.warnings)]
     if found.problems:
         told.append(problems(found.problems, lang))
     shown = found.dialogues[:SHOWN]
@@ -55,7 +52,7 @@ def problems(found: Sequence[Problem], lang: str) -> str:
         (say(lang, units[one.unit], number=one.number), one.field, one.wrong, one.remedy) for one in found[:LISTED]
     ]  # fmt: skip
     more = len(found) - len(cells)
-    rest = line(say(lang, "eval_more", count=more)) if more else ""
+    rest = paragraph(say(lang, "eval_more", count=more)) if more else ""
     return alert(say(lang, "eval_problems", count=len(found))) + html_table(heads, cells) + rest
 
 
@@ -88,7 +85,7 @@ def progress(tally: RunProgress, lang: str) -> str:
         parts.append(say(lang, "eval_counting"))
     elif tally.left is not None:
         parts.append(say(lang, "eval_left", clock=clock(tally.left)))
-    return bar(tally.done, tally.total, lang) + line(" · ".join(parts))
+    return bar(tally.done, tally.total, lang) + paragraph(" · ".join(parts))
 
 
 def bar(done: int, total: int, lang: str) -> str:
@@ -124,7 +121,7 @@ def legend(metrics: Mapping[str, Any], lang: str) -> str:
         for measure in MEASURES.values()
         if measure.name in used
     )
-    signature = line(f"BLEU: {metrics['signature']}") if metrics.get("signature") else ""
+    signature = paragraph(f"BLEU: {metrics['signature']}") if metrics.get("signature") else ""
     return f"<details><summary>{escape(say(lang, 'eval_legend'))}</summary><dl>{meanings}</dl>{signature}</details>"
 
 

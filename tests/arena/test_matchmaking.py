@@ -31,7 +31,10 @@ class Silent:
 
 
 def there(ask: str, advise: str, *running: str) -> list[str]:
-    return [entry.name for entry in matchmaking.entries(Session(Silent(), ask, advise), lambda name: name in running)]
+    return [
+        candidate.name
+        for candidate in matchmaking.candidates(Session(Silent(), ask, advise), lambda name: name in running)
+    ]
 
 
 def test_the_pair_enters_together_and_alone_and_beside_it_what_runs_here():
@@ -43,13 +46,13 @@ def test_the_pair_enters_together_and_alone_and_beside_it_what_runs_here():
 
 
 def test_a_vote_names_the_pair_and_its_sampling_and_a_comparison_asks_it_as_auto():
-    first, asks, _ = matchmaking.entries(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
+    first, asks, _ = matchmaking.candidates(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
     assert first.spec.name == "auto" and first.player.revision == "main + main"
     assert first.player.sampling["ask"]["top_p"] == KNOWN["ask-mini"].sampling.top_p
     assert asks.spec.name == asks.name == "ask-mini" and asks.player.precision is None
 
 
-def everybody() -> list[matchmaking.Entry]:
+def everybody() -> list[matchmaking.Candidate]:
     return [
         matchmaking.both(KNOWN["bianque-1"], KNOWN["bianque-2"]),
         *(matchmaking.alone(KNOWN[name]) for name in HUB),
@@ -57,27 +60,29 @@ def everybody() -> list[matchmaking.Entry]:
     ]
 
 
-@given(st.integers(0, 2**32), st.sets(st.sampled_from([entry.name for entry in everybody()])))
+@given(st.integers(0, 2**32), st.sets(st.sampled_from([candidate.name for candidate in everybody()])))
 def test_two_who_meet_do_the_same_part_and_who_is_in_cooldown_does_not_fight(seed, cooldown):
     one, other = matchmaking.draw(everybody(), {}, random.Random(seed), cooldown)
     assert one.name != other.name and one.parts & other.parts
-    fresh = [entry for entry in everybody() if entry.name not in cooldown]
+    fresh = [candidate for candidate in everybody() if candidate.name not in cooldown]
     if any(one.parts & other.parts for one in fresh for other in fresh if one is not other):
         assert not {one.name, other.name} & cooldown
 
 
 def test_fewer_votes_come_more_often_and_sides_are_random():
-    three = matchmaking.entries(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
+    three = matchmaking.candidates(Session(Silent(), "ask-mini", "advise-mini"), lambda name: False)
     votes = {frozenset({three[0].name, "ask-mini"}): 9}  # weights 1/10 and 1
     draw = random.Random(3)
-    drawn = [tuple(entry.name for entry in matchmaking.draw(three, votes, draw)) for _ in range(4000)]
+    drawn = [tuple(candidate.name for candidate in matchmaking.draw(three, votes, draw)) for _ in range(4000)]
     assert abs(sum("ask-mini" in pair for pair in drawn) - 4000 / 11) < 100
     assert abs(sum(pair[0] == three[0].name for pair in drawn) - 2000) < 160
 
 
-def asking(*names: str) -> list[matchmaking.Entry]:
+def asking(*names: str) -> list[matchmaking.Candidate]:
     """Some who all do the same."""
-    return [matchmaking.Entry(Player(name, "main", None, {}), ModelSpec(name), frozenset({"asking"})) for name in names]
+    return [
+        matchmaking.Candidate(Player(name, "main", None, {}), ModelSpec(name), frozenset({"asking"})) for name in names
+    ]
 
 
 def drawn_names(*given) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bianque.arena import ratings as ranking
 from bianque.arena.battle import Player, Vote
-from bianque.arena.ratings import CONFIDENCE, MEAN, SCALE, SCORE, plot, table
+from bianque.arena.ratings import CONFIDENCE, MEAN, SCALE, SCORE, plot, rank
 from bianque.i18n import LANGS
 
 VERDICTS = tuple(SCORE)
@@ -70,7 +70,7 @@ def test_ratings_are_those_of_an_independent_fit(seed):
     draw = random.Random(seed)
     names = [f"m{place}" for place in range(3 + 2 * seed)]
     found = simulated({name: draw.gauss(0, 1) for name in names}, 400, seed)
-    ours, theirs = table(found, resamples=2), fitted(found, names)
+    ours, theirs = rank(found, resamples=2), fitted(found, names)
     assert not any(standing.prior for standing in ours.standings)
     assert ratings(ours) == pytest.approx(theirs, abs=1e-6 * SCALE)
     assert [standing.name for standing in ours.standings] == sorted(names, key=lambda name: -theirs[name])
@@ -79,12 +79,12 @@ def test_ratings_are_those_of_an_independent_fit(seed):
 def test_two_contenders_have_the_rating_that_their_score_gives():
     found = votes(*[("x", "y", "a")] * 6, *[("y", "x", "a")] * 2, ("x", "y", "tie"), ("x", "y", "both_bad"))
     gap = 400 * math.log10(7 / 3)  # seven to three, ties half
-    assert ratings(table(found)) == pytest.approx({"x": MEAN + gap / 2, "y": MEAN - gap / 2})
+    assert ratings(rank(found)) == pytest.approx({"x": MEAN + gap / 2, "y": MEAN - gap / 2})
 
 
 def test_who_never_lost_is_rated_with_the_prior_and_marked():
     found = votes(("x", "y", "a"), ("x", "z", "a"), ("y", "z", "a"), ("z", "y", "a"), ("x", "y", "a"))
-    ours = table(found)
+    ours = rank(found)
     assert all(standing.prior for standing in ours.standings) and ours.standings[0].name == "x"
     # The prior is one more contender who tied once with everybody, so an independent fit can have it too.
     assert ratings(ours) == pytest.approx(fitted(found, ["x", "y", "z"], "average"), abs=1e-6 * SCALE)
@@ -92,19 +92,19 @@ def test_who_never_lost_is_rated_with_the_prior_and_marked():
 
 def test_a_chain_of_wins_has_no_maximum_but_a_cycle_has():
     chain = votes(("x", "y", "a"), ("y", "z", "a"))
-    assert all(standing.prior for standing in table(chain).standings)
+    assert all(standing.prior for standing in rank(chain).standings)
     cycle = votes(("x", "y", "a"), ("y", "z", "a"), ("z", "x", "a"))
-    assert {(standing.prior, round(standing.rating, 6)) for standing in table(cycle).standings} == {(False, MEAN)}
+    assert {(standing.prior, round(standing.rating, 6)) for standing in rank(cycle).standings} == {(False, MEAN)}
 
 
 def test_groups_without_a_battle_between_them_are_rated_apart():
     strong = simulated({"p": 1.0, "q": 0.0, "r": -1.0}, 200, 1)
     weak = [replace(one, battle=f"w{one.battle}") for one in simulated({"x": 0.5, "y": 0.0}, 60, 2)]
     unbeaten = [vote(900, "k", "l", "a")]
-    both = table(strong + weak + unbeaten)
+    both = rank(strong + weak + unbeaten)
     assert [standing.group for standing in both.standings] == [1, 1, 1, 2, 2, 3, 3]
     for part, names in ((strong, "pqr"), (weak, "xy"), (unbeaten, "kl")):
-        alone = ratings(table(part))
+        alone = ratings(rank(part))
         assert {name: ratings(both)[name] for name in names} == pytest.approx(alone)
         assert sum(alone.values()) / len(alone) == pytest.approx(MEAN)
     assert [standing.name for standing in both.standings if standing.prior] == ["k", "l"]
@@ -125,7 +125,7 @@ def test_groups_without_a_battle_between_them_are_rated_apart():
 )
 def test_whatever_the_votes_a_ranking_is_finite_and_adds_up(results, draw):
     found = votes(*results)
-    ours = table(found, resamples=20)
+    ours = rank(found, resamples=20)
     assert ours.votes == len(found)
     size = len(ours.standings)
     for i, one in enumerate(ours.standings):
@@ -141,11 +141,11 @@ def test_whatever_the_votes_a_ranking_is_finite_and_adds_up(results, draw):
     assert sum(one.elo for one in ours.standings) == pytest.approx(MEAN * size)
     assert sum(ratings(ours).values()) == pytest.approx(MEAN * size)
     shuffled = draw.sample(found, len(found))
-    assert table(shuffled, resamples=20) == ours  # the time of a vote counts, not its place in a file
+    assert rank(shuffled, resamples=20) == ours  # the time of a vote counts, not its place in a file
     swapped = [
         replace(one, a=one.b, b=one.a, verdict={"a": "b", "b": "a"}.get(one.verdict, one.verdict)) for one in found
     ]
-    assert ratings(table(swapped, resamples=2)) == pytest.approx(ratings(ours))
+    assert ratings(rank(swapped, resamples=2)) == pytest.approx(ratings(ours))
     assert json.loads(json.dumps(asdict(ours)))["votes"] == len(found)
 
 
@@ -154,7 +154,7 @@ def test_newton_converges_where_votes_are_as_lopsided_as_can_be():
     wins = np.zeros((size, size))
     for i in range(size - 1):
         wins[i, i + 1], wins[i + 1, i] = 10_000, 0.5
-    theta = ranking.fit(wins)
+    theta = ranking.bradley_terry(wins)
     assert -np.diff(theta) == pytest.approx(np.full(size - 1, math.log(20_000)))
 
 
@@ -163,7 +163,7 @@ def test_newton_does_not_run_away_where_full_steps_would():
         [0, 0, 0, 1e1, 1, 0], [0, 0, 1e3, 1e5, 1e4, 0], [0, 1, 0, 0, 1e4, 1],
         [1e5, 0, 0, 0, 0, 0], [0, 1e2, 0, 0, 0, 1e1], [0, 0, 0, 1e5, 0, 0],
     ])  # fmt: skip
-    theta = ranking.fit(wins)
+    theta = ranking.bradley_terry(wins)
     expected = (wins + wins.T) / (1 + np.exp(theta[None, :] - theta[:, None]))
     assert expected.sum(axis=1) == pytest.approx(wins.sum(axis=1), rel=1e-7)
 
@@ -173,10 +173,10 @@ def test_a_batch_of_fits_is_the_fits_of_each():
     wins = draw.integers(0, 3, (40, 5, 5)) / 2.0
     wins[:, range(5), range(5)] = 0
     wins[::4, 0, :], wins[1::4, :2, 2:], wins[1::4, 2:, :2] = 0, 0, 0  # never won; two groups
-    batch = ranking.fit(wins)
+    batch = ranking.bradley_terry(wins)
     assert len({tuple(row) for row in ranking.groups(wins)[1].tolist()}) > 1
     for together, alone in zip(batch, wins, strict=True):
-        assert together == pytest.approx(ranking.fit(alone), abs=1e-9)
+        assert together == pytest.approx(ranking.bradley_terry(alone), abs=1e-9)
 
 
 def test_reachable_is_what_walking_finds():
@@ -193,7 +193,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     strengths = {"p": 0.8, "q": 0.2, "r": -0.2, "s": -0.8}
     covered = total = 0
     for seed in range(120):
-        found = table(simulated(strengths, 250, seed, ties=0.0), resamples=200, seed=seed)
+        found = rank(simulated(strengths, 250, seed, ties=0.0), resamples=200, seed=seed)
         for standing in found.standings:
             covered += standing.low <= MEAN + SCALE * strengths[standing.name] <= standing.high
             total += 1
@@ -201,14 +201,14 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 
 def test_more_votes_make_intervals_narrower_and_a_seed_decides_them():
-    few, many = (table(simulated({"p": 0.5, "q": 0.0, "r": -0.5}, count, 3)) for count in (100, 1600))
+    few, many = (rank(simulated({"p": 0.5, "q": 0.0, "r": -0.5}, count, 3)) for count in (100, 1600))
     for standing in few.standings:
         other = next(one for one in many.standings if one.name == standing.name)
         ratio = (standing.high - standing.low) / (other.high - other.low)
         assert 2.8 < ratio < 5.7  # the square root of sixteen
     found = simulated({"p": 0.5, "q": 0.0}, 60, 4)
-    assert table(found) == table(found) != table(found, seed=1)
-    assert table(found).resamples == ranking.RESAMPLES == 1000
+    assert rank(found) == rank(found) != rank(found, seed=1)
+    assert rank(found).resamples == ranking.RESAMPLES == 1000
 
 
 def test_resampling_outcomes_is_resampling_votes():
@@ -217,8 +217,8 @@ def test_resampling_outcomes_is_resampling_votes():
     draw, drawn = random.Random(0), []
     for _ in range(400):
         again = [replace(one, battle=str(place)) for place, one in enumerate(draw.choices(found, k=len(found)))]
-        drawn.append(ratings(table(again, resamples=1))["p"])
-    ours = next(one for one in table(found).standings if one.name == "p")
+        drawn.append(ratings(rank(again, resamples=1))["p"])
+    ours = next(one for one in rank(found).standings if one.name == "p")
     low, high = np.quantile(drawn, (0.025, 0.975))
     spread = np.std(drawn)
     assert abs(ours.low - low) < 0.5 * spread and abs(ours.high - high) < 0.5 * spread
@@ -226,7 +226,7 @@ def test_resampling_outcomes_is_resampling_votes():
 
 def test_a_rank_counts_those_whose_interval_is_wholly_above():
     found = simulated({"p": 2.5, "q": 0.05, "r": 0.0, "s": -2.5}, 800, 6)
-    assert {one.name: one.rank for one in table(found).standings} == {"p": 1, "q": 2, "r": 2, "s": 4}
+    assert {one.name: one.rank for one in rank(found).standings} == {"p": 1, "q": 2, "r": 2, "s": 4}
 
 
 def test_elo_is_what_a_hand_computes():
@@ -235,7 +235,7 @@ def test_elo_is_what_a_hand_computes():
     x, y = 1002 - 4 * expected, 998 + 4 * expected
     newcomer = 1 / (1 + 10 ** ((1000 - y) / 400))
     found = votes(("x", "y", "a"), ("y", "x", "a"), ("y", "z", "both_bad"))
-    elos = {standing.name: standing.elo for standing in table(found).standings}
+    elos = {standing.name: standing.elo for standing in rank(found).standings}
     assert elos == pytest.approx({"x": x, "y": y + 4 * (0.5 - newcomer), "z": 1000 - 4 * (0.5 - newcomer)})
     assert (round(elos["x"], 4), round(elos["y"], 4), round(elos["z"], 4)) == (999.977, 1000.0229, 1000.0001)
 
@@ -248,7 +248,7 @@ def test_counts_shares_and_reasons_are_those_of_the_votes():
         vote(3, "y", "x", "tie", reasons=("empathic",)),
         vote(4, "x", "y", "both_bad"),
     ]
-    ours = table(found)
+    ours = rank(found)
     x, y = ours.standings
     assert (x.counts.votes, x.counts.wins, x.counts.losses, x.counts.ties, x.counts.both_bad) == (5, 2, 1, 1, 1)
     assert (x.counts.reasons, y.counts.reasons) == ({"safe": 2, "fluent": 1}, {"accurate": 1})
@@ -259,23 +259,22 @@ def test_counts_shares_and_reasons_are_those_of_the_votes():
 
 def test_a_category_is_ranked_by_its_own_votes():
     found = simulated({"p": 0.5, "q": 0.0, "r": -0.5}, 300, 8)
-    every = ranking.tables(found)
-    assert list(every) == [None, "mind", "skin"]
+    every = {category: rank(found, category) for category in (None, "mind", "skin")}
     assert every["mind"].votes + every["skin"].votes == every[None].votes == 300
-    assert every["mind"] == replace(table([one for one in found if one.category == "mind"]), category="mind")
-    assert table(found, "drugs") == replace(table([]), category="drugs")
+    assert every["mind"] == replace(rank([one for one in found if one.category == "mind"]), category="mind")
+    assert rank(found, "drugs") == replace(rank([]), category="drugs")
 
 
 def test_what_counts_as_one_contender_is_the_readers_choice():
     coarse = [vote(place, "x", "y", "a") for place in range(3)] + [vote(9, "y", "x", "a"), vote(10, "x", "x", "a")]
-    assert table(coarse).votes == 4  # one with itself says nothing
+    assert rank(coarse).votes == 4  # one with itself says nothing
     int8 = replace(contender("x"), precision="cpu-int8")
-    fine = table([replace(coarse[-1], a=int8)], by=lambda side: f"{side.name} {side.precision}")
+    fine = rank([replace(coarse[-1], a=int8)], by=lambda side: f"{side.name} {side.precision}")
     assert [standing.name for standing in fine.standings] == ["x cpu-int8", "x float32"]
 
 
 def test_without_votes_there_is_nothing_to_rank():
-    empty = table([])
+    empty = rank([])
     assert (empty.standings, empty.games, empty.shares, empty.tie, empty.first) == ((), (), (), None, None)
 
 
@@ -285,7 +284,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.mark.parametrize("lang", LANGS)
 def test_the_plot_says_everything_and_takes_the_colour_of_its_page(lang):
     found = [*simulated({"p": 0.5, "<b>&": 0.0, "r": -0.5}, 90, 9), vote(999, "k", "甲" * 40, "a")]
-    ours = table(found)
+    ours = rank(found)
     drawn = plot(ours, lang)
     root = ElementTree.fromstring(drawn)
     assert root.get("role") == "img" and root[0].tag == SVG + "title" and root[1].tag == SVG + "desc"
@@ -300,7 +299,7 @@ def test_the_plot_says_everything_and_takes_the_colour_of_its_page(lang):
 
 
 def test_the_plot_puts_each_rating_between_the_ends_of_its_interval():
-    ours = table(simulated({"p": 1.5, "q": 0.0, "r": -1.5}, 200, 10))
+    ours = rank(simulated({"p": 1.5, "q": 0.0, "r": -1.5}, 200, 10))
     root = ElementTree.fromstring(plot(ours))
     width, height = (float(size) for size in str(root.get("viewBox")).split()[2:])
     circles = list(root.iter(SVG + "circle"))
@@ -320,8 +319,8 @@ def test_the_plot_puts_each_rating_between_the_ends_of_its_interval():
 
 
 def test_an_empty_plot_says_so():
-    assert "还没有投票" in plot(table([]))
-    ElementTree.fromstring(plot(table([]), "en"))
+    assert "还没有投票" in plot(rank([]))
+    ElementTree.fromstring(plot(rank([]), "en"))
 
 
 @given(st.floats(-2000, 5000), st.floats(0.5, 4000))

@@ -313,8 +313,8 @@ def test_a_column_keeps_what_went_wrong_beside_what_was_said():
         turns[0]["safety"] == {"level": "crisis", "text": "请拨打 12356"} and turns[0]["notice"]["level"] == "history"
     )
     assert turns[1]["content"] == "头" and turns[1]["error"] == {"code": "BQ_X", "text": "坏了"}
-    assert not side_by_side.answered(turns) and side_by_side.answered(kept(SPEAKING, DONE))
-    assert not side_by_side.answered([]) and not side_by_side.answered(kept(Failure("BQ_X", "坏了")))
+    assert not side_by_side.has_reply(turns) and side_by_side.has_reply(kept(SPEAKING, DONE))
+    assert not side_by_side.has_reply([]) and not side_by_side.has_reply(kept(Failure("BQ_X", "坏了")))
 
 
 def test_rewinding_takes_the_last_message_and_all_behind_it():
@@ -390,13 +390,13 @@ def compared():
 def test_an_export_carries_label_licences_setup_and_figures():
     setup, columns = compared()
     licence = {name: by_name()[name].licence for name in (ASK, ADVISE)}
-    whole = json.loads(share.as_json(setup, columns, by_name()))
+    whole = json.loads(share.comparison_json(setup, columns, by_name()))
     assert whole["label"] == f"{triage.LABEL}；{triage.DISCLAIMER}" and whole["licences"] == licence
     assert [column["contender"] for column in whole["columns"]] == ["ask", "advise-mini@8"]
     assert [column["messages"] for column in whole["columns"]] == json.loads(json.dumps(columns[:2]))
     assert Setup.decode(whole["link"]) == setup and whole["seed"] == 7
 
-    text = share.as_markdown(setup, columns, by_name())
+    text = share.comparison_markdown(setup, columns, by_name())
     for part in (
         triage.LABEL, triage.DISCLAIMER, setup.encode(), "## A · ask\n", "## B · advise-mini@8\n", "请拨打 12356",
         "**患者 → advise-mini@8**", "**问诊 · ask-mini**", "5.0 词元/秒", "· 问*", "> BQ_BUSY: 人多",

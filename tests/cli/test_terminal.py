@@ -19,7 +19,7 @@ from bianque.__main__ import main
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.cli import terminal
 from bianque.cli.models import width
-from bianque.cli.terminal import Terminal, plain
+from bianque.cli.terminal import Terminal, printable
 from bianque.consult import transcript, triage
 from bianque.consult.session import Session
 from bianque.consult.spec import Choices, SamplingOverrides
@@ -273,7 +273,7 @@ def test_nothing_is_written_unless_it_is_exported(talk, tmp_path):
 def test_a_reply_cannot_move_the_cursor(talk, script):
     script.asks = ["请问\x1b[2J头痛\x07多久了\x9b31m？"]
     assert "请问[2J头痛多久了31m？\n" in talk("头痛")[1]
-    assert plain("一\t二\n\ud800三\r") == "一\t二\n三"
+    assert printable("一\t二\n\ud800三\r") == "一\t二\n三"
 
 
 def test_loading_is_drawn_on_one_line_of_a_terminal_and_nowhere_else(talk, monkeypatch):

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bianque.consult.handoff import Decision, decide, read
+from bianque.consult.handoff import Decision, decide, read_round
 from bianque.consult.questions import asks
 from bianque.types import Message
 
@@ -122,7 +122,7 @@ def test_an_answer_is_not_a_request(text):
 def test_after_advice_the_adviser_goes_on(text):
     turns = dialogue(*ADVISED, f"P:{text}")
     assert decide(turns) == decide(turns, "多大年龄了？") == Decision("advising", "after_advice")
-    assert read(turns).start == 0
+    assert read_round(turns).start == 0
 
 
 def test_a_rash_from_the_advised_medicine_stays_with_the_adviser():
@@ -136,14 +136,14 @@ def test_a_rash_from_the_advised_medicine_stays_with_the_adviser():
 def test_a_new_complaint_opens_a_new_round(text):
     turns = dialogue(*ADVISED, f"P:{text}")
     assert decide(turns) == decide(turns, "多久了？") == Decision("asking", "new_complaint")
-    assert read(turns).start == len(turns) - 1
-    assert read(turns).asked == 0
+    assert read_round(turns).start == len(turns) - 1
+    assert read_round(turns).asked == 0
 
 
 def test_a_new_round_has_its_own_questions_and_budget():
     turns = dialogue(*EIGHT_FIRST, "V:多休息。", "P:换个问题，我牙痛", "A:牙痛多久了？", "P:三天")
-    assert read(turns).asked == 1
-    assert read(turns).start == len(turns) - 3
+    assert read_round(turns).asked == 1
+    assert read_round(turns).start == len(turns) - 3
     assert decide(turns, "有没有发烧？") == Decision("asking", "question")
     assert decide(turns, "痛了几天了？") == Decision("advising", "repeat")
 
@@ -153,7 +153,7 @@ EIGHT_FIRST = ("P:浑身不舒服", *EIGHT)
 
 def test_the_budget_ends_the_questions():
     turns = dialogue(*EIGHT_FIRST)
-    assert read(turns).asked == 8
+    assert read_round(turns).asked == 8
     assert decide(turns) == decide(turns, "多大了？") == Decision("advising", "budget")
     assert decide(turns, "多大了？", budget=9) == Decision("asking", "question")
     assert decide(dialogue(*EIGHT_FIRST[:-2]), "多大了？") == Decision("asking", "question")
@@ -163,7 +163,7 @@ def test_the_budget_ends_the_questions():
 def test_never_asks_beyond_any_budget(budget):
     for length in range(1, len(EIGHT_FIRST) + 1, 2):
         turns = dialogue(*EIGHT_FIRST[:length])
-        if read(turns).asked >= budget:
+        if read_round(turns).asked >= budget:
             assert decide(turns, "多大了？", budget=budget).phase == "advising"
 
 
@@ -193,7 +193,7 @@ def test_another_question_is_shown(candidate):
 
 
 def test_a_missing_phase_is_read_from_the_words():
-    assert read(dialogue("P:头疼", "N:疼多久了？", "P:两天")).asked == 1
+    assert read_round(dialogue("P:头疼", "N:疼多久了？", "P:两天")).asked == 1
     assert decide(dialogue("P:头疼", "N:疼多久了？", "P:两天"), "发烧吗") == Decision("asking", "question")
     advised = dialogue("P:头疼", "N:建议多休息。还有问题吗？", "P:好")
     assert decide(advised) == Decision("advising", "after_advice")
@@ -207,7 +207,7 @@ def test_an_adviser_s_question_does_not_reopen_the_asking():
 
 
 def test_an_empty_dialogue_has_no_round():
-    assert read([]).start == read([]).asked == 0
+    assert read_round([]).start == read_round([]).asked == 0
     assert decide([]) == Decision("asking", "question")
 
 
@@ -225,7 +225,7 @@ def test_the_rules_hold_everywhere(candidate):
         assert turns == before
         if decision.phase == "asking":
             assert decision.reason in ("question", "new_complaint")
-            assert read(turns).asked < 8
+            assert read_round(turns).asked < 8
             assert candidate is None or asks(candidate)
         else:
             assert decision.reason not in ("question", "new_complaint")

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.arena import ratings
-from bianque.arena.battle import Problem, written
+from bianque.arena.battle import BadLine, written
 from bianque.arena.matchmaking import alone, both
 from bianque.arena.votes import Votes, Where
 from bianque.catalog.builtin import CARDS, by_name
@@ -303,7 +303,7 @@ def test_what_the_page_shows_before_the_vote_tells_nobodys_name(length):
     shown = json.dumps(
         [*(duel.hidden(lane, "zh-CN") for lane in lanes), *duel.talks(fight, "zh-CN")], ensure_ascii=False
     )
-    shown += "".join((*duel.heads(fight), *duel.told(fight, "zh-CN")))
+    shown += "".join((*duel.heads(fight), *duel.side_figures(fight, "zh-CN")))
     for secret in (*NAMES, "问诊", "3/8", "float32"):
         assert secret not in shown
 
@@ -316,7 +316,7 @@ def test_after_the_vote_names_models_and_settings_are_told():
     drawn = " + ".join(f"T {card.sampling.temperature:g}, top-p {card.sampling.top_p:g}" for card in (ASK, ADVISE))
     assert drawn in heads[0] and "main" not in heads[0]
     assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
-    assert all("advise-mini" in line for line in duel.told(fight, "zh-CN"))
+    assert all("advise-mini" in line for line in duel.side_figures(fight, "zh-CN"))
     assert duel.revealed(fight, "en") == (
         "Your vote is kept: B is better. A was auto (ask-mini + advise-mini), B was advise-mini."
     )
@@ -361,14 +361,14 @@ def test_a_vote_that_cannot_be_written_can_be_cast_again(ring, caplog):
 
 def test_the_board_counts_what_is_new_and_escapes_what_votes_say(ring):
     shown = Board(ring.votes, Where)
-    assert "还没有投票" in board.drawn(*held(shown), lang="zh-CN")
+    assert "还没有投票" in board.board_html(*held(shown), lang="zh-CN")
     vote(ring, finished())
     found = held(shown)[0]
     assert found.votes == 1 and held(shown)[0] is found and held(shown, "mind")[0].votes == 0
     vote(ring, finished(), verdict="tie", category="mind")
     assert held(shown)[0].votes == 2 and held(shown, "mind")[0].votes == 1
-    strange = ratings.table(ring.votes.read()[0], by=lambda who: f"<img src={who.name}>")
-    told = board.drawn(strange, Where(), [], "en")
+    strange = ratings.rank(ring.votes.read()[0], by=lambda who: f"<img src={who.name}>")
+    told = board.board_html(strange, Where(), [], "en")
     assert "<img" not in told and "&lt;img src=advise-mini" in told
 
 
@@ -387,5 +387,5 @@ def held(shown: Board, category: str = board.ALL) -> tuple:
     ],
 )
 def test_the_board_says_where_votes_go(where, words):
-    told = board.drawn(ratings.table([]), where, [Problem("a.jsonl", 3, "not JSON")], "en")
+    told = board.board_html(ratings.rank([]), where, [BadLine("a.jsonl", 3, "not JSON")], "en")
     assert all(word in told for word in [*words, "left out: 1"])

@@ -285,7 +285,7 @@ ENDED = Done(Message("assistant", "多久？", "asking", "ask-mini"), "stop", Us
     ],
 )
 def test_the_line_above_says_who_answers_and_who_takes_turns(lanes, words):
-    assert words in columns.progress(dict(enumerate(lanes)), "zh-CN")
+    assert words in columns.progress_line(dict(enumerate(lanes)), "zh-CN")
 
 
 def test_a_growing_column_is_not_yet_stopped_and_figures_are_kept():
@@ -299,6 +299,6 @@ def test_a_growing_column_is_not_yet_stopped_and_figures_are_kept():
 
 def test_what_a_browser_sends_back_is_escaped():
     flagged = lane(Notice("crisis", "<b>12356</b>")).turns
-    assert "<b>" not in columns.alert([[], flagged]) and columns.alert([[], []]) == ""
+    assert "<b>" not in columns.red_flag([[], flagged]) and columns.red_flag([[], []]) == ""
     spoken = lane(Thinking("<b>x</b>", "asking"), SPEAKING, Delta("多久？"))
     assert "<b>x" not in columns.look(spoken, "zh-CN")[1] and "&lt;b&gt;x" in columns.look(spoken, "zh-CN")[1]
