@@ -201,6 +201,8 @@ def test_whatever_happens_to_a_file_a_reader_that_watched_sees_what_a_new_one_se
             assert set(ids(watching)) == held
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared.jsonl", ""])
 def test_processes_write_at_once(tmp_path, name):
     """In one file, and in one each."""
@@ -235,6 +237,8 @@ def test_two_who_vote_on_the_same_battles_at_once_get_one_vote_each(tmp_path):
     assert sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("*.jsonl")) == 40
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_killed_writer_loses_no_vote_it_had_reported_and_locks_nobody_out(tmp_path):
     chance = random.Random(3)
     reported: list[str] = []

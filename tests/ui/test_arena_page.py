@@ -143,6 +143,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
 
 
+@pytest.mark.process
 def test_a_whole_battle_is_blind_until_the_vote_and_the_board_shows_it(chromium, bundled):
     url, folder, space = bundled
     page = opened(chromium, url)
