@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ["GRADIO_SSR_MODE"] = "False"  # Spaces sets it, and serving the page from Node needs more than this page does
@@ -21,7 +21,7 @@ if ON_ZERO:
 
 from bianque.arena.votes import Publisher, Votes
 from bianque.backends.base import Backend
-from bianque.backends.local import Local, able
+from bianque.backends.local import Local, can_run
 from bianque.catalog import custom, default
 from bianque.consult.session import Session
 from bianque.settings import Settings
@@ -36,36 +36,47 @@ def page(settings: Settings, publisher: Publisher) -> Page:
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
     local = Local(settings, known, (ask, advise))
-    backend = lent(local, settings.preload or (ask, advise)) if ON_ZERO else local
+    backend = on_zero_gpu(local, settings.preload or (ask, advise)) if ON_ZERO else local
     session = Session(backend, ask, advise, settings.question_budget)
-    runs = backend.loaded if ON_ZERO else able(local)
+    runs = backend.loaded if ON_ZERO else can_run(local)
     arena = Arena(session, publisher.votes, publisher.where, runs)
     return Page(session, HERE / "examples.json", arena)
 
 
-def lent(local: Local, names: Sequence[str]) -> Backend:
+def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
     """The named models on a GPU that comes and goes with each call."""
     from bianque.backends.zero import Zero
 
     return Zero(local, names)
 
 
-settings = Settings.read()
-publisher = Publisher(Votes(settings.votes), settings.votes_repo)
-consultation = page(settings, publisher)
-demo = consultation.build()
+class Space(NamedTuple):
+    """All that is served: the page with its session, and the votes that are pushed to a dataset repo."""
+
+    session: Session
+    demo: Any
+    publisher: Publisher
 
 
-def launch(**options: Any) -> Any:
-    return serve.launch(demo, consultation.session, **options)
+def build() -> Space:
+    """Read the environment, and build the page. With a GPU this asks the Hub whether the published models can be had."""
+    settings = Settings.read()
+    publisher = Publisher(Votes(settings.votes), settings.votes_repo)
+    consultation = page(settings, publisher)
+    return Space(consultation.session, consultation.build(), publisher)
+
+
+def launch(space: Space, **options: Any) -> Any:
+    return serve.launch(space.demo, space.session, **options)
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
+    space = build()
     try:
-        launch()
+        launch(space)
     finally:
-        publisher.close()
+        space.publisher.close()
 
 
 if __name__ == "__main__":

@@ -1,32 +1,52 @@
-"""`python -m bianque chat | models | convert | bench | evaluate | train-mini …`: imports wait for their command."""
+"""The command line, `python -m bianque COMMAND …`: imports wait for their command."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from bianque.cli.bench import add_bench
-from bianque.cli.chat import add_chat
-from bianque.cli.evaluate import add_evaluate
-from bianque.cli.models import add_convert, add_models
-from bianque.cli.train import add_compose, add_train
+import typer
+
+from bianque.cli.bench import bench
+from bianque.cli.chat import chat
+from bianque.cli.evaluate import evaluate
+from bianque.cli.models import convert, models
+from bianque.cli.train import compose, train_mini
 from bianque.errors import BianQueError
+
+# Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
+SEVERAL = {
+    "evaluate": {"--task", "--model"},
+    "train-mini": {"--data", "--set"},
+    "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
+}
+UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]  # which typer does not export
+
+
+def application() -> typer.Typer:
+    app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
+    for command in (chat, models, convert, evaluate, compose, train_mini):
+        app.command()(command)
+    app.add_typer(bench, name="bench")
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bianque", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_chat, add_models, add_convert, add_bench, add_evaluate, add_compose, add_train):
-        add(commands)
-    options = parser.parse_args(arguments)
     speak_utf_8()
+    command = typer.main.get_command(application())
+    given = list(spread(sys.argv[1:] if arguments is None else arguments))
     try:
-        code = options.run(options) or 0
+        with command.make_context("python -m bianque", given) as context:
+            code = command.invoke(context) or 0
         sys.stdout.flush()
         return code
+    except typer.Exit as done:
+        return done.exit_code
+    except UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        return 2
     except BianQueError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
@@ -35,6 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def spread(arguments: Sequence[str]) -> Iterator[str]:
+    """`--model a b` as `--model a --model b`, for the options of SEVERAL."""
+    options = SEVERAL.get(arguments[0], set()) if arguments else set()
+    option, values = "", 0
+    for argument in arguments:
+        if argument.startswith("-") and len(argument) > 1:
+            option, values = argument, 0
+        elif option in options:
+            if values:
+                yield option
+            values += 1
+        yield argument
 
 
 def speak_utf_8() -> None:

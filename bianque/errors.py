@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 
 class BianQueError(Exception):
     """Root of every deliberate error; `code` is stable and reaches API clients as the error's title."""
@@ -49,3 +51,13 @@ class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 
     code = "BQ_SETTINGS"
+
+
+def copy_of(error: BaseException) -> BaseException:
+    """The same error as an object of its own: raised in several tasks, one object gathers all their tracebacks."""
+    try:
+        own = copy.copy(error)
+    except Exception:  # its constructor takes arguments that copying does not know
+        return error
+    own.__cause__, own.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return own

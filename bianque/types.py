@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Phase = Literal["asking", "advising"]
 Mode = Literal["auto", "ask", "advise"]
@@ -12,6 +12,20 @@ Finish = Literal["stop", "length", "cancelled"]
 Architecture = Literal["t5", "chatglm", "baichuan"]
 Bits = Literal[16, 8, 4]
 ModelRole = Literal["asks", "advises", "both", "counsels"]
+
+MODES: tuple[Mode, ...] = get_args(Mode)
+MODE_PHASES: dict[Mode, tuple[Phase, ...]] = {
+    "auto": ("asking", "advising"),
+    "ask": ("asking",),
+    "advise": ("advising",),
+}
+# What a model can do alone; the first is what it does when nobody says.
+ROLE_MODES: dict[ModelRole, tuple[Mode, ...]] = {
+    "asks": ("ask",),
+    "advises": ("advise",),
+    "counsels": ("advise",),
+    "both": ("advise", "ask", "auto"),
+}
 
 LONGEST_REPLY = 2048  # tokens; the most that a visitor may ask for
 

@@ -45,7 +45,7 @@ def become_gpu(uuid: str) -> None:
 
 def endless(engine: Any) -> None:
     """Replies that go on until they are stopped, slowly enough to tell."""
-    step = engine.model.step
+    step = engine.model.decode_step
 
     def slow(*args: Any) -> torch.Tensor:
         time.sleep(0.1)
@@ -53,7 +53,7 @@ def endless(engine: Any) -> None:
         logits[..., engine.tokenizer.eos] = -torch.inf
         return logits
 
-    engine.model.step = slow
+    engine.model.decode_step = slow
     prompts.over = lambda raw: False
 
 
@@ -61,14 +61,15 @@ def main(facts: Path, port: int) -> None:
     pretend()
     import app  # which is the one to import `spaces`
 
-    endless(app.consultation.session.backend.engines["advise-mini"])
+    space = app.build()
+    endless(space.session.backend.engines["advise-mini"])
     from spaces.zero import decorator
     from spaces.zero import torch as gpu
     from spaces.zero.torch import packing
 
     gpu.init = become_gpu
     packing.VM_MAX_SIZE = 1 << 28  # half of this machine's memory otherwise
-    app.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True)
+    app.launch(space, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True)
     functions = {function.__qualname__ for function in decorator.decorated_cache.values()}
     written = facts.with_suffix(".part")
     written.write_text(json.dumps({"functions": sorted(functions), "weights": gpu.size()}))

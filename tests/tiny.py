@@ -62,7 +62,7 @@ def fill(model: nn.Module) -> nn.Module:
 
 def begun(model, prompts, reply: int = 16, cache=None) -> tuple[Tensor, Any]:
     """Logits [rows, vocab] of prompts read into the first slots of a cache, and the cache."""
-    cache = cache or model.slots(len(prompts), max(map(len, prompts)), reply)
+    cache = cache or model.new_cache(len(prompts), max(map(len, prompts)), reply)
     return torch.stack([read(model, prompt, cache, slot) for slot, prompt in enumerate(prompts)]), cache
 
 
@@ -81,7 +81,7 @@ def replies(model, prompts, replies) -> Tensor:
     logits, cache = begun(model, prompts, len(replies[0]))
     found = [logits]
     for column in torch.tensor(replies).T:
-        found.append(model.step(column, cache))
+        found.append(model.decode_step(column, cache))
     return torch.stack(found, dim=1)
 
 

@@ -23,8 +23,8 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.consult.text import LABEL
 from bianque.errors import BadInput
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import Asked, Outcome, evaluate
-from bianque.evaluate.run import Tally
+from bianque.evaluate.evaluation import Outcome, RunRequest, evaluate
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import ROWS
 
 
@@ -61,7 +61,7 @@ class Call:
     concurrency: Any
     drawn: dict[str, Any]
 
-    def asked(self, folder: Path) -> Asked:
+    def asked(self, folder: Path) -> RunRequest:
         """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
         drawn = SamplingOverrides(**{name: whole(value) for name, value in self.drawn.items()})
         limit, at_once = number("limit", self.limit), number("concurrency", self.concurrency)
@@ -103,7 +103,7 @@ def number(name: str, given: Any) -> Any:
     raise BadInput(f"{name}={given!r}: 需要整数 (a whole number) 或 null (or null)")
 
 
-def reply(tally: Tally) -> EvaluateReply:
+def reply(tally: RunProgress) -> EvaluateReply:
     return {
         "done": tally.done, "total": tally.total, "failed": tally.failed, "seconds_left": tally.left,
         "metrics": None, "rows": None, "report": None, "label": LABEL,
@@ -126,12 +126,12 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
         folder = Path(made)
         try:
             asked = await asyncio.to_thread(call.asked, folder)
-            throttle, last = Throttle(), reply(Tally(0, quota.rows(asked), 0, None))
+            throttle, last = Throttle(), reply(RunProgress(0, quota.rows(asked), 0, None))
             async with aclosing(with_heartbeat(evaluate(session, asked, folder / "run"))) as steps:
                 async for step in steps:
                     if isinstance(step, Outcome):
                         last = await asyncio.to_thread(finished, step)
-                    elif isinstance(step, Tally):
+                    elif isinstance(step, RunProgress):
                         last = reply(step)
                     if isinstance(step, Outcome) or throttle.ready():
                         yield last

@@ -8,12 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from itertools import combinations
-from random import Random
 from typing import Any, Literal, cast, get_args
 
 from bianque.catalog.card import ModelCard
@@ -134,21 +131,6 @@ def guess(text: str) -> str:
     hits = {category: sum(word in text for word in words) for category, words in _HINTS.items()}
     best = max(hits, key=hits.__getitem__)
     return best if hits[best] else "other"
-
-
-def counts(votes: Iterable[Vote]) -> Counter[frozenset[str]]:
-    """Votes so far of each two contenders, by name."""
-    return Counter(frozenset((vote.a.name, vote.b.name)) for vote in votes)
-
-
-def pair(names: Sequence[str], votes: Mapping[frozenset[str], int], random: Random) -> tuple[str, str]:
-    """Two different contenders on random sides; two that have met n times come with weight 1/(1+n)."""
-    pairs = list(combinations(dict.fromkeys(names), 2))
-    if not pairs:
-        raise BadInput(f"对战至少需要两个不同的模型，现有 {len(names)} 个 (a battle needs two different models)")
-    weights = [1 / (1 + votes.get(frozenset(both), 0)) for both in pairs]
-    one, other = random.choices(pairs, weights)[0]
-    return (one, other) if random.random() < 0.5 else (other, one)
 
 
 def canonical(value: Any) -> bytes:

@@ -13,14 +13,12 @@ from bianque.catalog.card import ModelCard
 from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec
 from bianque.errors import BadInput
-from bianque.types import ModelRole, Phase
+from bianque.types import MODE_PHASES, ROLE_MODES, ModelRole, Phase
 
-PARTS: dict[ModelRole, frozenset[Phase]] = {
-    "asks": frozenset({"asking"}),
-    "advises": frozenset({"advising"}),
-    "counsels": frozenset({"advising"}),
-    "both": frozenset({"asking", "advising"}),
-}
+
+def parts(role: ModelRole) -> frozenset[Phase]:
+    """The phases in which a model of a role can speak."""
+    return frozenset(phase for mode in ROLE_MODES[role] for phase in MODE_PHASES[mode])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,11 @@ def both(ask: ModelCard, advise: ModelCard) -> Entry:
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Entry(player, ModelSpec("auto"), PARTS["both"])
+    return Entry(player, ModelSpec("auto"), parts("both"))
 
 
 def alone(card: ModelCard) -> Entry:
-    return Entry(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), PARTS[card.role])
+    return Entry(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
 
 
 def draw(
@@ -81,5 +79,6 @@ def draw(
             "(a battle needs two models that do the same part of a consultation)"
         )
     weights = [1 / (1 + votes.get(frozenset(pair), 0)) for pair in pairs]
-    one, other = battle.pair(random.choices(pairs, weights)[0], votes, random)  # random sides
-    return named[one], named[other]
+    one, other = random.choices(pairs, weights)[0]
+    sides = (one, other) if random.random() < 0.5 else (other, one)
+    return named[sides[0]], named[sides[1]]

@@ -38,7 +38,7 @@ SCORE = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}  # of the side shown f
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class VoteCounts:
     """Counts of one contender's votes; `reasons` are of those it won."""
 
     votes: int
@@ -62,7 +62,7 @@ class Standing:
     low: float
     high: float
     elo: float
-    tally: Tally
+    counts: VoteCounts
     group: int
     prior: bool
 
@@ -160,7 +160,7 @@ def rate(cells: Ints, times: Ints, size: int, resamples: int = RESAMPLES, seed: 
 
 
 def _standings(
-    names: Sequence[str], rates: Rates, elos: Mapping[str, float], counted: Mapping[str, Tally]
+    names: Sequence[str], rates: Rates, elos: Mapping[str, float], counted: Mapping[str, VoteCounts]
 ) -> tuple[Standing, ...]:
     roots = rates.linked.argmax(axis=1)  # the first contender of each one's group
     largest = sorted(set(roots.tolist()), key=lambda root: (-int(rates.linked[root].sum()), root))
@@ -173,7 +173,7 @@ def _standings(
             low=_rated(rates.low[i]),
             high=_rated(rates.high[i]),
             elo=elos[names[i]],
-            tally=counted[names[i]],
+            counts=counted[names[i]],
             group=int(group[i]),
             prior=not rates.finite[i],
         )
@@ -254,7 +254,7 @@ def elo(played: Iterable[tuple[str, str, float]]) -> dict[str, float]:
     return ratings
 
 
-def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = by_name) -> dict[str, Tally]:
+def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = by_name) -> dict[str, VoteCounts]:
     """Counts of each contender."""
     counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
     why: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -267,7 +267,9 @@ def tallies(votes: Iterable[Vote], by: Callable[[Player], str] = by_name) -> dic
             if result == "wins":
                 why[name].update(vote.reasons)
     return {
-        name: Tally(found["votes"], found["wins"], found["losses"], found["tie"], found["both_bad"], dict(why[name]))
+        name: VoteCounts(
+            found["votes"], found["wins"], found["losses"], found["tie"], found["both_bad"], dict(why[name])
+        )
         for name, found in counted.items()
     }
 

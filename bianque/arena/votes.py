@@ -1,13 +1,15 @@
-"""Where votes are kept: lines of JSON that are only ever appended, and a dataset repo that they are pushed to."""
+"""Where votes are kept: a database in a folder, exported as lines of JSON, and a dataset repo that these are pushed to."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,137 +17,138 @@ from typing import Any
 from bianque.arena.battle import Problem, Vote, parse, written
 from bianque.errors import BadInput
 
-try:
-    import fcntl
-except ImportError:  # Windows: threads exclude one another there, processes do not
-    fcntl = None  # type: ignore[assignment]
-
-_TAIL = 64  # bytes before the place read up to, compared to tell that a file is still the one that was read
-
-
-@dataclass(slots=True)
-class _File:
-    """How far a file has been read, and what was in it."""
-
-    seen: tuple[int, ...] = ()
-    offset: int = 0
-    lines: int = 0
-    tail: bytes = b""
-    votes: dict[str, Vote] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-
-    def more(self, path: Path) -> _File:
-        """Read what was appended since; a file that was replaced or did anything but grow is read anew."""
-        state = path.stat()
-        seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        if seen == self.seen:
-            return self
-        grown = seen[:2] == self.seen[:2] and seen[2] > self.seen[2]
-        with path.open("rb") as opened:
-            opened.seek(self.offset - len(self.tail))
-            if self.seen and not (opened.read(len(self.tail)) == self.tail and grown):
-                return _File().more(path)
-            data = opened.read()
-        self.seen = seen
-        *whole, rest = data.split(b"\n")
-        for line in whole:
-            self.take(path, line)
-            self.lines += 1
-        # A beginning of an object is never JSON itself, so what parses is whole and lacks but its line end.
-        with suppress(BadInput):
-            vote = parse(rest)
-            self.votes.setdefault(vote.battle, vote)
-            rest = b""
-        self.offset += len(data) - len(rest)
-        self.tail = (self.tail + data[: len(data) - len(rest)])[-_TAIL:]
-        return self
-
-    def take(self, path: Path, line: bytes) -> None:
-        try:
-            if line.strip():
-                vote = parse(line)
-                self.votes.setdefault(vote.battle, vote)
-        except BadInput as error:
-            self.problems.append(Problem(path.name, self.lines + 1, str(error)))
+# `file`: which lines a vote was read from; NULL if it was cast here. The primary key makes a second vote impossible.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS votes (
+    battle TEXT PRIMARY KEY, time TEXT NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL, line BLOB NOT NULL, file TEXT
+);
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS problems (file TEXT, line INTEGER, reason TEXT, PRIMARY KEY (file, line));
+CREATE TABLE IF NOT EXISTS export (file TEXT NOT NULL);
+"""
+WAIT = 30.0  # seconds for another process that writes
 
 
 class Votes:
-    """The votes in a folder's `*.jsonl`, and in those of `hub/` below it, which other machines wrote.
+    """The votes in a folder: those cast here, and those read once from its `*.jsonl` and the ones in `hub/` below it.
 
-    Each process appends to a file of its own, unless given its `name`; several may share one. A lock of the folder
-    lets one writer in at a time, of all threads and processes.
+    Any number of threads and processes may use one folder at once: SQLite lets one writer in at a time, and what
+    `add` has written stays whatever is killed (write-ahead log, synced to the disk with each vote).
     """
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.hub = self.folder / "hub"
-        self.file = self.folder / (name or f"votes-{now}-{os.getpid()}-{secrets.token_hex(4)}.jsonl")
-        self.guard: AbstractContextManager[Any] = nullcontext()  # held while writing
-        self._files: dict[Path, _File] = {}
-        self._lock = threading.Lock()
+        self.path = self.folder / "votes.sqlite3"
 
     def add(self, vote: Vote) -> None:
-        """Write a vote, on disk when this returns; BadInput if its battle has one."""
+        """Keep a vote, on disk when this returns; BadInput if its battle has one."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.guard, self._lock, locked(self.folder / ".lock"):
-            self._refresh()
-            if any(vote.battle in file.votes for file in self._files.values()):
+        with self._opened() as base:
+            self._read_files(base)
+            if not self._insert(base, vote, None):
                 raise BadInput("这场对战已经投过票，请开始新的一场 (this battle has a vote already: start another)")
-            append(self.file, written(vote))
 
     def read(self) -> tuple[list[Vote], list[Problem]]:
-        """All votes, the oldest first and one a battle, and the lines that are none; a torn last line is left out."""
-        with self._lock:
-            self._refresh()
-            files = [
-                self._files[path] for path in sorted(self._files, key=lambda path: (path.parent == self.hub, path))
-            ]
-            votes: dict[str, Vote] = {}
-            for file in files:
-                for battle, vote in file.votes.items():
-                    votes.setdefault(battle, vote)
-            problems = [problem for file in files for problem in file.problems]
-        return sorted(votes.values(), key=lambda vote: (vote.time, vote.battle)), problems
+        """All votes, the oldest first, and the lines of files that are none; a torn last line is left out."""
+        if not self.folder.is_dir():
+            return [], []
+        with self._opened() as base:
+            self._read_files(base)
+            lines = base.execute("SELECT line FROM votes ORDER BY time, battle").fetchall()
+            problems = base.execute("SELECT file, line, reason FROM problems ORDER BY file, line").fetchall()
+        return [parse(line) for (line,) in lines], [Problem(*problem) for problem in problems]
 
-    def _refresh(self) -> None:
-        known, self._files = self._files, {}
+    def counts(self) -> Counter[frozenset[str]]:
+        """Votes so far of each two players, by name."""
+        found: Counter[frozenset[str]] = Counter()
+        if self.folder.is_dir():
+            with self._opened() as base:
+                self._read_files(base)
+                for a, b, count in base.execute("SELECT a, b, count(*) FROM votes GROUP BY a, b"):
+                    found[frozenset((a, b))] += count
+        return found
+
+    def mark(self) -> tuple[int, int]:
+        """Another one whenever `read` would tell something new."""
+        if not self.folder.is_dir():
+            return 0, 0
+        with self._opened() as base:
+            self._read_files(base)
+            return base.execute("SELECT (SELECT count(*) FROM votes), (SELECT count(*) FROM problems)").fetchone()
+
+    def export(self) -> Path | None:
+        """Write the votes cast here as lines of JSON, in the order they came, into a file of this folder's own."""
+        if not self.path.exists():
+            return None
+        with self._opened() as base:
+            lines = [line for (line,) in base.execute("SELECT line FROM votes WHERE file IS NULL ORDER BY rowid")]
+            if not lines:
+                return None
+            path = self.folder / self._export_name(base)
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        part.write_bytes(b"".join(lines))
+        part.replace(path)
+        return path
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one transaction, which is rolled back if anything is raised."""
+        if not self.path.exists():  # what people said is nobody else's to read
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        with closing(sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)) as base:
+            base.execute("PRAGMA journal_mode = WAL")
+            base.execute("PRAGMA synchronous = FULL")
+            base.execute("BEGIN IMMEDIATE")
+            for statement in filter(str.strip, SCHEMA.split(";")):
+                base.execute(statement)
+            try:
+                yield base
+            except BaseException:
+                base.rollback()
+                raise
+            base.commit()
+
+    @staticmethod
+    def _insert(base: sqlite3.Connection, vote: Vote, file: str | None) -> bool:
+        row = (vote.battle, vote.time, vote.a.name, vote.b.name, written(vote), file)
+        return base.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?)", row).rowcount == 1
+
+    @staticmethod
+    def _export_name(base: sqlite3.Connection) -> str:
+        """The same for as long as the database lives."""
+        if found := base.execute("SELECT file FROM export").fetchone():
+            return str(found[0])
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        name = f"votes-{now}-{secrets.token_hex(8)}.jsonl"
+        base.execute("INSERT INTO export VALUES (?)", (name,))
+        return name
+
+    def _read_files(self, base: sqlite3.Connection) -> None:
+        """Take in the files that are new or have changed; a vote that is known already stays as it is."""
+        known = {name: state for name, *state in base.execute("SELECT name, size, changed FROM files")}
+        known |= {name: None for (name,) in base.execute("SELECT file FROM export")}  # our own
         for path in (*self.folder.glob("*.jsonl"), *self.hub.glob("*.jsonl")):
+            name = str(path.relative_to(self.folder))
             with suppress(FileNotFoundError):  # replaced or removed meanwhile
-                self._files[path] = known.get(path, _File()).more(path)
+                state = [path.stat().st_size, path.stat().st_mtime_ns]
+                if name in known and known[name] in (None, state):
+                    continue
+                base.execute("DELETE FROM problems WHERE file = ?", (path.name,))
+                self._read_file(base, path)
+                base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, *state))
 
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that all processes and threads of this machine respect; the system frees it if one is killed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if fcntl:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def append(path: Path, line: bytes) -> None:
-    """One write of a whole line, then to the disk; behind a line that was torn, a new one is begun."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        if size := os.fstat(descriptor).st_size:
-            os.lseek(descriptor, size - 1, os.SEEK_SET)
-            if os.read(descriptor, 1) != b"\n":
-                line = b"\n" + line
-        if (done := os.write(descriptor, line)) < len(line):
-            raise OSError(f"{done} of {len(line)} bytes were written: is the disk full?")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if fcntl and not size:  # a new file's name has to reach the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def _read_file(self, base: sqlite3.Connection, path: Path) -> None:
+        *whole, torn = path.read_bytes().split(b"\n")
+        for number, line in enumerate(whole, 1):
+            try:
+                if line.strip():
+                    self._insert(base, parse(line), path.name)
+            except BadInput as error:
+                base.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", (path.name, number, str(error)))
+        # A beginning of an object is never JSON itself, so what parses is whole and lacks but its line end.
+        with suppress(BadInput):
+            self._insert(base, parse(torn), path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,7 @@ class Publisher:
         class Pushing(CommitScheduler):
             def push_to_hub(self) -> Any:
                 try:
+                    publisher.votes.export()
                     commit = super().push_to_hub()
                 except Exception as error:
                     publisher._failed(error)
@@ -222,7 +226,7 @@ class Publisher:
                 publisher._pushed(commit is not None)
                 return commit
 
-        scheduler = Pushing(
+        return Pushing(
             repo_id=str(self.repo),
             repo_type="dataset",
             private=True,
@@ -232,8 +236,6 @@ class Publisher:
             ignore_patterns="hub/*",
             hf_api=api,
         )
-        self.votes.guard = scheduler.lock
-        return scheduler
 
     def _failed(self, error: Exception) -> None:
         status = getattr(getattr(error, "response", None), "status_code", "")

@@ -6,12 +6,12 @@ import gc
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from bianque.backends.pool import Pool
 from bianque.catalog import builtin
 from bianque.catalog.card import ModelCard
-from bianque.catalog.footprint import RESERVE, Fit, fit
+from bianque.catalog.footprint import RESERVE, LoadPlan, plan
 from bianque.checkpoints import hub
 from bianque.errors import OutOfMemory
 from bianque.nn import cpu
@@ -21,13 +21,10 @@ from bianque.types import Bits, Dialogue, Piece, Progress, Sampling
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from bianque.engine.engine import Engine
-    from bianque.models.base import Model
-    from bianque.models.tokenizers import Tokenizer
 
-# Conversations that a model writes at a time, at most: more of them make each slower than one reads.
+# ModelCache that a model writes at a time, at most: more of them make each slower than one reads.
 SLOTS = {"cpu": 8, "cuda": 32}
 
 
@@ -37,13 +34,13 @@ class Local:
     def __init__(
         self, settings: Settings, cards: Sequence[ModelCard] = builtin.CARDS, together: Sequence[str] = ()
     ) -> None:
-        """`together` names the models that shall be in memory at the same time, and share it fairly."""
+        """`together` names the models that are in memory at the same time and get as many slots each."""
         self.settings = settings
         self.cards = builtin.by_name(cards)
         self.together = [builtin.find(self.cards, name) for name in together]
-        self.folders: Mapping[str, Path] = settings.paths
+        self.paths: Mapping[str, Path] = settings.paths
         self.cores = Cores(settings.threads)
-        self.pool = Pool(self.load, drop, self.fits, self.budget, settings.max_waiting)
+        self.pool = Pool(self.load, drop, self.plans, self.budget, settings.max_waiting)
 
     def models(self) -> Sequence[ModelCard]:
         return tuple(self.cards.values())
@@ -60,8 +57,8 @@ class Local:
 
     async def stream(self, model: str, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         async with self.pool.lease(builtin.find(self.cards, model).name) as lease:
-            async with aclosing(lease.coming()) as coming:
-                async for progress in coming:
+            async with aclosing(lease.loading()) as loading:
+                async for progress in loading:
                     yield Piece(progress=progress)
             async with aclosing(lease.engine.stream(dialogue, sampling)) as pieces:
                 async for piece in pieces:
@@ -76,7 +73,7 @@ class Local:
         free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else cpu.available_memory()
         return int(free * (1 - RESERVE))
 
-    def fits(self, name: str) -> tuple[Fit, ...]:
+    def plans(self, name: str) -> tuple[LoadPlan, ...]:
         """The ways to hold a model: the allowed ones in the order of the settings, then the others."""
         card, allowed = builtin.find(self.cards, name), self.settings.bits
         if bits := card.held or (card.stored if card.stored != 16 else None):  # as asked for, or as published
@@ -84,56 +81,45 @@ class Local:
         others = (bits for bits in get_args(Bits) if bits not in allowed)
         return tuple(way for bits in (*allowed, *others) for way in self.ways(card, bits, bits in allowed))
 
-    def ways(self, card: ModelCard, bits: Bits, allowed: bool = True) -> tuple[Fit, ...]:
+    def ways(self, card: ModelCard, bits: Bits, allowed: bool = True) -> tuple[LoadPlan, ...]:
         """With as many slots as there shall be, and with one."""
         most = self.slots(card, bits)
-        return tuple(fit(card, bits, slots, double(card, bits), allowed) for slots in dict.fromkeys((most, 1)))
+        return tuple(plan(card, bits, slots, double(card, bits), allowed) for slots in dict.fromkeys((most, 1)))
 
     def slots(self, card: ModelCard, bits: Bits) -> int:
-        """Conversations at a time: as many for each model as the budget leaves room for beside all their weights."""
+        """ModelCache at a time: as many for each model as the budget leaves room for beside all their weights."""
         group = {other.name: other for other in (*self.together, card)}.values()
-        alone = [fit(other, bits, 0, double(other, bits)).size for other in group]
-        each = [fit(other, bits, 1, double(other, bits)).size for other in group]
+        alone = [plan(other, bits, 0, double(other, bits)).size for other in group]
+        each = [plan(other, bits, 1, double(other, bits)).size for other in group]
         room = ((self.pool.total or self.budget()) - sum(alone)) // (sum(each) - sum(alone))
         return max(1, min(self.settings.slots or SLOTS[place(card, bits)[0]], room))
 
-    def load(self, name: str, fit: Fit, report: Callable[[Progress], None]) -> Engine:
+    def load(self, name: str, plan: LoadPlan, report: Callable[[Progress], None]) -> Engine:
         """Runs in the pool's own thread."""
         report(Progress(name, "loading", 0.0))
         import torch
 
+        from bianque.checkpoints import loader
         from bianque.engine.engine import Engine, recorder
-        from bianque.nn import packed
 
         cpu.trim_memory()  # of a load that failed
         cpu.configure_runtime()
         torch.set_num_threads(self.cores.alone)
         card = builtin.find(self.cards, name)
-        device, dtype = place(card, fit.bits)
+        device, dtype = place(card, plan.bits)
         try:
-            model, tokenizer = self.read(card, device, dtype, report, fit.bits)
-            packed.settle(cast("nn.Module", model))
-            cpu.trim_memory()  # of what came and went meanwhile
+            loaded = loader.load(card, self.paths, device, dtype, report, plan.bits)
         except (MemoryError, RuntimeError) as error:
-            if not exhausted(error):
+            if not cpu.is_out_of_memory(error):
                 raise
             raise OutOfMemory(
-                f"{card.title}: 加载 {fit.bits} 位权重时内存用尽，连同对话缓存计划为 {fit.size / 1e9:.1f} GB；请关闭其他程序，"
+                f"{card.title}: 加载 {plan.bits} 位权重时内存用尽，连同对话缓存计划为 {plan.size / 1e9:.1f} GB；请关闭其他程序，"
                 f"或调低 BIANQUE_MEMORY_GB，或在 BIANQUE_BITS 中只留更少的位数 (out of memory while loading "
-                f"{fit.size / 1e9:.1f} GB with caches, at {fit.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
+                f"{plan.size / 1e9:.1f} GB with caches, at {plan.bits} bits: close other programs, lower BIANQUE_MEMORY_GB, "
                 "or name fewer bits in BIANQUE_BITS)"
             ) from error
         waiting, cores = self.settings.max_waiting, self.cores if device == "cpu" else None
-        return Engine(card, model, tokenizer, device, fit.slots, waiting, recorder(device), cores)
-
-    def read(
-        self, card: ModelCard, device: str, dtype: torch.dtype, report: Callable[[Progress], None], bits: Bits = 16
-    ) -> tuple[Model, Tokenizer]:
-        """A card's files, fetched if they must be, as a model on `device`."""
-        from bianque.checkpoints import loader
-
-        folder = hub.folder_of(card, self.folders, report)
-        return loader.load(card, folder, device, dtype, report, bits, hub.adapter_of(card, self.folders, report))
+        return Engine(card, loaded.model, loaded.tokenizer, device, plan.slots, waiting, recorder(device), cores)
 
 
 def double(card: ModelCard, bits: Bits) -> bool:
@@ -152,15 +138,8 @@ def place(card: ModelCard, bits: Bits) -> tuple[str, torch.dtype]:
     return "cpu", torch.float32 if full else torch.bfloat16
 
 
-def exhausted(error: Exception) -> bool:
-    """Whether memory ran out; for its CPU allocator torch has no class of its own."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
 def drop(engine: Engine) -> None:
-    """Give an engine's memory back at once, even if somebody still holds on to its model."""
+    """Free an engine's memory at once, even if something still refers to its model."""
     import torch
 
     from bianque.nn import packed
@@ -175,7 +154,7 @@ def drop(engine: Engine) -> None:
         torch.cuda.empty_cache()
 
 
-def able(local: Local) -> Callable[[str], bool]:
+def can_run(local: Local) -> Callable[[str], bool]:
     """Whether a model's files are on this machine and its memory can hold it: a battle downloads nothing.
 
     Takes seconds at its first call, as finding out what memory there is may.
@@ -183,7 +162,7 @@ def able(local: Local) -> Callable[[str], bool]:
 
     def runs(name: str) -> bool:
         card = builtin.find(local.cards, name)
-        if not here(card, local.folders):
+        if not is_downloaded(card, local.paths):
             return False
         local.pool.survey(card.name)
         return bool(local.pool.possible(card.name))
@@ -191,15 +170,15 @@ def able(local: Local) -> Callable[[str], bool]:
     return runs
 
 
-def here(card: ModelCard, paths: Mapping[str, Path]) -> bool:
+def is_downloaded(card: ModelCard, paths: Mapping[str, Path]) -> bool:
     """Whether a card's files are in a named folder, in the package or in the Hub's cache; its adapter too."""
-    files = card.base in paths or card.repo is None or cached(card.repo, card.revision, card.files, all)
+    files = card.base in paths or card.repo is None or is_cached(card.repo, card.revision, card.files, all)
     if not files or card.adapter is None or f"{card.base}.adapter" in paths:
         return files
-    return "/" in card.adapter and cached(card.adapter, "main", hub.ADAPTER_FILES, any)
+    return "/" in card.adapter and is_cached(card.adapter, "main", hub.ADAPTER_FILES, any)
 
 
-def cached(repo: str, revision: str, patterns: Sequence[str], enough: Callable[[Iterable[Any]], bool]) -> bool:
+def is_cached(repo: str, revision: str, patterns: Sequence[str], enough: Callable[[Iterable[Any]], bool]) -> bool:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 

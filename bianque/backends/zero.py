@@ -18,6 +18,7 @@ from torch import nn
 from bianque.backends.local import Local
 from bianque.catalog import builtin
 from bianque.catalog.card import ModelCard
+from bianque.checkpoints import hub, loader
 from bianque.engine.engine import Engine
 from bianque.errors import BianQueError, Busy, LoadFailed
 from bianque.types import Dialogue, Message, Piece, Progress, Sampling
@@ -37,9 +38,9 @@ class Zero:
 
     def __init__(self, local: Local, names: Iterable[str], device: str = "cuda") -> None:
         self.cards = local.cards
-        self.engines = {name: placed(local, name, device) for name in dict.fromkeys(names)}
+        self.engines = {name: load_on(local, name, device) for name in dict.fromkeys(names)}
         # Each decorated function has workers of its own: one function, then, and the model is an argument.
-        self.lent = spaces.GPU(duration=self.duration)(self.generate)
+        self.zero_gpu_call = spaces.GPU(duration=self.duration)(self.generate)
 
     def models(self) -> Sequence[ModelCard]:
         return tuple(self.cards.values())
@@ -81,11 +82,11 @@ class Zero:
             )
         yield Piece(progress=Progress(name, "queued", 0.0))
         try:
-            async with aclosing(threaded(self.lent(name, list(dialogue), sampling))) as pieces:
+            async with aclosing(threaded(self.zero_gpu_call(name, list(dialogue), sampling))) as pieces:
                 async for piece in pieces:
                     yield piece
         except Exception as error:
-            raise told(error) from None
+            raise user_facing(error) from None
 
 
 async def threaded(answers: Generator[Answer, None, None]) -> AsyncGenerator[Piece, None]:
@@ -114,7 +115,7 @@ async def threaded(answers: Generator[Answer, None, None]) -> AsyncGenerator[Pie
             hand(error)
 
     # The context holds the visitor's request, and with it the visitor's share of the GPUs.
-    threading.Thread(target=contextvars.copy_context().run, args=(drive,), name="lent", daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(drive,), name="zero-gpu", daemon=True).start()
     try:
         while (item := await came.get()) is not None:
             if isinstance(item, BaseException):
@@ -124,15 +125,17 @@ async def threaded(answers: Generator[Answer, None, None]) -> AsyncGenerator[Pie
         left.set()
 
 
-def placed(local: Local, name: str, device: str) -> Engine:
+def load_on(local: Local, name: str, device: str) -> Engine:
     """A card's engine with 16-bit weights on `device`, by way of this machine's memory."""
     card = builtin.find(local.cards, name)
-    model, tokenizer = local.read(card, "cpu", torch.float16, lambda progress: None)
+    report = lambda progress: None
+    folder, adapter = hub.folder_of(card, local.paths, report), hub.adapter_of(card, local.paths, report)
+    model, tokenizer = loader.read(card, folder, "cpu", torch.float16, report, adapter=adapter)
     cast(nn.Module, model).to(device)
     return Engine(card, model, tokenizer, device)
 
 
-def told(error: BaseException) -> BaseException:
+def user_facing(error: BaseException) -> BaseException:
     """ZeroGPU's own refusals (no share left, no GPU free, cut off) are for the visitor: in plain text, as ours."""
     import gradio as gr
 

@@ -27,7 +27,7 @@ from bianque.catalog.card import ModelCard
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import Choices
 from bianque.engine.engine import Engine, recorder
-from bianque.engine.scheduler import Recorder, steps
+from bianque.engine.scheduler import Recorder, step_function
 from bianque.models.base import Model
 from bianque.types import Dialogue, Message, Piece, Sampling
 
@@ -130,8 +130,8 @@ def session(engine: Engine, numbers: Iterator[int], count: int) -> None:
 
 def bare(model: Model, made: Recorder | None, work: Work, count: int) -> None:
     """Nothing but reading prompts, recorded steps and the arg max."""
-    cache: Any = model.slots(count, work.prompt, work.tokens)
-    step = steps(made, model, cache, count)
+    cache: Any = model.new_cache(count, work.prompt, work.tokens)
+    step = step_function(made, model, cache, count)
     rows = []
     for slot in range(count):
         pages = model.prefill(torch.tensor(work.ids(slot), device=work.device), cache, slot)

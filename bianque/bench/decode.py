@@ -28,7 +28,7 @@ from torch import nn
 from bianque.bench import rounds, shapes
 from bianque.bench.rounds import Contestant, Figures, Table
 from bianque.engine.engine import recorder
-from bianque.engine.scheduler import Ahead, Decoder
+from bianque.engine.scheduler import Decoder, QueuePosition
 from bianque.types import Sampling
 
 
@@ -108,7 +108,7 @@ def ours(decoder: Decoder, work: Work, seeds: Iterator[int]) -> Figures:
     async def once() -> Figures:
         begun, times = time.perf_counter(), []
         async for part in decoder.stream(ids, work.sampling):
-            if not isinstance(part, Ahead):
+            if not isinstance(part, QueuePosition):
                 times.append(time.perf_counter())
         return figures(begun, times, work.tokens)
 

@@ -46,7 +46,7 @@ PRECISIONS: Mapping[str, tuple[Bits, torch.dtype]] = {
     "int8": (8, torch.bfloat16), "int4": (4, torch.bfloat16),
 }  # fmt: skip
 UNREAD = {
-    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|together)",
+    "t5": r"shared|encoder\..*|.*\.EncDecAttention\.([kv]|fused)",
     "chatglm": r".*\.word_embeddings",
 }  # by a further token
 GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a matrix begin alike
@@ -92,10 +92,10 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
     layers = quant.linears(model)
     found: dict[str, Tensor] = {}
     for name, tensor in noise({name: parameter.shape for name, parameter in whole.named_parameters()}):
-        found |= quant.arrive(layers, name, tensor, device, dtype)
+        found |= quant.convert_tensor(layers, name, tensor, device, dtype)
     model.load_state_dict(found, assign=True)
-    quant.settle(model, dtype)
-    packed.settle(model)
+    quant.prepack_quantised(model, dtype)
+    packed.prepack_linears(model)
     return cast(Model, model.eval().requires_grad_(False)), tokenizer
 
 

@@ -15,7 +15,7 @@ BIANQUE_PAPER = (
 )
 SOULCHAT_PAPER = (
     "Chen et al., SoulChat: Improving LLMs' Empathy, Listening, and Comfort Abilities through Fine-tuning with "
-    "Multi-turn Empathy Conversations, Findings of EMNLP 2023"
+    "Multi-turn Empathy ModelCache, Findings of EMNLP 2023"
 )
 GLM_PAPERS = (
     "Du et al., GLM: General Language Model Pretraining with Autoregressive Blank Infilling, ACL 2022; "

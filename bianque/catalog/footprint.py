@@ -11,7 +11,7 @@ RESERVE = 0.1  # of the free memory: for what computing needs beside weights and
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class LoadPlan:
     """One way to hold a model: in `size` bytes of weights and caches, at so many bits a weight.
 
     An engine writes for `slots` conversations at a time. A way that is not `allowed` is never taken; it is there for
@@ -24,10 +24,10 @@ class Fit:
     slots: int = 1
 
 
-def fit(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> Fit:
+def plan(card: ModelCard, bits: Bits, slots: int = 1, double: bool = False, allowed: bool = True) -> LoadPlan:
     """What a card needs with so many conversations at a time; `double`: 32 bits where others have 16."""
     size = card.memory(bits) + slots * card.cache * card.longest
-    return Fit(bits, size * (2 if double else 1), allowed, slots)
+    return LoadPlan(bits, size * (2 if double else 1), allowed, slots)
 
 
 def sizes(card: ModelCard) -> str:

@@ -1,4 +1,4 @@
-"""From a folder to a loaded model: check it, read it, change it on the way. No remote code, no unpickling."""
+"""From a card to a model that is ready to decode: fetch, check, read, merge, quantise, pack. No remote code, no unpickling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bianque.catalog.card import ModelCard
-from bianque.checkpoints import lora
+from bianque.checkpoints import hub, lora
 from bianque.checkpoints.hub import Report
 from bianque.errors import LoadFailed
 from bianque.models.baichuan import Baichuan, BaichuanConfig
@@ -24,7 +24,7 @@ from bianque.models.base import Model
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig
 from bianque.models.t5 import T5, T5Config
 from bianque.models.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer, Tokenizer
-from bianque.nn import quant
+from bianque.nn import cpu, packed, quant
 from bianque.types import Bits, Progress
 
 
@@ -52,7 +52,29 @@ ARCHITECTURES: dict[str, Kind] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready to decode, and its tokenizer."""
+
+    model: Model
+    tokenizer: Tokenizer
+
+
 def load(
+    card: ModelCard, paths: Mapping[str, Path], device: str, dtype: torch.dtype, report: Report, bits: Bits = 16
+) -> LoadedModel:
+    """A card's files, fetched if they must be, as a finished model: read, merged with its LoRA, quantised, packed.
+
+    `paths` are local folders by card name (BIANQUE_PATHS). LoadFailed names what does not fit.
+    """
+    folder = hub.folder_of(card, paths, report)
+    model, tokenizer = read(card, folder, device, dtype, report, bits, hub.adapter_of(card, paths, report))
+    packed.prepack_linears(cast(nn.Module, model))
+    cpu.trim_memory()  # of what came and went meanwhile
+    return LoadedModel(model, tokenizer)
+
+
+def read(
     card: ModelCard,
     folder: Path,
     device: str,
@@ -61,30 +83,31 @@ def load(
     bits: Bits = 16,
     adapter: Path | None = None,
 ) -> tuple[Model, Tokenizer]:
-    """Read a checkpoint tensor by tensor onto `device`, merged with a LoRA and in `bits` a weight, the rest as `dtype`.
+    """Read a folder tensor by tensor onto `device`, merged with a LoRA and in `bits` a weight, the rest as `dtype`.
 
-    One that is published quantised keeps its own bits. LoadFailed names what does not fit.
+    One that is published quantised keeps its own bits. Layers are not packed: the model may still move to another
+    device. LoadFailed names what does not fit.
     """
     model, tokenizer = skeleton(card, folder, bits)
-    arrival = Arrival(model, device, dtype, lora.read(adapter, card.title) if adapter else None)
+    reader = StateDictReader(model, device, dtype, lora.read(adapter, card.title) if adapter else None)
     shards = shard_files(card, folder)
     done, size = 0, sum(shard.stat().st_size for shard in shards) or 1
     for shard in shards:
         for name, tensor in checked(shard, card):
-            arrival.take(name, tensor)
+            reader.add(name, tensor)
             done += tensor.nbytes
             report(Progress(card.name, "loading", min(1.0, done / size)))
-    if faults := arrival.faults():
+    if faults := reader.faults():
         raise LoadFailed(f"{card.title}: 权重与结构不符 (the weights do not fit). {faults}")
-    model.load_state_dict(arrival.found, assign=True)
-    arrival.found.clear()  # a layer that is rearranged leaves its former weights behind
-    quant.settle(model, dtype)
+    model.load_state_dict(reader.found, assign=True)
+    reader.found.clear()  # a layer that is rearranged leaves its former weights behind
+    quant.prepack_quantised(model, dtype)
     report(Progress(card.name, "loading", 1.0))
     return cast(Model, model.eval().requires_grad_(False)), tokenizer
 
 
-class Arrival:
-    """What has come of a model's weights, and what of it was wrong."""
+class StateDictReader:
+    """Collects a model's converted weights, and whatever is wrong with them."""
 
     def __init__(self, model: nn.Module, device: str, dtype: torch.dtype, adapter: lora.Adapter | None) -> None:
         self.device, self.dtype, self.adapter = device, dtype, adapter
@@ -95,7 +118,7 @@ class Arrival:
         self.extra: list[str] = []
         self.wrong: dict[str, str] = {}
 
-    def take(self, name: str, tensor: Tensor) -> None:
+    def add(self, name: str, tensor: Tensor) -> None:
         if name not in self.wanted:
             if not re.fullmatch(self.ignored, name):
                 self.extra.append(name)
@@ -104,7 +127,7 @@ class Arrival:
         else:
             if self.adapter and name in self.adapter.deltas:
                 tensor = self.adapter.merged(name, tensor, torch.float32)
-            self.found |= quant.arrive(self.layers, name, tensor, self.device, self.dtype)
+            self.found |= quant.convert_tensor(self.layers, name, tensor, self.device, self.dtype)
 
     def shape(self, name: str, tensor: Tensor) -> tuple[int, ...]:
         """As the parameter, or as the matrix that is about to be quantised."""
@@ -137,7 +160,7 @@ def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module,
         stored = quant.bits_of(raw)
         with torch.device("meta"):
             model = kind.model(config)
-            quant.swap(model, bits if stored == 16 else stored, published=stored != 16)
+            quant.replace_linears(model, bits if stored == 16 else stored, published=stored != 16)
         return model, tokenizer
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error

@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import typer
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int4")
-BENCHES = {
-    "startup": "from starting the process to a page that takes text",
-    "decode": "milliseconds to the first token and for each further one",
-    "concurrency": "tokens a second of several visitors at once",
-}
+PEERS = ("hf", "ctranslate2")
+Json = Annotated[Path | None, typer.Option(help="also write every figure here")]
+Rounds = Annotated[int, typer.Option(help="each runs every contestant once")]
 
 
-def add_bench(commands) -> None:
-    command = commands.add_parser("bench", help="measure, beside a named peer in the same run")
-    benches = command.add_subparsers(required=True, metavar="what")
-    for name, help in BENCHES.items():
-        options = benches.add_parser(name, help=help)
-        options.add_argument("--json", type=Path, help="also write every figure here")
-        options.add_argument("--rounds", type=int, default=7)
-        options.set_defaults(run=bench, what=name)
-        if name != "startup":
-            add_decoding(options)
+def among(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """typer takes no list of a Literal."""
+
+    def check(values: list[str]) -> list[str]:
+        for value in values:
+            if value not in names:
+                raise typer.BadParameter(f"{value!r}: choose from {', '.join(names)}")
+        return values
+
+    return check
 
 
-def add_decoding(options: argparse.ArgumentParser) -> None:
-    pair = lambda value: tuple(value.split("=", 1))
-    options.add_argument("--arch", choices=("t5", "chatglm"), default="t5")
-    options.add_argument("--size", choices=("true", "mini", "tiny"), default="true", help="mini: as the bundled model")
-    options.add_argument("--layers", type=int, help="fewer than the shape has")
-    options.add_argument("--threads", type=int, default=0, help="all cores but one if left out")
-    options.add_argument("--device", default="cpu")
-    options.add_argument(
-        "--steal", type=float, default=5.0, metavar="PERCENT",
-        help="a round of which the host of a virtual machine takes more is run again; 5 if left out",
-    )  # fmt: skip
-    options.add_argument("--precision", nargs="+", default=["bf16"], choices=PRECISIONS)
-    options.add_argument("--prompt", type=int, nargs="+", default=[64], help="tokens")
-    options.add_argument("--tokens", type=int, default=64, help="of a reply")
-    options.add_argument("--visitors", type=int, nargs="+", default=[1, 8])
-    options.add_argument("--sample", action="store_true", help="draw tokens, as BianQue-1.0 does; else greedy")
-    options.add_argument("--peer", nargs="*", default=[], choices=("hf", "ctranslate2"))
-    options.add_argument("--beside", nargs="*", default=[], type=pair, metavar="NAME=COMMAND", help="any other peer")
+bench = typer.Typer(help="Measure, beside a named peer in the same run.", no_args_is_help=True)
 
 
-def bench(options: argparse.Namespace) -> None:
+def options_of(
+    arch: Literal["t5", "chatglm"] = "t5",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = None,
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    device: str = "cpu",
+    steal: Annotated[
+        float, typer.Option(metavar="PERCENT", help="a round of which a virtual machine's host takes more is run again")
+    ] = 5.0,
+    precision: Annotated[list[str], typer.Option(callback=among(PRECISIONS), help=" ".join(PRECISIONS))] = ["bf16"],  # noqa: B006
+    prompt: Annotated[list[int], typer.Option(help="tokens")] = [64],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="of a reply")] = 64,
+    visitors: list[int] = [1, 8],  # noqa: B006
+    sample: Annotated[bool, typer.Option("--sample", help="draw tokens, as BianQue-1.0 does; else greedy")] = False,
+    peer: Annotated[list[str], typer.Option(callback=among(PEERS), help=" ".join(PEERS))] = [],  # noqa: B006
+    beside: Annotated[list[str], typer.Option(metavar="NAME=COMMAND", help="any other peer")] = [],  # noqa: B006
+    rounds: Rounds = 7,
+    json: Json = None,
+) -> SimpleNamespace:
+    """What decode and concurrency are told."""
+    pairs = [tuple(pair.split("=", 1)) for pair in beside]
+    return SimpleNamespace(**locals() | {"beside": pairs})
+
+
+def measured(name: str, help: str) -> None:
+    """Add a bench that takes all of these options."""
+
+    @wraps(options_of)
+    def command(**given: Any) -> None:
+        run(name, options_of(**given))
+
+    bench.command(name, help=help)(command)
+
+
+@bench.command()
+def startup(rounds: Rounds = 7, json: Json = None) -> None:
+    """From starting the process to a page that takes text."""
+    run("startup", SimpleNamespace(rounds=rounds, json=json))
+
+
+measured("decode", "Milliseconds to the first token and for each further one.")
+measured("concurrency", "Tokens a second of several visitors at once.")
+
+
+def run(name: str, options: SimpleNamespace) -> None:
     from importlib import import_module
 
     from bianque.nn import cpu
 
     cpu.configure_runtime()
-    getattr(import_module(f"bianque.bench.{options.what}"), options.what)(options)
+    getattr(import_module(f"bianque.bench.{name}"), name)(options)

@@ -1,43 +1,44 @@
-"""`python -m bianque chat`: its options, and the consultation that they describe."""
+"""`python -m bianque chat`: a consultation in the terminal."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
 
 from bianque.errors import BadInput
+from bianque.types import MODES, ROLE_MODES, Mode
 
 
-def add_chat(commands) -> None:
-    command = commands.add_parser("chat", help="a consultation in the terminal; piped input is a turn a line")
-    command.add_argument("--model", metavar="CARD", help="this model alone; its role decides what it does")
-    command.add_argument("--mode", choices=("auto", "ask", "advise"), help="who answers; auto if left out")
-    command.add_argument("--ask", metavar="CARD", help="the model that asks")
-    command.add_argument("--advise", metavar="CARD", help="the model that advises")
-    command.add_argument("--temperature", type=float, help="0 is greedy; a model's own default if left out")
-    command.add_argument("--top-p", type=float)
-    command.add_argument("--max-new-tokens", type=int)
-    command.add_argument("--seed", type=int, help="the same seed gives the same reply")
-    command.set_defaults(run=chat)
-
-
-def chat(options: argparse.Namespace) -> int:
+def chat(
+    model: Annotated[
+        str | None, typer.Option(metavar="CARD", help="this model alone; its role decides what it does")
+    ] = None,
+    mode: Annotated[Mode | None, typer.Option(help="who answers; auto if left out")] = None,
+    ask: Annotated[str | None, typer.Option(metavar="CARD", help="the model that asks")] = None,
+    advise: Annotated[str | None, typer.Option(metavar="CARD", help="the model that advises")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; a model's own default if left out")] = None,
+    top_p: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: Annotated[int | None, typer.Option(help="the same seed gives the same reply")] = None,
+) -> int:
+    """A consultation in the terminal; piped input is a turn a line."""
     from bianque.backends.local import Local
     from bianque.catalog import builtin, custom, default
     from bianque.cli import terminal
     from bianque.consult.session import Session
-    from bianque.consult.spec import RANGES, Choices, SamplingOverrides
+    from bianque.consult.spec import Choices, SamplingOverrides
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
-    modes = terminal.EVERY
-    if options.model:
-        if options.ask or options.advise:
+    modes = MODES
+    if model:
+        if ask or advise:
             raise BadInput("--model 不能与 --ask、--advise 同用 (--model alone decides who speaks)")
-        modes = terminal.MODES[builtin.find(builtin.by_name(known), options.model).role]
-    named = {"ask": options.ask or options.model, "advise": options.advise or options.model}
-    ask, advise = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
-    drawn = SamplingOverrides(**{name: getattr(options, name) for name in RANGES})
-    session = Session(Local(settings, known, (ask, advise)), ask, advise, settings.question_budget)
-    choices = Choices(options.mode or modes[0], sampling=drawn)
+        modes = ROLE_MODES[builtin.find(builtin.by_name(known), model).role]
+    named: dict[str, Any] = {"ask": ask or model, "advise": advise or model}
+    asks, advises = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
+    session = Session(Local(settings, known, (asks, advises)), asks, advises, settings.question_budget)
+    choices = Choices(mode or modes[0], sampling=SamplingOverrides(temperature, top_p, max_new_tokens, seed))
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()

@@ -1,42 +1,235 @@
-"""`python -m bianque evaluate`: its options."""
+"""`python -m bianque evaluate`: models on the dialogues of a file, or recorded outputs: figures and a report."""
 
 from __future__ import annotations
 
-import argparse
+import asyncio
+import math
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing, closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from bianque.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from bianque.consult.session import Session
+    from bianque.consult.spec import ModelSpec
+    from bianque.evaluate.evaluation import Outcome, RunRequest
+    from bianque.evaluate.judge import Judge
+    from bianque.evaluate.rows import Task
+    from bianque.evaluate.run import RunProgress
+
+SHOWN = 2  # dialogues that a preview prints
+QUOTED = 60  # characters of a turn in it
+APART = 10.0  # seconds between two lines of progress where stderr is a file
 
 
-def add_evaluate(commands) -> None:
-    command = commands.add_parser("evaluate", help="models on the dialogues of a file, or recorded outputs: a report")
-    command.add_argument("--data", type=Path, required=True, help="JSONL, JSON or CSV of dialogues, also as .gz")
-    command.add_argument("--out", type=Path, metavar="DIR", help="rows, figures and report; the same command resumes")
-    told = "next: the recorded dialogue before each doctor's turn; consultation: its own, with the patient's turns"
-    command.add_argument("--task", nargs="+", choices=("next", "consultation"), help=f"{told}; next if left out")
-    told = "auto, ask, advise or a card, as bianque-2:temperature=0,seed=1; what is left out is as below"
-    command.add_argument("--model", nargs="+", metavar="NAME[:OPTIONS]", help=told)
-    command.add_argument("--temperature", type=float, help="0 is greedy; a model's own default if left out")
-    command.add_argument("--top-p", type=float)
-    command.add_argument("--max-new-tokens", type=int)
-    command.add_argument("--seed", type=int, default=0, help="each turn draws with a seed of its own from this one; 0")
-    command.add_argument("--limit", type=int, metavar="N", help="so many dialogues, chosen by their ids")
-    command.add_argument(
-        "--concurrency",
-        type=int,
-        default=4,
-        metavar="N",
-        help="replies at a time; 4 (1 makes runs of 8 bits repeatable)",
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="rows, figures and report; the same command resumes")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="next (the default): the recorded dialogue before each doctor's turn; consultation: its own"),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:OPTIONS]", help="auto, ask, advise or a card, as bianque-2:temperature=0,seed=1"),
+]
+Concurrency = Annotated[int, typer.Option(metavar="N", help="replies at a time; 1 makes runs of 8 bits repeatable")]
+JudgeUrl = Annotated[str | None, typer.Option(metavar="URL", help="an OpenAI-compatible server that scores dialogues")]
+JudgeKey = Annotated[str | None, typer.Option(metavar="VAR", help="the environment variable with the judge's key")]
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="JSONL, JSON or CSV of dialogues, also as .gz")],
+    out: Out = None,
+    task: Tasks = None,
+    model: Models = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; a model's own default if left out")] = None,
+    top_p: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: Annotated[int, typer.Option(help="each turn draws with a seed of its own from this one")] = 0,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="so many dialogues, chosen by their ids")] = None,
+    concurrency: Concurrency = 4,
+    recorded: Annotated[bool, typer.Option("--recorded", help="score the outputs in the file; no model runs")] = False,
+    references: Annotated[Path | None, typer.Option(metavar="FILE", help="human answers for recorded outputs")] = None,
+    judge: JudgeUrl = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    judge_key_env: JudgeKey = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="forget what the folder has")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="show what the file holds and what is wrong in it")
+    ] = False,
+) -> int:
+    """Models on the dialogues of a file, or recorded outputs: a report."""
+    from bianque.consult.spec import SamplingOverrides, parse_all
+    from bianque.evaluate.evaluation import RECORDED, RunRequest
+
+    if preview:
+        return show_file(data)
+    if out is None:
+        raise BadInput("--out: 需要存放结果的文件夹 (a folder for the results is needed)")
+    asked = RunRequest.of(
+        data,
+        RECORDED if recorded else cast("tuple[Task, ...]", tuple(task or ("next",))),
+        references,
+        contenders=parse_all(model or (), SamplingOverrides(temperature, top_p, max_new_tokens, seed)),
+        limit=limit,
+        concurrency=concurrency,
+        judge=judge_of(judge, judge_model, judge_key_env),
+        fresh=fresh,
+        command=f"python -m bianque {shlex.join(sys.argv[1:])}",
     )
-    command.add_argument("--recorded", action="store_true", help="score the outputs in the file; no model runs")
-    command.add_argument("--references", type=Path, metavar="FILE", help="human answers for recorded outputs")
-    command.add_argument("--judge", metavar="URL", help="an OpenAI-compatible server that scores whole dialogues")
-    command.add_argument("--judge-model", metavar="NAME")
-    command.add_argument("--judge-key-env", metavar="VAR", help="the environment variable with the judge's key")
-    command.add_argument("--fresh", action="store_true", help="forget what the folder has")
-    command.add_argument("--preview", action="store_true", help="show what the file holds and what is wrong in it")
-    command.set_defaults(run=evaluate)
+    session = None if recorded else open_session(asked.contenders)
+    return carry_out(session, asked, out)
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    from bianque.cli.evaluate_command import command
+def judge_of(url: str | None, model: str | None, key_env: str | None) -> Judge | None:
+    if not url:
+        if model or key_env:
+            raise BadInput("--judge: 缺少评审的地址 (the judge's URL is missing)")
+        return None
+    from bianque.evaluate.judge import Judge
 
-    return command(options)
+    return Judge.of(url, model, key_env)
+
+
+def open_session(contenders: Sequence[ModelSpec]) -> Session:
+    """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
+    from bianque.backends.local import Local
+    from bianque.catalog import custom, default
+    from bianque.consult.session import Session
+    from bianque.consult.spec import MODES
+    from bianque.settings import Settings
+
+    settings, known = custom.known(Settings.read())
+    # Without a mode nobody asks for the usual pair: to choose it would look at the Hub.
+    ask, advise = default.choose(settings, known) if {*MODES} & {c.name for c in contenders} else default.MINI
+    together = (ask, advise) if any(contender.name == "auto" for contender in contenders) else ()
+    return Session(Local(settings, known, together), ask, advise, settings.question_budget)
+
+
+def carry_out(session: Session | None, asked: RunRequest, out: Path) -> int:
+    """Evaluate with progress on stderr and the figures on stdout. After Ctrl-C the folder can be gone on with."""
+    from bianque.cli import terminal
+    from bianque.evaluate import evaluation
+
+    line = Line()
+
+    async def work() -> Outcome:
+        async with aclosing(evaluation.evaluate(session, asked, out)) as steps:
+            async for step in steps:
+                if isinstance(step, evaluation.Outcome):
+                    return step
+                line.show(step)
+        raise AssertionError("an evaluation ends with its outcome")
+
+    with closing(asyncio.new_event_loop()) as loop:
+        task = loop.create_task(work())
+        try:
+            with terminal.interrupting(loop, task.cancel):
+                outcome = loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            line.end()
+            again = "去掉 --fresh，用同样的命令继续 (the same command without --fresh goes on)"
+            usual = "用同样的命令继续 (the same command goes on)"
+            print(f"已停止，完成的都在 (stopped; all that is done is kept) {out}：{again if asked.fresh else usual}",
+                  file=sys.stderr)  # fmt: skip
+            return 130
+        finally:
+            line.end()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+    tell(outcome, asked.fresh)
+    return 1 if outcome.failed else 0
+
+
+def tell(outcome: Outcome, fresh: bool) -> None:
+    from bianque.evaluate import summary
+
+    print(summary.markdown(outcome.metrics))
+    print(f"\n{outcome.report}")
+    if outcome.failed:
+        codes = Counter(row.code for row in outcome.rows if row.error is not None)
+        named = ", ".join(f"{code} × {count}" for code, count in codes.most_common())
+        again = "去掉 --fresh 用同样的命令只重试这些" if fresh else "用同样的命令只重试这些"
+        print(
+            f"{outcome.failed}/{len(outcome.rows)} 行失败，不计入分数 (failed rows, which are no scores): {named}；"
+            f"{again} (the same command{' without --fresh' if fresh else ''} tries only these again)",
+            file=sys.stderr,
+        )
+
+
+class Line:
+    """The progress on stderr: a bar in a terminal, now and then a line in a file."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.shown = -math.inf
+        self.bar: Progress | None = None
+
+    def show(self, tally: RunProgress) -> None:
+        now = time.monotonic()
+        if self.live:
+            self.draw(tally)
+        elif now - self.shown >= APART or tally.done == tally.total:
+            print(words(tally), file=sys.stderr, flush=True)
+            self.shown = now
+
+    def draw(self, tally: RunProgress) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+        if self.bar is None:
+            text = TextColumn("{task.description}", markup=False)
+            self.bar = Progress(BarColumn(20), text, console=Console(stderr=True), auto_refresh=False)
+            self.bar.add_task(words(tally), total=tally.total)
+            self.bar.start()
+        self.bar.update(TaskID(0), completed=tally.done, total=tally.total, description=words(tally), refresh=True)
+
+    def end(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+
+def words(tally: RunProgress) -> str:
+    from bianque.evaluate.run import clock
+
+    what = "评审 (dialogues judged)" if tally.judging else "回答 (replies)"
+    failed = f" · 失败 (failed) {tally.failed}" if tally.failed else ""
+    left = f" · 剩余 (left) {clock(tally.left)}" if tally.left is not None and tally.done < tally.total else ""
+    return f"{what} {tally.done}/{tally.total}{failed}{left}"
+
+
+def show_file(path: Path) -> int:
+    """Print what a file holds, its first dialogues and every problem; nothing runs. 1 if there is a problem."""
+    from bianque.cli import terminal
+    from bianque.data import readers
+
+    found = readers.preview(path)
+    due = sum(1 for case in found.dialogues for _ in case.items())
+    print(f"{path.name}: {found.kind}，{len(found.dialogues)} 段对话 (dialogues)，{due} 个医生轮次 (doctor's turns)")
+    kinds = Counter((case.set, case.recorded) for case in found.dialogues)
+    for (name, model), count in kinds.items():
+        print(f"  {name}{f' · {model}' if model else ''}: {count}")
+    for warning in found.warnings:
+        print(f"  ! {warning}")
+    for case in found.dialogues[:SHOWN]:
+        print(f"\n{case.set}/{case.id}")
+        for message in case.messages:
+            text = terminal.plain(" ".join(message.content.split()))
+            text = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+            print(f"  {'患者' if message.role == 'user' else '医生'}：{text}")
+    if found.problems:
+        print(f"\n{len(found.problems)} 处有误，改好之前不能评测 (problems; none of it runs before they are mended):")
+        for problem in found.problems:
+            print(f"  {problem}")
+    return 1 if found.problems else 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
 from bianque.catalog.card import ModelCard
-from bianque.catalog.footprint import RESERVE, fit
+from bianque.catalog.footprint import RESERVE, plan
 from bianque.types import Bits
 
 
@@ -33,12 +33,12 @@ HARDWARE = (
 def best(cards: Sequence[ModelCard], hardware: Hardware) -> Bits | None:
     """The most bits a weight with which all these models and a longest conversation of each fit; None if none does."""
     for bits in get_args(Bits)[: None if hardware.quantises else 1]:
-        if sum(fit(card, bits).size for card in cards) <= hardware.memory * 1e9 * (1 - RESERVE):
+        if sum(plan(card, bits).size for card in cards) <= hardware.memory * 1e9 * (1 - RESERVE):
             return min(bits, *(card.stored for card in cards))
     return None
 
 
-def table(cards: Sequence[ModelCard], pair: Sequence[ModelCard]) -> str:
+def hardware_table(cards: Sequence[ModelCard], pair: Sequence[ModelCard]) -> str:
     """A Markdown table of the cards one by one, and of a pair at once."""
     groups = [*([card] for card in cards if card.repo), pair]
     lines = [["", *(hardware.name for hardware in HARDWARE)], ["---"] * (len(HARDWARE) + 1)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from io import StringIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+import typer
 
 from bianque.catalog.builtin import FORMATS
 from bianque.catalog.card import ModelCard
@@ -27,14 +28,14 @@ def text(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) ->
         for card in cards
     ]
     sources = [(card.name, source(card, paths or {}), drawn(card.sampling), card.licence) for card in cards]
-    return "\n".join([*table([HEAD, *models]), "", *table([SOURCES, *sources])])
+    return "\n".join([*aligned([HEAD, *models]), "", *aligned([SOURCES, *sources])])
 
 
 def as_json(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
-    return json.dumps([facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
+    return json.dumps([card_facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
 
 
-def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
+def card_facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
     found = {field.name: getattr(card, field.name) for field in fields(card)}
     named = {"prompt": format_of(card.prompt), "clean": format_of(card.clean, 1), "sampling": asdict(card.sampling)}
@@ -43,7 +44,7 @@ def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def format_of(function: Callable[..., str], place: int = 0) -> str:
-    """The name of a prompt format, told by its prompt (place 0) or its clean-up (1)."""
+    """The name of a prompt format, shown by its prompt (place 0) or its clean-up (1)."""
     return next((name for name, pair in FORMATS.items() if pair[place] is function), function.__name__)
 
 
@@ -59,76 +60,81 @@ def drawn(sampling: Sampling) -> str:
         "temperature": "T", "top_p": "p", "top_k": "k", "repetition_penalty": "penalty", "no_repeat_ngram": "ngram",
         "min_new_tokens": "min", "max_new_tokens": "max", "seed": "seed",
     }  # fmt: skip
-    told = {name: getattr(sampling, name) for name in short}
+    shown = {name: getattr(sampling, name) for name in short}
     return " ".join(
         f"{short[name]}={value:g}"
-        for name, value in told.items()
+        for name, value in shown.items()
         if name == "temperature" or value != getattr(off, name)
     )
 
 
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with the columns aligned, the last one as long as it is."""
-    whole = list(rows)
-    widths = [max(map(width, column)) for column in zip(*whole, strict=True)]
-    return ["  ".join(padded(cell, most) for cell, most in zip(row, widths, strict=True)).rstrip() for row in whole]
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with the columns aligned, the last one as long as it is; a Han character fills two columns."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def padded(cell: str, columns: int) -> str:
-    return cell + " " * (columns - width(cell))
+    whole = [list(map(Text, row)) for row in rows]
+    grid = Table.grid(*([""] * len(whole[0])), padding=(0, 2, 0, 0))
+    for column in grid.columns:
+        column.no_wrap = True
+    for row in whole:
+        grid.add_row(*row)
+    console = Console(file=StringIO(), width=10_000, color_system=None, legacy_windows=False)
+    console.print(grid)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
 def width(text: str) -> int:
-    """Columns of a terminal that a text fills: two for Han and full-width characters, none for combining ones."""
-    return sum(
-        0
-        if unicodedata.category(c) in ("Mn", "Me", "Cf", "Cc")
-        else 2
-        if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
-    )
+    """Columns of a terminal that a text fills."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
-def add_models(commands) -> None:
-    command = commands.add_parser("models", help="the table of models, with those of BIANQUE_CARDS")
-    command.add_argument("--json", action="store_true", help="every field, for a program")
-    command.add_argument("--hardware", action="store_true", help="bits a weight on each hardware of a Space")
-    command.set_defaults(run=models)
-
-
-def models(options: argparse.Namespace) -> None:
+def models(
+    for_program: Annotated[bool, typer.Option("--json", help="every field, for a program")] = False,
+    hardware: Annotated[bool, typer.Option("--hardware", help="bits a weight on each hardware of a Space")] = False,
+) -> None:
+    """The table of models, with those of BIANQUE_CARDS."""
     from bianque.catalog import builtin, custom, default
-    from bianque.cli import hardware
+    from bianque.cli.hardware import hardware_table
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
-    if options.hardware:
+    if hardware:
         named = builtin.by_name(known)
-        print(hardware.table(known, [named[name] for name in default.HUB]))
+        print(hardware_table(known, [named[name] for name in default.HUB]))
     else:
-        print((as_json if options.json else text)(known, settings.paths))
+        print((as_json if for_program else text)(known, settings.paths))
 
 
-def add_convert(commands) -> None:
-    command = commands.add_parser("convert", help="write a model's checkpoint again, as safetensors in shards")
-    command.add_argument(
-        "card", help="a name from the table of models; its files are fetched, or BIANQUE_PATHS has them"
-    )
-    command.add_argument("out", type=Path, help="an empty or new folder")
-    command.add_argument("--shard", type=float, default=2.0, metavar="GB", help="bytes of a shard at most, in 10⁹")
-    command.set_defaults(run=convert)
+def convert(
+    card: Annotated[
+        str, typer.Argument(help="a name from the table of models; its files are fetched, or BIANQUE_PATHS has them")
+    ],
+    out: Annotated[Path, typer.Argument(help="an empty or new folder")],
+    shard: Annotated[float, typer.Option(metavar="GB", help="bytes of a shard at most, in 10⁹")] = 2.0,
+) -> None:
+    """Write a model's checkpoint again, as safetensors in shards."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-
-def convert(options: argparse.Namespace) -> None:
     from bianque.catalog import builtin, custom
     from bianque.checkpoints import hub
     from bianque.checkpoints.convert import convert as write
     from bianque.settings import Settings
 
     settings, known = custom.known(Settings.read())
-    card = builtin.find(builtin.by_name(known), options.card)
-    show = lambda progress: print(f"\r{progress.stage} {progress.fraction:4.0%}", end="", file=sys.stderr, flush=True)
-    folder = hub.folder_of(card, settings.paths, show)
-    written = write(card, folder, options.out, show, int(options.shard * 1e9))
-    print(f"\n{options.out}: {written / 1e9:.2f} GB", file=sys.stderr)
+    found = builtin.find(builtin.by_name(known), card)
+    with Progress(console=Console(stderr=True)) as bar:
+        tasks = dict[str, Any]()
+
+        def show(progress: Any) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=1.0)
+            bar.update(tasks[progress.stage], completed=progress.fraction)
+
+        folder = hub.folder_of(found, settings.paths, show)
+        written = write(found, folder, out, show, int(shard * 1e9))
+    print(f"{out}: {written / 1e9:.2f} GB", file=sys.stderr)

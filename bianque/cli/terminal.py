@@ -22,20 +22,12 @@ from typing import Any, cast
 from bianque.cli import models as catalogue
 from bianque.consult import transcript
 from bianque.consult.session import Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Thinking
-from bianque.consult.spec import MODES as EVERY
 from bianque.consult.spec import Choices
 from bianque.consult.transcript import Transcript, Turn
 from bianque.errors import BadInput, BianQueError
 from bianque.i18n import Lang, known, say
-from bianque.types import Dialogue, Mode, ModelRole
+from bianque.types import MODES, Dialogue, Mode
 
-# What one model alone can do, by its role; the first is what it does when nobody says.
-MODES: dict[ModelRole, tuple[Mode, ...]] = {
-    "asks": ("ask",),
-    "advises": ("advise",),
-    "counsels": ("advise",),
-    "both": ("advise", "ask", "auto"),
-}
 HELP = """\
 /mode auto|ask|advise   谁来回答 (who answers)
 /export [FILE]          导出为 .md 或 .json (write the dialogue to a file)
@@ -51,7 +43,7 @@ class Terminal:
     """One conversation. `modes` are those that may be chosen; the session's backend does the rest."""
 
     def __init__(
-        self, session: Session, choices: Choices = Choices(), modes: Sequence[Mode] = EVERY,
+        self, session: Session, choices: Choices = Choices(), modes: Sequence[Mode] = MODES,
         lang: Lang = "zh-CN", paths: Mapping[str, Path] | None = None,
     ) -> None:  # fmt: skip
         self.session, self.choices, self.modes, self.lang, self.paths = session, choices, modes, lang, paths or {}

@@ -1,56 +1,59 @@
-"""`python -m bianque compose | train-mini`."""
+"""`python -m bianque compose | train-mini`: consultations from the knowledge base, and the bundled models from them."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from bianque.errors import BianQueError
+import typer
 
-
-def add_compose(commands) -> None:
-    command = commands.add_parser("compose", help="compose consultations from the knowledge base, as JSONL")
-    command.add_argument("count", type=int, help="how many")
-    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same consultations")
-    command.add_argument("--out", type=Path, required=True, help="a .jsonl or .jsonl.gz file")
-    command.set_defaults(run=compose)
+from bianque.errors import BadInput
 
 
-def compose(options: argparse.Namespace) -> None:
+def compose(
+    count: Annotated[int, typer.Argument(help="how many")],
+    out: Annotated[Path, typer.Option(help="a .jsonl or .jsonl.gz file")],
+    seed: Annotated[int, typer.Option(help="the same seed gives the same consultations")] = 0,
+) -> None:
+    """Compose consultations from the knowledge base, as JSONL."""
     from bianque.data import compose
 
-    compose.write(options.count, options.seed, options.out)
+    compose.write(count, seed, out)
 
 
-def add_train(commands) -> None:
-    command = commands.add_parser("train-mini", help="train the bundled preview models from scratch; resumes by itself")
-    command.add_argument("role", choices=("ask", "advise", "both"))
-    command.add_argument("--data", type=Path, nargs="*", default=[], help="JSONL(.gz) of real dialogues")
-    command.add_argument("--out", type=Path, required=True, help="folder of the finished models, a folder each")
-    command.add_argument("--work", type=Path, required=True, help="folder of vocabularies and checkpoints")
-    command.add_argument("--threads", type=int, default=0)
-    command.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the plan, e.g. steps=400")
-    command.set_defaults(run=train_mini)
-
-
-def train_mini(options: argparse.Namespace) -> int:
+def train_mini(
+    role: Annotated[Literal["ask", "advise", "both"], typer.Argument()],
+    out: Annotated[Path, typer.Option(help="folder of the finished models, a folder each")],
+    work: Annotated[Path, typer.Option(help="folder of vocabularies and checkpoints")],
+    data: Annotated[list[Path] | None, typer.Option(help="JSONL(.gz) of real dialogues")] = None,
+    threads: Annotated[int, typer.Option(help="0: as torch finds best")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="change the plan, e.g. steps=400")
+    ] = None,
+) -> int:
+    """Train the bundled preview models from scratch; resumes by itself."""
     import torch
 
     from bianque.train import mini
 
-    plan = mini.Plan(**changes(options.set, mini.Plan))
-    if options.role == "both":
-        return mini.both(sys.argv[3:])
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    say = lambda line: print(f"{options.role} {line}", flush=True)
-    name = f"{options.role}-mini"
-    mini.train(options.role, options.data, options.out / name, plan, options.work / name, say)
+    plan = mini.Plan(**changes(set_ or (), mini.Plan))
+    if role == "both":
+        return mini.both(arguments(out, work, data or (), threads, set_ or ()))
+    if threads:
+        torch.set_num_threads(threads)
+    say = lambda line: print(f"{role} {line}", flush=True)
+    name = f"{role}-mini"
+    mini.train(role, data or [], out / name, plan, work / name, say)
     return 0
+
+
+def arguments(out: Path, work: Path, data: Sequence[Path], threads: int, pairs: Sequence[str]) -> list[str]:
+    """The options of one role's own process."""
+    given = ["--out", str(out), "--work", str(work), "--threads", str(threads)]
+    given += [word for path in data for word in ("--data", str(path))]
+    return given + [word for pair in pairs for word in ("--set", pair)]
 
 
 def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
@@ -60,9 +63,9 @@ def changes(pairs: Sequence[str], plan: type) -> dict[str, Any]:
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in known:
-            raise BianQueError(f"--set {pair}: no such setting; choose one of {', '.join(known)}")
+            raise BadInput(f"--set {pair}: 没有这一项，可选 (no such setting; choose one of) {', '.join(known)}")
         try:
             found[name] = float(value) if known[name] == "float" else int(value)
         except ValueError:
-            raise BianQueError(f"--set {pair}: {known[name]} needed") from None
+            raise BadInput(f"--set {pair}: 需要 {known[name]} ({known[name]} is needed)") from None
     return found

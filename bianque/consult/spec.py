@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from bianque.catalog import builtin
 from bianque.errors import BadInput
-from bianque.types import LONGEST_REPLY, Bits, Mode, Phase, Sampling
+from bianque.types import LONGEST_REPLY, MODE_PHASES, MODES, ROLE_MODES, Bits, Mode, Phase, Sampling
 
 if TYPE_CHECKING:
     from bianque.consult.session import Session
-
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Range(NamedTuple):
@@ -154,7 +152,7 @@ class ModelSpec:
         if self.name in MODES:
             found = Choices(cast(Mode, self.name), sampling=self.overrides)
         else:
-            mode: Mode = "ask" if builtin.find(session.cards, self.model).role == "asks" else "advise"
+            mode = ROLE_MODES[builtin.find(session.cards, self.model).role][0]
             found = Choices(mode, self.model, self.model, self.overrides)
         for model in (found.ask_model or session.ask, found.advise_model or session.advise):
             session.sampling(model, found)
@@ -163,10 +161,11 @@ class ModelSpec:
     def speakers(self, session: Session) -> dict[Phase, str]:
         """The models that may speak, by the phase in which each does."""
         found = self.choices(session)
-        asks, advises = found.ask_model or session.ask, found.advise_model or session.advise
-        every: dict[Phase, str] = {"asking": asks, "advising": advises}
-        alone: dict[Mode, Phase] = {"ask": "asking", "advise": "advising"}
-        return every if found.mode == "auto" else {alone[found.mode]: every[alone[found.mode]]}
+        models: dict[Phase, str] = {
+            "asking": found.ask_model or session.ask,
+            "advising": found.advise_model or session.advise,
+        }
+        return {phase: models[phase] for phase in MODE_PHASES[found.mode]}
 
 
 def precision(name: str, bits: object) -> Bits:

@@ -22,7 +22,7 @@ _QUOTED = 40  # characters of a wrong value that an error repeats
 M = TypeVar("M", bound=BaseModel)
 
 
-class Said(NamedTuple):
+class Bilingual(NamedTuple):
     """One phrase in Chinese and in English."""
 
     zh: str
@@ -32,7 +32,7 @@ class Said(NamedTuple):
 class Flaw(BadInput):
     """What is wrong with one field of a record (`turns[2].text`; empty: the whole), and the remedy."""
 
-    def __init__(self, field: str, wrong: Said, remedy: Said) -> None:
+    def __init__(self, field: str, wrong: Bilingual, remedy: Bilingual) -> None:
         super().__init__(f"{field} {wrong.en}; {remedy.en}".strip())
         self.field, self.wrong, self.remedy = field, wrong, remedy
 
@@ -40,7 +40,7 @@ class Flaw(BadInput):
 # --- what a record is ---------------------------------------------------------------------------------------------
 
 
-def wrong(what: Said, remedy: Said, at: str = "") -> PydanticCustomError:
+def wrong(what: Bilingual, remedy: Bilingual, at: str = "") -> PydanticCustomError:
     """For a validator to raise; `at` goes behind the name of the field."""
     return PydanticCustomError("flaw", "wrong", {"wrong": what, "remedy": remedy, "at": at})
 
@@ -49,11 +49,11 @@ def _not_blank(value: str) -> str:
     if not value.strip():
         raise wrong(kind(value), TEXT)
     if value != value.encode(errors="replace").decode():
-        raise wrong(Said("含有半个代理对", "holds half of a surrogate pair"), Said("请删去它", "remove it"))
+        raise wrong(Bilingual("含有半个代理对", "holds half of a surrogate pair"), Bilingual("请删去它", "remove it"))
     return value
 
 
-TEXT = Said("请写上文字", "give text")
+TEXT = Bilingual("请写上文字", "give text")
 Text = Annotated[str, AfterValidator(_not_blank)]
 
 
@@ -76,8 +76,8 @@ def alternating(turns: list[T]) -> list[T]:
         due = "doctor" if place % 2 else "patient"
         if turn.role != due:
             given = repr(turn.role)[:_QUOTED]
-            what = Said(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due")
-            remedy = Said("双方轮流说话，病人先说", "turns alternate and the patient begins")
+            what = Bilingual(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due")
+            remedy = Bilingual("双方轮流说话，病人先说", "turns alternate and the patient begins")
             raise wrong(what, remedy, f"[{place}].role")
     return turns
 
@@ -108,36 +108,36 @@ def checked(model: type[M], raw: object, where: str = "") -> M:
     raise Flaw(f"{where}{path}".removeprefix("."), what, remedy)
 
 
-def _wrong(type_: str, value: object, model: type[BaseModel], path: str) -> tuple[Said, Said]:
+def _wrong(type_: str, value: object, model: type[BaseModel], path: str) -> tuple[Bilingual, Bilingual]:
     """What pydantic found, in our words."""
     if type_ in ("float_type", "greater_than_equal", "less_than_equal"):
         shown = repr(value)[:_QUOTED]
-        return Said(f"是 {shown}", f"is {shown}"), Said("请给 1 到 5 的数", "give a number from 1 to 5")
+        return Bilingual(f"是 {shown}", f"is {shown}"), Bilingual("请给 1 到 5 的数", "give a number from 1 to 5")
     if type_ == "model_type":
         names = (
             ", ".join(field.alias or name for name, field in model.model_fields.items()) if not path else "role, text"
         )
-        return kind(value), Said(f"请写成含 {names} 的对象", f"give an object with {names}")
+        return kind(value), Bilingual(f"请写成含 {names} 的对象", f"give an object with {names}")
     if type_ in ("list_type", "too_short") or (type_ == "missing" and "turns" in path):
-        return kind(value), Said("请写成至少一轮的列表", "give a list of at least one turn")
+        return kind(value), Bilingual("请写成至少一轮的列表", "give a list of at least one turn")
     return kind(value), TEXT
 
 
-def kind(value: object) -> Said:
+def kind(value: object) -> Bilingual:
     """What a JSON value that is not what it should be is, and the value."""
     if value is None:
-        return Said("缺失", "is missing")
+        return Bilingual("缺失", "is missing")
     if isinstance(value, str) and not value.strip():
-        return Said("是空白", "is blank")
+        return Bilingual("是空白", "is blank")
     if value == []:
-        return Said("是空列表", "is an empty list")
+        return Bilingual("是空列表", "is an empty list")
     names = {
         str: ("字符串", "a string"), list: ("列表", "a list"), dict: ("对象", "an object"), bool: ("布尔值", "a boolean"),
     }  # fmt: skip
     zh, en = names.get(type(value), ("数字", "a number"))
     shown = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     shown = shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]}…"
-    return Said(f"是{zh} {shown}", f"is {en} {shown}")
+    return Bilingual(f"是{zh} {shown}", f"is {en} {shown}")
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -168,8 +168,8 @@ def loads(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = Said(f"不是 JSON（{error}）", f"not JSON ({error})")
-        raise Flaw("", what, Said("请写成合法的 JSON", "write valid JSON")) from error
+        what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
+        raise Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON")) from error
 
 
 def _lines(path: Path) -> Iterable[str]:

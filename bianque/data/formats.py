@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bianque.data.dialogues import Flaw, Record, Said, Shape, Text, Turn, Turns, checked, wrong
+from bianque.data.dialogues import Bilingual, Flaw, Record, Shape, Text, Turn, Turns, checked, wrong
 from bianque.types import Message
 
 ASPECTS = ("proactivity", "accuracy", "helpfulness", "linguistic_quality")  # what a judge scores, 1 to 5
@@ -84,7 +84,8 @@ def _spoken(turns: list[Turn]) -> list[Turn]:
     """The turns, if the recorded model says something in them."""
     if len(turns) < 2:
         raise wrong(
-            Said("没有医生的话", "holds no doctor's turn"), Said("请补上模型的回答", "add what the model replied")
+            Bilingual("没有医生的话", "holds no doctor's turn"),
+            Bilingual("请补上模型的回答", "add what the model replied"),
         )
     return turns
 
@@ -104,8 +105,8 @@ class Scores(Shape):
     def some(self) -> Scores:
         if not self.model_fields_set:
             raise wrong(
-                Said("没有任何一项评分", "holds no score"),
-                Said(f"请给出 {', '.join(ASPECTS)}，或 null", f"give {', '.join(ASPECTS)}, or null"),
+                Bilingual("没有任何一项评分", "holds no score"),
+                Bilingual(f"请给出 {', '.join(ASPECTS)}，或 null", f"give {', '.join(ASPECTS)}, or null"),
             )
         return self
 
@@ -162,12 +163,12 @@ def _pair(record: Pair, number: int, name: str) -> Case:
         spoken.pop()
     listed = [{"role": "doctor" if label == "医生" else "patient", "text": said} for label, said in spoken]
     if before.strip() or not listed:
-        what = Said("开头没有“病人：”", "does not begin with the label 病人：")
-        raise Flaw("input", what, Said("请写成 病人：…\\n医生：", "write it as 病人：…\\n医生："))
+        what = Bilingual("开头没有“病人：”", "does not begin with the label 病人：")
+        raise Flaw("input", what, Bilingual("请写成 病人：…\\n医生：", "write it as 病人：…\\n医生："))
     found = checked(_Input, {"input": listed}).turns
     if len(found) % 2 == 0:
-        what = Said("以医生的话结尾", "ends with the doctor's words")
-        raise Flaw("input", what, Said("请把它放进 target", "move them to target"))
+        what = Bilingual("以医生的话结尾", "ends with the doctor's words")
+        raise Flaw("input", what, Bilingual("请把它放进 target", "move them to target"))
     messages = (*_messages(found), Message("assistant", record.target.strip()))
     return Case(str(number), name, messages, first=len(found) // 2, notes=_notes({"type": record.type}))
 
@@ -216,8 +217,8 @@ def _disc_scores(record: DiscScores, number: int, name: str) -> Case:
     """DISC-MedLLM `eval/gpt4_scores/*/*.jsonl`: the judge's prompt, which holds the dialogue, and its raw answer."""
     talk = _TALK.search(record.prompt)
     if not talk:
-        what = Said("没有 [start of conversation] … [end of conversation]", "holds no [start of conversation] …")
-        raise Flaw("prompt", what, Said("请给出含对话的完整提示", "give the whole prompt with the dialogue"))
+        what = Bilingual("没有 [start of conversation] … [end of conversation]", "holds no [start of conversation] …")
+        raise Flaw("prompt", what, Bilingual("请给出含对话的完整提示", "give the whole prompt with the dialogue"))
     _, *parts = _SPEAKER.split(talk[1])
     listed = [{"role": role, "text": said.strip()} for role, said in zip(parts[::2], parts[1::2], strict=True)]
     messages = _messages(checked(_Prompt, {"prompt": listed}).turns)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bianque.data.dialogues import Flaw, Said, checked, kind, loads
+from bianque.data.dialogues import Bilingual, Flaw, checked, kind, loads
 from bianque.data.formats import FORMATS, Case, Format, Kind
 from bianque.errors import BadInput
 
@@ -72,12 +72,12 @@ def preview(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIA
     return found
 
 
-def load(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> tuple[Case, ...]:
+def read_cases(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> tuple[Case, ...]:
     """All dialogues of a file, or BadInput with its problems one a line: nothing is loaded by halves."""
     return _whole(preview(path, max_bytes, max_dialogues), Path(path).name)
 
 
-def references(path: Path, max_bytes: int = MAX_BYTES) -> dict[tuple[str, str], str]:
+def read_references(path: Path, max_bytes: int = MAX_BYTES) -> dict[tuple[str, str], str]:
     """The human doctor's answer to each opening question, by (set, id).
 
     From records `{"id", "set", "reference"}`, or from any file of human dialogues, as DISC-MedLLM's CMD samples.
@@ -119,8 +119,8 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
             case = _case(format_, value, number, path)
             before = seen.setdefault((case.set, case.id, case.recorded), number)
             if before != number:
-                wrong = Said(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
-                raise Flaw("id", wrong, Said("每段对话请用不同的 id", "give each dialogue an id of its own"))
+                wrong = Bilingual(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
+                raise Flaw("id", wrong, Bilingual("每段对话请用不同的 id", "give each dialogue an id of its own"))
             cases.append(case)
         except Flaw as flaw:
             problems.append(_problem(number, unit, flaw))
@@ -149,7 +149,7 @@ def _case(format_: Format, value: Any, number: int, path: Path) -> Case:
     if isinstance(value, Flaw):
         raise value
     if not isinstance(value, dict):
-        raise Flaw("", kind(value), Said("请写成对象", "give an object"))
+        raise Flaw("", kind(value), Bilingual("请写成对象", "give an object"))
     return format_.case(checked(format_.record, value), number, path.name.split(".")[0] or "file")
 
 
@@ -257,8 +257,8 @@ def _table(written: str, name: str) -> tuple[list[_Item], Unit]:
             if any(map(str.strip, cells)):
                 found.append(_Item(number, _row(header, cells)))
     except csv.Error as error:
-        wrong = Said(f"不是合法的 CSV（{error}），其后未读", f"not valid CSV ({error}); what follows was not read")
-        remedy = Said("请检查引号", "check the quotation marks")
+        wrong = Bilingual(f"不是合法的 CSV（{error}），其后未读", f"not valid CSV ({error}); what follows was not read")
+        remedy = Bilingual("请检查引号", "check the quotation marks")
         found.append(_Item(found[-1].number + 1 if found else 1, Flaw("", wrong, remedy)))
     if not found:
         raise BadInput(f"{name}: 只有表头 (holds a header and no row)")
@@ -267,8 +267,8 @@ def _table(written: str, name: str) -> tuple[list[_Item], Unit]:
 
 def _row(header: list[str], cells: list[str]) -> dict[str, str] | Flaw:
     if len(cells) != len(header):
-        wrong = Said(
+        wrong = Bilingual(
             f"有 {len(cells)} 列，表头有 {len(header)} 列", f"has {len(cells)} cells, the header {len(header)}"
         )
-        return Flaw("", wrong, Said("请检查逗号与引号", "check commas and quotation marks"))
+        return Flaw("", wrong, Bilingual("请检查逗号与引号", "check commas and quotation marks"))
     return dict(zip(header, cells, strict=True))

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bianque.models.base import Model, stepped
-from bianque.nn.cache import Standing
+from bianque.models.base import Model, step_and_advance
+from bianque.nn.cache import StepInputs
 
 SPAN = 128  # the least span that is recorded: shorter ones cost about the same
 
 Play = Callable[[], Tensor]  # a step; played again, its result stands where it stood
 log = logging.getLogger(__name__)
-turns = threading.Lock()  # one recording at a time, whichever model's
+recording_lock = threading.Lock()  # one recording at a time, whichever model's
 
 
 class GraphRecorder:
@@ -34,7 +34,7 @@ class GraphRecorder:
         raise NotImplementedError
 
     def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
-        return Graphs(model, cache, slots, self).step
+        return Graphs(model, cache, slots, self).decode_step
 
 
 class Graphs:
@@ -44,33 +44,35 @@ class Graphs:
         self.model, self.cache, self.slots, self.recorder = model, cache, slots, recorder
         self.known: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Play]] = {}
 
-    def step(self, ids: Tensor) -> Tensor:
+    def decode_step(self, ids: Tensor) -> Tensor:
         """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab], until the next call."""
-        return stepped(self.turn, ids, self.cache)
+        return step_and_advance(self.forward_step, ids, self.cache)
 
-    def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
-        logits = None if self.recorder.failed else self.play(ids, standing)
-        return self.model.turn(ids, cache, standing) if logits is None else logits
+    def forward_step(self, ids: Tensor, cache: Any, inputs: StepInputs) -> Tensor:
+        logits = None if self.recorder.failed else self.play(ids, inputs)
+        return self.model.forward_step(ids, cache, inputs) if logits is None else logits
 
-    def play(self, ids: Tensor, standing: Standing) -> Tensor | None:
+    def play(self, ids: Tensor, inputs: StepInputs) -> Tensor | None:
         """The logits by way of a recording; None if none can be made."""
         rows = len(ids)
-        count = min(above(rows), self.slots)
+        count = min(next_power_of_two(rows), self.slots)
         limits = self.cache.limits
-        spans = tuple(min(max(above(span), SPAN), limit) for span, limit in zip(standing.spans, limits, strict=True))
+        spans = tuple(
+            min(max(next_power_of_two(span), SPAN), limit) for span, limit in zip(inputs.spans, limits, strict=True)
+        )
         numbers, recording = self.known.get((count, spans), (None, None))
         if numbers is None:
-            numbers = ids.new_zeros(1 + len(standing.numbers), count)
+            numbers = ids.new_zeros(1 + len(inputs.numbers), count)
         numbers[0, :rows] = ids
-        numbers[1:, :rows] = standing.numbers
+        numbers[1:, :rows] = inputs.numbers
         # A row that nobody writes stands at the end of its slot, where a prompt that is held or read never is.
         numbers[:, rows:] = 0
         numbers[1, rows:] = limits[0] - 1
         if recording is None:
-            still = Standing(0, numbers[1:], spans, exact=False)
+            still = StepInputs(0, numbers[1:], spans, exact=False)
             try:
-                with turns:
-                    recording = self.recorder.record(lambda: self.model.turn(numbers[0], self.cache, still))
+                with recording_lock:
+                    recording = self.recorder.record(lambda: self.model.forward_step(numbers[0], self.cache, still))
             except Exception as error:
                 self.recorder.failed = True
                 reason = str(error).partition("\n")[0]  # behind it torch may quote tensors
@@ -80,7 +82,7 @@ class Graphs:
         return recording()[:rows]
 
 
-def above(count: int) -> int:
+def next_power_of_two(count: int) -> int:
     """The least power of two that is not below it."""
     return 1 << (count - 1).bit_length()
 

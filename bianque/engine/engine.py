@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -13,8 +14,8 @@ from torch import nn
 from bianque.catalog import prompts
 from bianque.catalog.card import ModelCard
 from bianque.engine.cuda_graphs import Cuda
-from bianque.engine.scheduler import Ahead, Decoder, Recorder
-from bianque.engine.traces import WORTH, Traces, there
+from bianque.engine.scheduler import Decoder, QueuePosition, Recorder
+from bianque.engine.traces import WORTH, Traces, is_supported
 from bianque.models.base import Model
 from bianque.models.tokenizers import Tokenizer
 from bianque.nn.cpu import Cores
@@ -64,7 +65,8 @@ class Engine:
         The texts joined are exactly the card's clean-up of all that the model wrote before a stop string.
         """
         encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
-        kept, dropped = prompts.fit(dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
+        fitting = (dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
+        kept, dropped = await asyncio.to_thread(prompts.fit, *fitting)  # a long dialogue takes a while to read
         ids = encode(kept)
         if self.model.decoder_only:
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.card.window - len(ids)))
@@ -75,7 +77,7 @@ class Engine:
         due = 0.0
         async with aclosing(self.decoder.stream(ids, sampling)) as made:
             async for tokens in made:
-                if isinstance(tokens, Ahead):
+                if isinstance(tokens, QueuePosition):
                     yield Piece(progress=Progress(self.card.name, "queued", 0.0, tokens.count))
                     continue
                 produced += tokens
@@ -100,7 +102,7 @@ class Engine:
 def recorder(device: str, worth: int = WORTH) -> Recorder | None:
     """What makes the steps of one model faster there; on a CPU, after so many plain ones."""
     if device == "cpu":
-        return Traces(worth) if there() else None
+        return Traces(worth) if is_supported() else None
     return Cuda(device)
 
 

@@ -1,9 +1,11 @@
-"""A decoding step on a CPU as TorchScript: traced once for one row, for a few and for more, then run without Python.
+"""Decode steps on a CPU as TorchScript: traced once for one row, for a few and for more, then run without Python.
 
 Between two matrix products of a step there are half a dozen small operations. A product fills the processor's caches
-with weights, and whatever the next operation runs through must come from memory again: with Python and torch's
-bindings that takes three times as long as with TorchScript's interpreter, which does the same operations. torch has
-announced TorchScript's end; where it is gone, or refuses, steps run as they are written.
+with weights, so the code of the next operation comes from memory again: through Python and torch's bindings that takes
+three times as long as through TorchScript's interpreter.
+
+Expiry: this calls private parts of torch (`torch._C`), and torch has announced TorchScript's end. Not on Python 3.14 or
+later; where the calls are gone or refuse, steps run as they are written. Delete this file when torch drops them.
 """
 
 from __future__ import annotations
@@ -20,24 +22,25 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bianque.models.base import Model, stepped
-from bianque.nn.cache import Standing
+from bianque.models.base import Model, step_and_advance
+from bianque.nn.cache import StepInputs
+from bianque.nn.cpu import is_out_of_memory
 from bianque.nn.layers import FEW
 
 core: Any = torch._C  # torch's stubs leave out most of what is used here
 WORTH = 32  # steps of a kind that precede its trace, which costs as much as so many of them lose
 
 log = logging.getLogger(__name__)
-turns = threading.Lock()  # one trace at a time, whichever model's
+tracing = threading.Lock()  # one trace at a time in the process
 
 
-def there() -> bool:
+def is_supported() -> bool:
     """Whether torch traces on this Python: from 3.14 on it warns that it may break."""
     return sys.version_info < (3, 14)
 
 
 class Traces:
-    """Traced steps of one model, for all its caches of one size; plain steps from the first trace on that fails."""
+    """Traced steps of one model, for all its caches of one size; plain steps once a trace has failed."""
 
     def __init__(self, worth: int = WORTH) -> None:
         self.worth, self.failed = worth, False
@@ -46,32 +49,44 @@ class Traces:
 
     def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab]."""
-        return lambda ids: stepped(partial(self.turn, model), ids, cache)
+        return lambda ids: step_and_advance(partial(self.forward_step, model), ids, cache)
 
-    def turn(self, model: Model, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
-        kind, given = kind_of(len(ids)), (ids, standing.numbers, torch.tensor(standing.spans), *cache.tensors)
+    def forward_step(self, model: Model, ids: Tensor, cache: Any, inputs: StepInputs) -> Tensor:
+        kind, given = kind_of(len(ids)), (ids, inputs.numbers, torch.tensor(inputs.spans), *cache.tensors)
         if not self.failed and (kind in self.known or self.plain[kind] >= self.worth):
             try:
                 return self.play(kind, model, cache, given)
-            except Exception as error:
-                self.failed = True
-                self.known.clear()
-                # Torch's errors can quote tensors, which are somebody's words, behind their first line.
-                reason = str(error).partition("\n")[0]
-                log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
+            except (
+                RuntimeError,
+                AttributeError,
+                TypeError,
+            ) as error:  # private calls refuse, are gone, or have changed
+                if is_out_of_memory(error):
+                    raise
+                logits = model.forward_step(ids, cache, inputs)  # raises the same where the model is at fault
+                self.give_up(error)
+                return logits
         self.plain[kind] += 1
-        return model.turn(ids, cache, standing)
+        return model.forward_step(ids, cache, inputs)
+
+    def give_up(self, error: Exception) -> None:
+        """Plain steps from now on."""
+        self.failed = True
+        self.known.clear()
+        # Behind its first line an error of torch's may quote tensors, which are somebody's words.
+        reason = str(error).partition("\n")[0]
+        log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
 
     def play(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> Tensor:
         if kind not in self.known:
-            with turns:
+            with tracing:
                 self.known[kind] = traced(model, cache, given)
         with torch.jit.optimized_execution(False):  # it finds nothing to improve, and takes a second for that
             return self.known[kind](*given)
 
 
 def kind_of(rows: int) -> int:
-    """Which trace they share: layers decide by their rows which way to go, and a trace holds one way."""
+    """0, 1 or 2: numbers of rows that share a trace, because layers choose the same kernels for them."""
     return (rows > 1) + (rows > FEW)
 
 
@@ -83,7 +98,9 @@ def traced(model: Model, cache: Any, given: Sequence[Tensor]) -> Callable[..., T
     """
 
     def step(ids: Tensor, numbers: Tensor, spans: Tensor, *tables: Tensor) -> Tensor:
-        return model.turn(ids, cache.over(tables), Standing(0, numbers, cast("tuple[int, ...]", spans.unbind())))
+        return model.forward_step(
+            ids, cache.with_tensors(tables), StepInputs(0, numbers, cast("tuple[int, ...]", spans.unbind()))
+        )
 
     made = core.ScriptModule("Step", core.CompilationUnit(), False)
     for i, held in enumerate(holdings(cast(nn.Module, model))):

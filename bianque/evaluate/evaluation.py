@@ -1,9 +1,9 @@
 """A whole evaluation, for the command line, a page or an endpoint: replies, a judge, figures and a report in a folder.
 
-asked = Asked.of(path, tasks=("next",), contenders=parse_all(["auto", "advise-mini"]), limit=50)
+asked = RunRequest.of(path, tasks=("next",), contenders=parse_all(["auto", "advise-mini"]), limit=50)
 async with aclosing(evaluate(session, asked, folder)) as steps:
     async for step in steps:
-        ...  # a Tally after each reply, and last an Outcome
+        ...  # a RunProgress after each reply, and last an Outcome
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bianque.data import dialogues, readers
 from bianque.data.formats import Case
 from bianque.errors import BadInput
 from bianque.evaluate.rows import Row, Task
-from bianque.evaluate.run import Runner, Tally, jobs, spread
+from bianque.evaluate.run import Runner, RunProgress, concurrently, jobs
 from bianque.evaluate.store import METRICS, Key, Store, write_json
 from bianque.types import Message
 
@@ -56,7 +56,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunRequest:
     """What a run is asked for. A folder goes on only with the same, `concurrency`, `fresh` and a first judge apart.
 
     tasks: `next` and `consultation` for contenders; `recorded` alone scores the outputs in the file without any model
@@ -80,11 +80,13 @@ class Asked:
     command: str | None = None
 
     @classmethod
-    def of(cls, path: Path, tasks: Sequence[Task], references: Path | None = None, **others: Any) -> Asked:
+    def of(cls, path: Path, tasks: Sequence[Task], references: Path | None = None, **others: Any) -> RunRequest:
         """With the dialogues of a file and, from another one, references; BadInput names all that is wrong in them."""
-        known = readers.references(references) if references else {}
+        known = readers.read_references(references) if references else {}
         referred = Source.of(references) if references else None
-        found = cls(Source.of(path), readers.load(path), tuple(tasks), references=known, referred=referred, **others)
+        found = cls(
+            Source.of(path), readers.read_cases(path), tuple(tasks), references=known, referred=referred, **others
+        )
         found.check()
         return found
 
@@ -139,7 +141,7 @@ class Asked:
             "references": source(self.referred),
             "tasks": list(self.tasks),
             "limit": self.limit,
-            "contenders": [facts(contender, session) for contender in self.contenders if session],
+            "contenders": [contender_facts(contender, session) for contender in self.contenders if session],
             "judge": {"url": self.judge.url, "model": self.judge.model} if self.judge else None,
         }
 
@@ -155,15 +157,17 @@ class Outcome:
     report: Path
 
 
-async def evaluate(session: Session | None, asked: Asked, folder: Path) -> AsyncGenerator[Tally | Outcome, None]:
-    """Do what a folder lacks of a run, and summarise it: a Tally at first and after each step, and last the Outcome.
+async def evaluate(
+    session: Session | None, asked: RunRequest, folder: Path
+) -> AsyncGenerator[RunProgress | Outcome, None]:
+    """Do what a folder lacks of a run, and summarise it: a RunProgress at first and after each step, and last the Outcome.
 
     Closing the iterator stops the replies under way; the same call goes on where it stopped. `session` may be None
     where no model runs. Raises BadInput if the folder belongs to another question or process; a failed reply raises
     nothing: it is an error in its row.
     """
     with Store.open(folder, asked.question(session), asked.fresh, later=("judge",)) as store:
-        opened(store, session, asked)
+        note_opening(store, session, asked)
         if asked.tasks == RECORDED:
             keys = recorded(store, asked)
         else:
@@ -172,7 +176,7 @@ async def evaluate(session: Session | None, asked: Asked, folder: Path) -> Async
             keys = [key for job in todo for key in job.keys]
             async with aclosing(Runner(session, store, todo, asked.concurrency).run()) as tallies:
                 async for tally in tallies:
-                    compute(store, session, asked)
+                    note_kernels(store, session, asked)
                     yield tally
         if asked.judge:
             async with aclosing(judging(store, asked.judge, keys, asked.concurrency)) as tallies:
@@ -181,7 +185,7 @@ async def evaluate(session: Session | None, asked: Asked, folder: Path) -> Async
         yield await asyncio.to_thread(conclude, store, keys)
 
 
-def recorded(store: Store, asked: Asked) -> list[Key]:
+def recorded(store: Store, asked: RunRequest) -> list[Key]:
     """Put the recorded outputs into the store; the keys of all, in the order of the file."""
     from bianque.evaluate import summary
 
@@ -190,7 +194,7 @@ def recorded(store: Store, asked: Asked) -> list[Key]:
     return [row.key for row in rows]
 
 
-def opened(store: Store, session: Session | None, asked: Asked) -> None:
+def note_opening(store: Store, session: Session | None, asked: RunRequest) -> None:
     """Note that work began, with what, and under which licences."""
     opening = {"started": now(), "concurrency": asked.concurrency, "versions": versions()}
     openings = [*store.run.get("openings", []), opening]
@@ -208,12 +212,12 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def speakers(session: Session, asked: Asked) -> list[str]:
+def speakers(session: Session, asked: RunRequest) -> list[str]:
     """The models that may speak, each once."""
     return list(dict.fromkeys(name for each in asked.contenders for name in each.speakers(session).values()))
 
 
-def compute(store: Store, session: Session, asked: Asked) -> None:
+def note_kernels(store: Store, session: Session, asked: RunRequest) -> None:
     """Note what the models are computed with, once each is loaded."""
     known = store.run.get("kernels", {})
     kernels = {name: session.backend.kernel(name) for name in speakers(session, asked)}
@@ -229,9 +233,9 @@ def versions() -> dict[str, str]:
     return {"bianque": bianque.__version__, "python": platform.python_version(), **found}
 
 
-async def judging(store: Store, judge: Judge, keys: Sequence[Key], at_once: int) -> AsyncGenerator[Tally, None]:
+async def judging(store: Store, judge: Judge, keys: Sequence[Key], at_once: int) -> AsyncGenerator[RunProgress, None]:
     """Score each whole dialogue that has no scores yet; what is said of it stands in the row of its last turn."""
-    last = whole(store.rows[key] for key in keys)
+    last = last_rows(store.rows[key] for key in keys)
     todo = [row for row in last if row.judged is None or row.judged.scores is None]
     done, failed, begun = len(last) - len(todo), 0, time.monotonic()
     async with judge.client() as client:
@@ -242,15 +246,15 @@ async def judging(store: Store, judge: Judge, keys: Sequence[Key], at_once: int)
             store.append(judged)
             yield judged
 
-        yield Tally(done, len(last), failed, None, judging=True)
-        async with aclosing(spread(todo, score, at_once)) as rows:
+        yield RunProgress(done, len(last), failed, None, judging=True)
+        async with aclosing(concurrently(todo, score, at_once)) as rows:
             async for row in rows:
                 done, failed = done + 1, failed + bool(row.judged and row.judged.error)
                 new = done - len(last) + len(todo)
-                yield Tally(done, len(last), failed, (time.monotonic() - begun) / new * (len(last) - done), True)
+                yield RunProgress(done, len(last), failed, (time.monotonic() - begun) / new * (len(last) - done), True)
 
 
-def whole(rows: Iterable[Row]) -> list[Row]:
+def last_rows(rows: Iterable[Row]) -> list[Row]:
     """The last row of each dialogue in which every turn has an answer."""
     found: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
@@ -260,7 +264,7 @@ def whole(rows: Iterable[Row]) -> list[Row]:
     return [max(turns, key=lambda row: row.turn) for turns in complete]
 
 
-def facts(contender: ModelSpec, session: Session) -> dict[str, Any]:
+def contender_facts(contender: ModelSpec, session: Session) -> dict[str, Any]:
     """What the run keeps of a contender: which models speak, from which repo and revision, and how they draw tokens."""
     choices = contender.choices(session)
     cards = [

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from bianque.consult.questions import asks, questions
 from bianque.consult.text import length
-from bianque.data.dialogues import Said
+from bianque.data.dialogues import Bilingual
 from bianque.data.formats import ASPECTS
 from bianque.evaluate import metrics
 from bianque.evaluate.metrics import ORDERS, Rouge, rouge
@@ -61,8 +61,8 @@ class Measure:
     """One figure. `format` is a format specification; `parts` is None where a figure is no ratio of sums."""
 
     name: str
-    title: Said
-    meaning: Said
+    title: Bilingual
+    meaning: Bilingual
     better: Literal["higher", "lower", "neither"]
     format: str
     parts: Callable[[Talk], Part] | None = None
@@ -127,7 +127,7 @@ def _measure(
     name: str, zh: str, en: str, meaning: tuple[str, str], better: Literal["higher", "lower", "neither"], format: str,
     parts: Callable[[Talk], Part] | None = None,
 ) -> Measure:  # fmt: skip
-    return Measure(name, Said(zh, en), Said(*meaning), better, format, parts)
+    return Measure(name, Bilingual(zh, en), Bilingual(*meaning), better, format, parts)
 
 
 _ASKING = [

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bianque.consult.session import Session
-from bianque.consult.spec import ModelSpec, SamplingOverrides, parse_all
+from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data import readers
 from bianque.errors import BadInput, BianQueError, Busy
 from bianque.evaluate import store
-from bianque.evaluate.evaluation import RECORDED, TASKS, Asked, Source
+from bianque.evaluate.evaluation import RECORDED, TASKS, RunRequest, Source
 from bianque.evaluate.run import jobs
 
 MOST_ROWS = 200  # replies of models in one run; the command line has no limit
@@ -45,22 +45,24 @@ def ask(
     path: Path,
     tasks: Sequence[str],
     contenders: Sequence[str],
-    wishes: SamplingOverrides,
+    overrides: SamplingOverrides,
     limit: int | None,
     at_once: int,
-) -> Asked:
+) -> RunRequest:
     """What a visitor asks for, within the limits; a file that holds recorded outputs is scored and runs no model."""
     if limit is not None and limit < 1:
         raise BadInput(f"limit={limit}: 至少 1，或不限 (at least 1, or none)")
     if not 1 <= at_once <= MOST_AT_ONCE:
         raise BadInput(f"concurrency={at_once}: 需要 1 到 {MOST_AT_ONCE} (1 to {MOST_AT_ONCE} is needed)")
-    cases = readers.load(path)
-    found = Asked(Source.of(path), cases, RECORDED, limit=limit, concurrency=at_once)
+    cases = readers.read_cases(path)
+    found = RunRequest(Source.of(path), cases, RECORDED, limit=limit, concurrency=at_once)
     if any(case.recorded is None for case in cases):
         if not tasks or not set(tasks) <= set(TASKS) or len(set(tasks)) < len(tasks):
             raise BadInput(f"tasks={list(tasks)}: 各写一次，可选 (each once, choose from): {', '.join(TASKS)}")
+        if not contenders:
+            raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
         named = tuple(task for task in TASKS if task in tasks)
-        found = replace(found, tasks=named, contenders=named_by(contenders, wishes))
+        found = replace(found, tasks=named, contenders=parse_all(contenders, overrides))
     found.check()
     count, most = rows(found), MOST_RECORDED if found.tasks == RECORDED else MOST_ROWS
     if count > most:
@@ -71,20 +73,14 @@ def ask(
     return found
 
 
-def named_by(texts: Sequence[str], wishes: SamplingOverrides) -> tuple[ModelSpec, ...]:
-    if not texts:
-        raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
-    return parse_all(texts, wishes)
-
-
-def rows(asked: Asked) -> int:
+def rows(asked: RunRequest) -> int:
     """How many replies the run has."""
     if asked.tasks == RECORDED:
         return sum(message.role == "assistant" for case in asked.chosen() for message in case.messages)
     return sum(len(job.turns) for job in jobs(asked.chosen(), asked.contenders, asked.tasks))
 
 
-def going_on(asked: Asked, session: Session, folder: Path) -> Asked:
+def resumed(asked: RunRequest, session: Session, folder: Path) -> RunRequest:
     """The same, which begins anew unless the folder was asked the same."""
     asks = json.loads(json.dumps(asked.question(session)))
     try:

@@ -62,7 +62,7 @@ def page(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]
     environment.filters |= {"filled": filled, "columns": columns}
     return environment.get_template("report.html").render(
         policy=policy, style=style, script=script, data=embedded(run, rows, metrics), labels=labels(),
-        notice=(label(), say("en", "label")), sums=sums(rows), brief=brief(run), facts=facts(run, metrics),
+        notice=(label(), say("en", "label")), sums=sums(rows), brief=brief(run), facts=run_facts(run, metrics),
         figures=sections.figures(metrics, labels()["headings"]), bars=sections.bars(metrics),
         differences=sections.differences(metrics), spreads=sections.spreads(rows), failures=failures(rows),
         measures=MEASURES.values(),
@@ -87,7 +87,7 @@ def brief(run: Mapping[str, Any]) -> list[str]:
     return [str(value) for value in named if value]
 
 
-def facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def run_facts(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for and what became known on the way, as one table without what is empty."""
     found = {"signature": metrics.get("signature"), **run}
     found["contenders"] = [  # a line a model: `auto` has two

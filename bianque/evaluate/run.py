@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RunProgress:
     """How far a run has come: replies or, while it is `judging`, dialogues; `left`: seconds, where they can be told."""
 
     done: int
@@ -95,11 +95,11 @@ class Runner:
         self.logged: set[str] = set()
         self.took: dict[str, list[float]] = defaultdict(list)  # seconds of each contender's rows, waiting and all
 
-    async def run(self) -> AsyncGenerator[Tally, None]:
+    async def run(self) -> AsyncGenerator[RunProgress, None]:
         """How far it has come, at first and after each reply. Closing the iterator closes the replies under way."""
         todo = [job for job in self.todo if not self.missing.isdisjoint(job.keys)]
         yield self.tally()
-        async with aclosing(spread(todo, self.perform, self.concurrency)) as rows:
+        async with aclosing(concurrently(todo, self.perform, self.concurrency)) as rows:
             async for _ in rows:
                 yield self.tally()
 
@@ -157,8 +157,8 @@ class Runner:
         self.logged.add(frames)
         logging.getLogger("bianque").log(level, "a reply failed: %s\n%s", type(error).__name__, frames)
 
-    def tally(self) -> Tally:
-        return Tally(len(self.wanted) - len(self.missing), len(self.wanted), len(self.failed), self.left())
+    def tally(self) -> RunProgress:
+        return RunProgress(len(self.wanted) - len(self.missing), len(self.wanted), len(self.failed), self.left())
 
     def left(self) -> float | None:
         """Seconds for what is missing, by what rows of the same contender, else of all, took in this run."""
@@ -196,7 +196,7 @@ def unreached(job: Job, turn: int, failed: int, history: tuple[Message, ...]) ->
     )  # fmt: skip
 
 
-async def spread(
+async def concurrently(
     todo: Iterable[J], work: Callable[[J], AsyncGenerator[R, None]], at_once: int
 ) -> AsyncGenerator[R, None]:
     """What the work on each item yields, as it comes, with so many items in work at a time.

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Steps
-from bianque.nn.cache import Cache, Standing
-from bianque.nn.layers import Linear, Look, Parallel, RMSNorm, attend, merge, split
+from bianque.models.base import Decoding
+from bianque.nn.cache import Cache, StepInputs
+from bianque.nn.layers import AttentionFn, FusedProjection, Linear, RMSNorm, attend, merge, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Attention(nn.Module):
         self.W_pack = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
         self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, normed: Tensor, look: Look, x: Tensor) -> Tensor:
-        """Onto x."""
+    def forward(self, normed: Tensor, attention: AttentionFn, x: Tensor) -> Tensor:
+        """Plus the residual x."""
         # Fused in blocks: [query | key | value][head][head_dim].
-        return self.o_proj(merge(look(self.layer, *split(self.W_pack(normed), 3, self.heads))), x)
+        return self.o_proj(merge(attention(self.layer, *split(self.W_pack(normed), 3, self.heads))), x)
 
 
-class MLP(Parallel):
+class MLP(FusedProjection):
     readers = ("gate_proj", "up_proj")
 
     def __init__(self, config: BaichuanConfig) -> None:
@@ -105,7 +105,7 @@ class MLP(Parallel):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, normed: Tensor, x: Tensor) -> Tensor:
-        """Onto x."""
+        """Plus the residual x."""
         gate, up = self.project(normed).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up, x)
 
@@ -118,8 +118,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, look: Look) -> Tensor:
-        x = self.self_attn(self.input_layernorm(x), look, x)
+    def forward(self, x: Tensor, attention: AttentionFn) -> Tensor:
+        x = self.self_attn(self.input_layernorm(x), attention, x)
         return self.mlp(self.post_attention_layernorm(x), x)
 
 
@@ -131,8 +131,8 @@ class Transformer(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class Baichuan(nn.Module, Steps):
-    """`Baichuan(config)(ids)` gives logits; `prefill` and `step` are how one decodes."""
+class Baichuan(nn.Module, Decoding):
+    """`Baichuan(config)(ids)` gives logits; `prefill` and `decode_step` decode."""
 
     decoder_only = True
     ignored_keys = r"model\.future_mask"  # upstream's table of biases: it stores none, and would need none
@@ -162,43 +162,43 @@ class Baichuan(nn.Module, Steps):
         """Logits [batch, length, vocab] of left-padded ids [batch, length]."""
         return self.lm_head(self.hidden(ids))
 
-    def slots(self, count: int, prompt: int, reply: int) -> Cache:
-        """A cache for so many conversations, each of so many tokens of prompt and reply."""
+    def new_cache(self, count: int, prompt: int, reply: int) -> Cache:
+        """A cache of `count` slots, each for so many tokens of prompt and reply."""
         facts = self.config
         shape = (facts.num_hidden_layers, count, facts.num_attention_heads, prompt + reply, facts.head_dim)
         return Cache(*shape, self.model.embed_tokens.weight)
 
-    def said(self, prompt: Sequence[int]) -> Sequence[int]:
-        """What counts as said before a reply: the reply continues its prompt."""
+    def penalty_tokens(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The prompt itself, which the reply continues."""
         return prompt
 
     def prefill(self, ids: Tensor, cache: Cache, slot: int) -> Generator[None, None, Tensor]:
-        """Read a prompt [length] into a slot, a layer a turn: logits [vocab] of the first reply token."""
+        """Read a prompt [length] into a slot; yields after each layer, returns logits [vocab] of the first reply token."""
         x = self.model.embed_tokens(ids[None])
         bias = biases(self.config.num_attention_heads, torch.ones_like(ids[None], dtype=torch.bool), x.dtype)
 
-        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             cache.write(layer, slot, key[0], value[0])
             return attend(query, key, value, bias)
 
         for layer in self.model.layers:
-            x = layer(x, look)
+            x = layer(x, attention)
             yield
         cache.filled[slot] = len(ids)
         return self.lm_head(self.model.norm(x[0, -1]))
 
-    def turn(self, ids: Tensor, cache: Cache, standing: Standing) -> Tensor:
-        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
-        places = cache.places(standing)
+    def forward_step(self, ids: Tensor, cache: Cache, inputs: StepInputs) -> Tensor:
+        """One token further: the newest tokens [rows] of neighbouring slots → logits [rows, vocab]."""
+        view = cache.view(inputs)
         x = self.model.embed_tokens(ids[:, None])
-        distance = torch.arange(places.span, device=ids.device) - places.place[:, None, None]
+        distance = torch.arange(view.span, device=ids.device) - view.positions[:, None, None]
         bias = sloping(self.config.num_attention_heads, distance, distance <= 0, x.dtype)
 
-        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return attend(query, *cache.append(layer, places, key, value), bias)
+        def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attend(query, *cache.append(layer, view, key, value), bias)
 
         for layer in self.model.layers:
-            x = layer(x, look)
+            x = layer(x, attention)
         return self.lm_head(self.model.norm(x[:, 0]))
 
 

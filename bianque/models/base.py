@@ -1,4 +1,4 @@
-"""What all architectures have in common."""
+"""What decoding asks of an architecture, and what all of them share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from bianque.nn.cache import Standing
+from bianque.nn.cache import StepInputs
 
 
 class Model(Protocol):
@@ -15,34 +15,36 @@ class Model(Protocol):
 
     decoder_only: bool
 
-    def slots(self, count: int, prompt: int, reply: int) -> Any:
-        """A cache for so many conversations, each of so many tokens: `mark`, `copy` and `wipe` are for its slots."""
+    def new_cache(self, count: int, prompt: int, reply: int) -> Any:
+        """A cache of `count` slots, each for so many tokens of prompt and reply."""
 
-    def said(self, prompt: Sequence[int]) -> Sequence[int]:
-        """The tokens that count as said when a reply begins: those it must not repeat."""
+    def penalty_tokens(self, prompt: Sequence[int]) -> Sequence[int]:
+        """Tokens that the repetition penalty counts when a reply begins."""
 
     def prefill(self, ids: Tensor, cache: Any, slot: int) -> Generator[None, None, Tensor]:
-        """Read a prompt [length] into a slot, a slice a turn: logits [vocab] of the first reply token."""
+        """Read a prompt [length] into a slot; yields after each layer, returns logits [vocab] of the first reply token."""
 
-    def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
+    def decode_step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
         """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
 
-    def turn(self, ids: Tensor, cache: Any, standing: Standing) -> Tensor:
-        """A step, but for the cache's own count of what it holds."""
+    def forward_step(self, ids: Tensor, cache: Any, inputs: StepInputs) -> Tensor:
+        """`decode_step` without advancing the cache's own counts: the part that can be recorded."""
 
 
-class Steps:
-    """What all the models have in common once they have a `turn`."""
+class Decoding:
+    """Gives a model its `decode_step` from its `forward_step`."""
 
-    turn: Callable[[Tensor, Any, Standing], Tensor]
+    forward_step: Callable[[Tensor, Any, StepInputs], Tensor]
 
-    def step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
+    def decode_step(self, ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
         """One token further in neighbouring slots: their newest tokens [rows] → logits [rows, vocab]."""
-        return stepped(self.turn, ids, cache, slot)
+        return step_and_advance(self.forward_step, ids, cache, slot)
 
 
-def stepped(turn: Callable[[Tensor, Any, Standing], Tensor], ids: Tensor, cache: Any, slot: int = 0) -> Tensor:
-    """A step, by a model's turn or by what was recorded of it."""
-    logits = turn(ids, cache, cache.standing(slot, len(ids)))
+def step_and_advance(
+    forward_step: Callable[[Tensor, Any, StepInputs], Tensor], ids: Tensor, cache: Any, slot: int = 0
+) -> Tensor:
+    """A decode step by a model's `forward_step`, or by a recording of it."""
+    logits = forward_step(ids, cache, cache.step_inputs(slot, len(ids)))
     cache.advance(slot, len(ids))
     return logits

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Steps
-from bianque.nn.cache import Cache, Standing
-from bianque.nn.layers import Linear, Look, attend, merge
+from bianque.models.base import Decoding
+from bianque.nn.cache import Cache, StepInputs
+from bianque.nn.layers import AttentionFn, Linear, attend, merge
 
 # Upstream never hands the layer count to its blocks, so the residual scale is that of the default 28 layers
 # whatever the config says (modeling_chatglm.py, GLMBlock.__init__).
@@ -73,7 +73,7 @@ class EarlyChatGLMConfig(ChatGLMConfig):
     early = True
 
 
-class Conversations(Cache):
+class ChatGLMCache(Cache):
     """A cache that knows where each slot's replies stand: `frozen[i]` in the prompt, and `sop[i]`, where they begin."""
 
     def __init__(self, config: ChatGLMConfig, slots: int, length: int, like: Tensor) -> None:
@@ -87,12 +87,12 @@ class Conversations(Cache):
         filled, self.frozen[target], self.sop[target] = mark
         super().copy(source, target, filled)
 
-    def standing(self, first: int, count: int) -> Standing:
+    def step_inputs(self, first: int, count: int) -> StepInputs:
         """Of the next token of each slot: its place, and its two positions, in the prompt and in the reply."""
         rows = range(first, first + count)
         block = [self.filled[i] - self.sop[i] + 1 for i in rows]
         numbers = [[self.filled[i] for i in rows], [self.frozen[i] for i in rows], block]
-        return Standing(first, torch.tensor(numbers, device=self.keys.device), (max(numbers[0]) + 1,))
+        return StepInputs(first, torch.tensor(numbers, device=self.keys.device), (max(numbers[0]) + 1,))
 
 
 def rotary_angles(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
@@ -117,8 +117,8 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.dense = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], look: Look) -> Tensor:
-        """Onto x, times alpha."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attention: AttentionFn) -> Tensor:
+        """Plus the residual x, times alpha."""
         # Fused per head: [head][query | key | value][head_dim], each a half for the prompt's axis and one for the reply's.
         fused = self.query_key_value(x).unflatten(-1, (self.heads, 3, 2, -1))
         turned = rotate(fused[:, :, :, :2], *rotary).flatten(-2)
@@ -126,7 +126,7 @@ class Attention(nn.Module):
         value = fused[:, :, :, 2].flatten(-2).transpose(1, 2)
         # Upstream divides the query by sqrt(d)·(layer + 1), then multiplies the float32 scores by (layer + 1): a guard
         # for half precision which cancels here, since scores are float32 anyway.
-        out = look(self.layer, query, key, value)
+        out = attention(self.layer, query, key, value)
         return self.dense(merge(out), x * ALPHA)
 
 
@@ -137,7 +137,7 @@ class MLP(nn.Module):
         self.dense_4h_to_h = Linear(config.inner_hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Onto x, times alpha."""
+        """Plus the residual x, times alpha."""
         return self.dense_4h_to_h(F.gelu(self.dense_h_to_4h(x), approximate="tanh"), x * ALPHA)
 
 
@@ -149,8 +149,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], look: Look) -> Tensor:
-        x = self.attention(self.input_layernorm(x), rotary, look)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], attention: AttentionFn) -> Tensor:
+        x = self.attention(self.input_layernorm(x), rotary, attention)
         return self.mlp(self.post_attention_layernorm(x))
 
 
@@ -162,8 +162,8 @@ class Transformer(nn.Module):
         self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
 
 
-class ChatGLM(nn.Module, Steps):
-    """`ChatGLM(config)(ids, positions, mask, cache)` gives logits; `prefill` and `step` are how one decodes."""
+class ChatGLM(nn.Module, Decoding):
+    """`ChatGLM(config)(ids, positions, mask, cache)` gives logits; `prefill` and `decode_step` decode."""
 
     decoder_only = True
     ignored_keys = r"transformer\.layers\.\d+\.attention\.rotary_emb\.inv_freq"  # stored upstream, never read
@@ -197,45 +197,45 @@ class ChatGLM(nn.Module, Steps):
         """Logits [batch, length, vocab]; arguments as `hidden`."""
         return self.lm_head(self.hidden(ids, positions, mask))
 
-    def slots(self, count: int, prompt: int, reply: int) -> Conversations:
-        """A cache for so many conversations, each of so many tokens of prompt and reply."""
-        return Conversations(self.config, count, prompt + reply, self.transformer.word_embeddings.weight)
+    def new_cache(self, count: int, prompt: int, reply: int) -> ChatGLMCache:
+        """A cache of `count` slots, each for so many tokens of prompt and reply."""
+        return ChatGLMCache(self.config, count, prompt + reply, self.transformer.word_embeddings.weight)
 
-    def said(self, prompt: Sequence[int]) -> Sequence[int]:
-        """What counts as said before a reply: the reply continues its prompt."""
+    def penalty_tokens(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The prompt itself, which the reply continues."""
         return prompt
 
-    def prefill(self, ids: Tensor, cache: Conversations, slot: int) -> Generator[None, None, Tensor]:
-        """Read a prompt [length] into a slot, a layer a turn: logits [vocab] of the first reply token.
+    def prefill(self, ids: Tensor, cache: ChatGLMCache, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [length] into a slot; yields after each layer, returns logits [vocab] of the first reply token.
 
         ValueError if the prompt lacks <sop> or a mask.
         """
         positions, mask = layout(ids[None], self.config)
         x, rotary = self.enter(ids[None], positions)
 
-        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             cache.write(layer, slot, key[0], value[0])
             return attend(query, key, value, mask)
 
         for layer in self.transformer.layers:
-            x = layer(x, rotary, look)
+            x = layer(x, rotary, attention)
             yield
         cache.filled[slot] = len(ids)
         cache.frozen[slot] = int(frozen(ids[None], self.config))
         cache.sop[slot] = int(first(ids[None] == self.config.bos_token_id, "<sop>"))
         return self.lm_head(self.transformer.final_layernorm(x[0, -1]))
 
-    def turn(self, ids: Tensor, cache: Conversations, standing: Standing) -> Tensor:
-        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
-        places = cache.places(standing)
-        mask = places.seen
-        x, rotary = self.enter(ids[:, None], standing.numbers[1:].T[:, :, None])
+    def forward_step(self, ids: Tensor, cache: ChatGLMCache, inputs: StepInputs) -> Tensor:
+        """One token further: the newest tokens [rows] of neighbouring slots → logits [rows, vocab]."""
+        view = cache.view(inputs)
+        mask = view.mask
+        x, rotary = self.enter(ids[:, None], inputs.numbers[1:].T[:, :, None])
 
-        def look(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return attend(query, *cache.append(layer, places, key, value), mask)
+        def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return attend(query, *cache.append(layer, view, key, value), mask)
 
         for layer in self.transformer.layers:
-            x = layer(x, rotary, look)
+            x = layer(x, rotary, attention)
         return self.lm_head(self.transformer.final_layernorm(x[:, 0]))
 
 

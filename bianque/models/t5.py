@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Steps
-from bianque.nn.cache import Cache, Standing
-from bianque.nn.layers import Linear, Parallel, RMSNorm, attend, merge, split
+from bianque.models.base import Decoding
+from bianque.nn.cache import Cache, StepInputs
+from bianque.nn.layers import FusedProjection, Linear, RMSNorm, attend, merge, split
 
 Keep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -56,7 +56,7 @@ class T5Config:
         return config
 
 
-class Conversations:
+class T5Cache:
     """What the decoder looks back at: its own keys and values, and those of the encoder's output, a slot each.
 
     `near` [reply, heads] are its relative biases by distance.
@@ -73,10 +73,10 @@ class Conversations:
         """All that a step reads and writes here, but for the biases, which are the model's."""
         return *self.own.tensors, *self.cross.tensors
 
-    def over(self, tensors: Sequence[Tensor]) -> Conversations:
+    def with_tensors(self, tensors: Sequence[Tensor]) -> T5Cache:
         """The same slots in other tensors of these shapes."""
         other = copy(self)
-        other.own, other.cross = self.own.over(tensors[:2]), self.cross.over(tensors[2:])
+        other.own, other.cross = self.own.with_tensors(tensors[:2]), self.cross.with_tensors(tensors[2:])
         return other
 
     def mark(self, slot: int) -> Any:
@@ -90,11 +90,11 @@ class Conversations:
     def limits(self) -> tuple[int, ...]:
         return self.own.length, self.cross.length
 
-    def standing(self, first: int, count: int) -> Standing:
+    def step_inputs(self, first: int, count: int) -> StepInputs:
         """Of the next token of each slot: its place in the reply, and the prompt's last one."""
         rows = slice(first, first + count)
         own, last = self.own.filled[rows], [filled - 1 for filled in self.cross.filled[rows]]
-        return Standing(first, torch.tensor([own, last], device=self.own.keys.device), (max(own) + 1, max(last) + 1))
+        return StepInputs(first, torch.tensor([own, last], device=self.own.keys.device), (max(own) + 1, max(last) + 1))
 
     def advance(self, first: int, count: int) -> None:
         self.own.advance(first, count)
@@ -119,7 +119,7 @@ def buckets(distance: Tensor, config: T5Config, two_sided: bool) -> Tensor:
     return offset + torch.where(distance < exact, distance, far.clamp(max=count - 1))
 
 
-class Attention(Parallel):
+class Attention(FusedProjection):
     """Over the text itself, or a decoder's over the encoder's output, where the queries come from elsewhere."""
 
     def __init__(self, config: T5Config, biased: bool, cross: bool = False) -> None:
@@ -139,7 +139,7 @@ class Attention(Parallel):
         return split(self.project(x), len(self.readers), self.heads)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-        """Onto x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
+        """Plus the residual x [batch, new, d_model]; bias (or bool mask) broadcastable to [batch, heads, new, seen]."""
         out = attend(query, key, value, bias, scale=1.0)
         return self.o(merge(out), x)
 
@@ -149,7 +149,7 @@ class Attention(Parallel):
         return self.relative_attention_bias(found).permute(0, 3, 1, 2)
 
 
-class GatedGelu(Parallel):
+class GatedGelu(FusedProjection):
     readers = ("wi_0", "wi_1")
 
     def __init__(self, config: T5Config) -> None:
@@ -159,7 +159,7 @@ class GatedGelu(Parallel):
         self.wo = Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, normed: Tensor, x: Tensor) -> Tensor:
-        """Onto x."""
+        """Plus the residual x."""
         gate, up = self.project(normed).chunk(2, dim=-1)
         return self.wo(F.gelu(gate, approximate="tanh") * up, x)
 
@@ -212,8 +212,8 @@ class Stack(nn.Module):
         return self.block[0].layer[0].SelfAttention.bias(query, key, two_sided)
 
 
-class T5(nn.Module, Steps):
-    """`T5(config)(ids, target)` gives logits; `prefill` and `step` are how one decodes."""
+class T5(nn.Module, Decoding):
+    """`T5(config)(ids, target)` gives logits; `prefill` and `decode_step` decode."""
 
     decoder_only = False
     # Old checkpoints also store both stacks' views of the one embedding table.
@@ -271,18 +271,18 @@ class T5(nn.Module, Steps):
         source, visible = self.encode(ids)
         return self.head(self.decode(target, self.cross(source), visible))
 
-    def slots(self, count: int, prompt: int, reply: int) -> Conversations:
-        """A cache for so many conversations, each of so many tokens of prompt and reply."""
+    def new_cache(self, count: int, prompt: int, reply: int) -> T5Cache:
+        """A cache of `count` slots, each for so many tokens of prompt and reply."""
         distance = torch.arange(reply + 1, device=self.shared.weight.device)  # behind the token that starts it
         near = self.decoder.bias(distance[None], distance[:1], two_sided=False)[0, :, :, 0].T
-        return Conversations(self.config, count, prompt, near.contiguous())
+        return T5Cache(self.config, count, prompt, near.contiguous())
 
-    def said(self, prompt: Sequence[int]) -> Sequence[int]:
-        """What counts as said before a reply: the decoder's own beginning."""
+    def penalty_tokens(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The decoder's start token: the prompt is the encoder's."""
         return [self.config.decoder_start_token_id]
 
-    def prefill(self, ids: Tensor, cache: Conversations, slot: int) -> Generator[None, None, Tensor]:
-        """Read a prompt [source] into a slot, a layer a turn: logits [vocab] of the first reply token."""
+    def prefill(self, ids: Tensor, cache: T5Cache, slot: int) -> Generator[None, None, Tensor]:
+        """Read a prompt [source] into a slot; yields after each layer, returns logits [vocab] of the first reply token."""
         x, bias, _ = self.enter(ids[None])
         for block in self.encoder.block:
             x = block.read(x, bias)
@@ -293,18 +293,18 @@ class T5(nn.Module, Steps):
             cache.cross.write(i, slot, key[0], value[0])
             yield
         cache.cross.filled[slot], cache.own.filled[slot] = len(ids), 0
-        return self.step(ids.new_tensor([self.config.decoder_start_token_id]), cache, slot)[0]
+        return self.decode_step(ids.new_tensor([self.config.decoder_start_token_id]), cache, slot)[0]
 
-    def turn(self, ids: Tensor, cache: Conversations, standing: Standing) -> Tensor:
-        """A further token of the slots that stand so: their newest tokens [rows] → logits [rows, vocab]."""
-        places, source = cache.own.places(standing), cache.cross.places(standing, 1)
+    def forward_step(self, ids: Tensor, cache: T5Cache, inputs: StepInputs) -> Tensor:
+        """One token further: the newest tokens [rows] of neighbouring slots → logits [rows, vocab]."""
+        view, source = cache.own.view(inputs), cache.cross.view(inputs, 1)
         x = self.shared(ids[:, None])
-        distance = places.place[:, None] - torch.arange(places.span, device=ids.device)
+        distance = view.positions[:, None] - torch.arange(view.span, device=ids.device)
         bias = cache.near[distance.clamp(min=0)].transpose(1, 2)[:, :, None]
-        if (seen := places.seen) is not None:
+        if (seen := view.mask) is not None:
             bias = bias.masked_fill(~seen, -torch.inf)
-        visible = source.seen
+        visible = source.mask
         for i, block in enumerate(self.decoder.block):
-            keep = lambda key, value, layer=i: cache.own.append(layer, places, key, value)
+            keep = lambda key, value, layer=i: cache.own.append(layer, view, key, value)
             x = block.write(x, bias, keep, (source.keys[i], source.values[i]), visible)
         return self.head(self.decoder.final_layer_norm(x[:, 0]))

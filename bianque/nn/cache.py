@@ -1,4 +1,4 @@
-"""Where what was said is kept: a slot a conversation, in tensors allocated once."""
+"""Key–value caches: one slot a conversation, in tensors allocated once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """All that a step must be told of the slots from `first` on: int64 `numbers` [kinds, rows], as their cache has them.
+class StepInputs:
+    """What a decode step needs to know of the slots from `first` on: int64 `numbers` [kinds, rows], one kind a table.
 
-    `spans` say how far a look at each of its tables reaches. Where `exact` is False that may be further than needed,
-    which lets a step be recorded once for many lengths (`cuda_graphs.py`). In a trace (`traces.py`) they are tensors, as is
-    every size that a tensor tells of itself: slices and ranges follow them, but not what `len` says.
+    `spans` are how many positions of each table are attended to. Where `exact` is False they are rounded up, so that one
+    recording serves many lengths (`cuda_graphs.py`). In a trace (`traces.py`) spans and sizes are tensors: slices and
+    ranges follow them, `len` does not.
     """
 
     first: int
@@ -28,14 +28,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where the newest tokens of some neighbouring slots stand: `place` int64 [rows], those in use below `span`.
+class KVView:
+    """Keys and values of neighbouring slots up to `span`, each layer's [rows, heads, span, size].
 
-    `lines` int64 [rows · heads] are the same places in a layer's table of [slots · heads · length] lines; `keys` and
-    `values` are each layer's up to the span, [rows, heads, span, size]; `whole` if all that the rows see is filled.
+    The newest token of each row goes to `positions` int64 [rows]; `lines` int64 [rows · heads] are the same positions in
+    a layer's table of [slots · heads · length] lines. `whole`: every position below the span is filled.
     """
 
-    place: Tensor
+    positions: Tensor
     span: int
     lines: Tensor
     keys: tuple[Tensor, ...]
@@ -43,11 +43,11 @@ class Places:
     whole: bool
 
     @property
-    def seen(self) -> Tensor | None:
+    def mask(self) -> Tensor | None:
         """bool [rows, 1, 1, span]: the positions that a row has filled, the newest included; None if that is all."""
         if self.whole:
             return None
-        return (torch.arange(self.span, device=self.place.device) <= self.place[:, None])[:, None, None]
+        return (torch.arange(self.span, device=self.positions.device) <= self.positions[:, None])[:, None, None]
 
 
 class Cache:
@@ -58,10 +58,10 @@ class Cache:
 
     def __init__(self, layers: int, slots: int, heads: int, length: int, size: int, like: Tensor) -> None:
         shape = (layers, slots, heads, length, size)
-        self.hold(zeros(shape, like), zeros(shape, like))
+        self.set_tensors(zeros(shape, like), zeros(shape, like))
         self.filled = [0] * slots
 
-    def hold(self, keys: Tensor, values: Tensor) -> None:
+    def set_tensors(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
         self.tables = list(zip(*(kept.flatten(1, 3).unbind() for kept in (keys, values)), strict=True))
 
@@ -70,14 +70,14 @@ class Cache:
         """All that a step reads and writes here."""
         return self.keys, self.values
 
-    def over(self, tensors: Sequence[Tensor]) -> Cache:
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Cache:
         """The same slots in other tensors of these shapes."""
         other = copy(self)
-        other.hold(*tensors)
+        other.set_tensors(*tensors)
         return other
 
     def write(self, layer: int, slot: int, key: Tensor, value: Tensor) -> None:
-        """What a prompt leaves in one layer, [heads, new, size], from the slot's beginning."""
+        """Store a prompt's keys and values of one layer, [heads, new, size], from the slot's beginning."""
         self.keys[layer, slot, :, : key.shape[1]] = key
         self.values[layer, slot, :, : key.shape[1]] = value
 
@@ -87,29 +87,29 @@ class Cache:
 
     @property
     def limits(self) -> tuple[int, ...]:
-        """The most that a standing's spans can be; the first is of the table that a step writes to."""
+        """The largest spans there can be; the first is of the table that a step writes to."""
         return (self.length,)
 
-    def standing(self, first: int, count: int) -> Standing:
-        """Of the next token of each slot from `first` on: its place."""
+    def step_inputs(self, first: int, count: int) -> StepInputs:
+        """For the next token of each slot from `first` on: its position."""
         filled = self.filled[first : first + count]
-        return Standing(first, torch.tensor([filled], device=self.keys.device), (max(filled) + 1,))
+        return StepInputs(first, torch.tensor([filled], device=self.keys.device), (max(filled) + 1,))
 
-    def places(self, standing: Standing, kind: int = 0) -> Places:
-        """Those that a kind of its numbers names."""
-        first, place, span = standing.first, standing.numbers[kind], standing.spans[kind]
-        count, heads = place.shape[0], self.keys.shape[2]
-        table = torch.arange(first * heads, (first + count) * heads, device=place.device).view(count, heads)
-        lines = (table * self.length + place[:, None]).flatten()
-        # All layers at once: four calls a layer cost more than what they look at.
+    def view(self, inputs: StepInputs, kind: int = 0) -> KVView:
+        """The keys and values that one kind of the inputs' numbers points at."""
+        first, positions, span = inputs.first, inputs.numbers[kind], inputs.spans[kind]
+        count, heads = positions.shape[0], self.keys.shape[2]
+        table = torch.arange(first * heads, (first + count) * heads, device=positions.device).view(count, heads)
+        lines = (table * self.length + positions[:, None]).flatten()
+        # All layers at once: four calls a layer cost more than the attention itself.
         keys, values = (kept[:, first : first + count, :, :span].unbind() for kept in (self.keys, self.values))
-        return Places(place, span, lines, keys, values, bool(count == 1) and standing.exact)
+        return KVView(positions, span, lines, keys, values, bool(count == 1) and inputs.exact)
 
-    def append(self, layer: int, places: Places, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, view: KVView, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store a token a row, [rows, heads, 1, size], and return all [rows, heads, span, size] so far."""
         for table, new in zip(self.tables[layer], (key, value), strict=True):
-            table.index_copy_(0, places.lines, new.reshape(-1, new.shape[-1]))
-        return places.keys[layer], places.values[layer]
+            table.index_copy_(0, view.lines, new.reshape(-1, new.shape[-1]))
+        return view.keys[layer], view.values[layer]
 
     def advance(self, first: int, count: int) -> None:
         """A further token of each slot from `first` on is in every layer."""
@@ -117,18 +117,18 @@ class Cache:
             self.filled[slot] += 1
 
     def mark(self, slot: int) -> Any:
-        """How far a slot has come: what `copy` takes to go back there."""
+        """How far a slot is filled; `copy` takes it to return there."""
         return self.filled[slot]
 
     def copy(self, source: int, target: int, mark: Any) -> None:
-        """Bring a slot to where another one (or itself) was at its mark; what a slot has left behind it stays there."""
+        """Set a slot to where another one (or itself) was at its mark; what lies behind the mark stays."""
         if source != target:
             for table in (self.keys, self.values):
                 table[:, target, :, :mark] = table[:, source, :, :mark]
         self.filled[target] = mark
 
     def wipe(self, slot: int) -> None:
-        """Clear what a failed row may have left: nothing but zeros hides an infinity."""
+        """Zero what a failed row may have left: a weight of zero does not hide an infinity."""
         for table in (self.keys, self.values):
             table[:, slot] = 0
         self.filled[slot] = 0

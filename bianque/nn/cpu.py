@@ -135,6 +135,13 @@ def available_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cg
     return max(0, min(found, default=sys.maxsize))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; for its CPU allocator torch has no class of its own."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def trim_memory() -> None:
     """Return freed memory to the system: glibc keeps blocks below 32 MB, which most weights are, for their own thread."""
     with suppress(OSError, AttributeError, TypeError):  # another C library

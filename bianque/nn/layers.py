@@ -1,4 +1,4 @@
-"""Layers that the architectures share, and how a query looks at what was said."""
+"""Layers that the architectures share, and attention."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.nn import functional as F
 
 FEW = 4  # rows; with more of them the work outweighs the calls
 
-# A layer's number, its queries, and the new tokens' keys and values, [rows, heads, new, size] each, to what they gather.
-Look = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+# (layer, queries, new keys, new values), each [rows, heads, new, size] → what the queries gather.
+AttentionFn = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class Linear(nn.Linear):
-    """A linear layer whose result may be put on top of what it goes on with: `packed.py` does that in one step."""
+    """A linear layer that may add a residual: `packed.py` does that in the same call."""
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out = super().forward(x)
-        return out if onto is None else onto + out
+        return out if residual is None else residual + out
 
 
 class RMSNorm(nn.Module):
     """A norm without a mean: its square is taken in float32, rounded, then weighted (T5LayerNorm and Baichuan's).
 
-    `packed.settle` may write the weight `twice`, one after the other. x and −x beside each other have no mean, and x's
+    `packed.prepack_linears` may write the weight `twice`, one after the other. x and −x beside each other have no mean, and x's
     mean square as their variance: for a few rows torch's norm of layers is one call where a root mean square is ten.
     """
 
@@ -44,41 +44,41 @@ class RMSNorm(nn.Module):
         return F.layer_norm(torch.cat((x, -x), dim=-1), (2 * size,), self.twice, None, self.eps)[..., :size]
 
 
-class Parallel(nn.Module):
-    """A module some of whose linear layers read the same: `project` gives what they make of x, side by side.
+class FusedProjection(nn.Module):
+    """A module some of whose linear layers, its `readers`, have the same input: `project` concatenates their outputs.
 
-    `join` may put one layer, `together`, in the place of those that `readers` names.
+    `fuse` replaces them by one layer, `fused`, with their rows below one another.
     """
 
     readers: tuple[str, ...]
 
     def __init__(self) -> None:
         super().__init__()
-        self.together: nn.Module | None = None
+        self.fused: nn.Module | None = None
 
     def project(self, x: Tensor) -> Tensor:
-        if self.together is None:
+        if self.fused is None:
             return torch.cat([self.get_submodule(name)(x) for name in self.readers], dim=-1)
-        return self.together(x)
+        return self.fused(x)
 
-    def join(self, together: nn.Module) -> None:
+    def fuse(self, fused: nn.Module) -> None:
         """One product instead of two or three: the call itself takes as long as reading a small matrix."""
-        self.together = together
+        self.fused = fused
         for name in self.readers:
             delattr(self, name)
 
 
-def unjoined(model: nn.Module) -> list[Parallel]:
-    """Those that may yet be joined: a list of these alone, since one of all modules would hold what joining lets go."""
-    return [module for module in model.modules() if isinstance(module, Parallel) and module.together is None]
+def fusible(model: nn.Module) -> list[FusedProjection]:
+    """The modules not fused yet (a list of all modules would keep alive what fusing frees)."""
+    return [module for module in model.modules() if isinstance(module, FusedProjection) and module.fused is None]
 
 
 @cache
-def fused(dtype: torch.dtype) -> bool:
-    """Whether this processor is faster with torch's fused attention, given a single query.
+def prefers_fused_attention(dtype: torch.dtype) -> bool:
+    """Whether torch's fused attention is the faster way on this CPU, for a single query.
 
-    In float32 it never loses. In bfloat16 it depends on the instructions that there are and how oneDNN uses them: each
-    way has been three times faster than the other. So both are tried, which takes some milliseconds.
+    In float32 it never loses. In bfloat16 it depends on the instruction set: each way has been three times faster than
+    the other. So both are timed once, which takes some milliseconds.
     """
     if dtype == torch.float32:
         return True
@@ -87,7 +87,7 @@ def fused(dtype: torch.dtype) -> bool:
     for _ in range(8):
         for way, seconds in times.items():
             begun = perf_counter()
-            F.scaled_dot_product_attention(query, keys, keys) if way else apart(query, keys, keys, None)
+            F.scaled_dot_product_attention(query, keys, keys) if way else unfused_attention(query, keys, keys, None)
             seconds.append(perf_counter() - begun)
     return min(times[True]) < min(times[False])
 
@@ -108,15 +108,17 @@ def merge(x: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
     """What queries [rows, heads, new, size] gather from keys and values [rows, heads, span, size].
 
-    `bias` broadcasts to [rows, heads, new, span]: added to the scores, or bool, False where a query may not look.
+    `bias` broadcasts to [rows, heads, new, span]: added to the scores, or bool, False where attention is masked.
     `scale` multiplies the scores, by default size^-0.5.
     """
-    if query.shape[2] > 1 or query.device.type != "cpu" or fused(query.dtype):
+    if query.shape[2] > 1 or query.device.type != "cpu" or prefers_fused_attention(query.dtype):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-    return apart(query, key, value, bias, scale)
+    return unfused_attention(query, key, value, bias, scale)
 
 
-def apart(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None) -> Tensor:
+def unfused_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float | None = None
+) -> Tensor:
     """As `attend`, by two products and a softmax between them."""
     if scale != 1:
         query = query * (query.shape[-1] ** -0.5 if scale is None else scale)

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bianque.nn.layers import Parallel, RMSNorm, unjoined
+from bianque.nn.layers import FusedProjection, RMSNorm, fusible
 from bianque.nn.quant import QuantLinear
 
 # Weights of a layer, below which calling oneDNN by hand takes longer than it saves; float32 has MKL otherwise.
@@ -28,16 +28,16 @@ class PackedLinear(nn.Module):
         self.weight: Tensor | None = torch.ops.mkldnn._reorder_linear_weight(weight)
         self.bias = bias
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """[..., width] → [..., out], on top of `onto` if it is given."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[..., width] → [..., out], plus `residual` if it is given."""
         run = scripted() if torch.jit.is_tracing() else product
-        return run(x, cast(Tensor, self.weight), self.bias, onto)
+        return run(x, cast(Tensor, self.weight), self.bias, residual)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None, onto: Tensor | None) -> Tensor:
-    if onto is None:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+    if residual is None:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return torch.ops.mkldnn._linear_pointwise(x, onto, weight, bias, "add")
+    return torch.ops.mkldnn._linear_pointwise(x, residual, weight, bias, "add")
 
 
 @cache
@@ -54,13 +54,13 @@ def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:
     return there and able and weight.numel() >= least[weight.dtype]
 
 
-def settle(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
+def prepack_linears(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
     """Pack the linear layers of at least so many weights of a type, each in its place, and as one those that read the same."""
     for module in model.modules():
         if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
             module.twice = torch.cat((module.weight.data, module.weight.data))
-    for module in unjoined(model):
-        join(module)
+    for module in fusible(model):
+        fuse(module)
     # By their names: a list of layers would hold them all until the last one is packed.
     for name in [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and fits(layer, least)]:
         parent, _, child = name.rpartition(".")
@@ -68,14 +68,14 @@ def settle(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
         setattr(model.get_submodule(parent), child, PackedLinear(linear.weight.data, linear.bias))
 
 
-def join(module: Parallel) -> None:
+def fuse(module: FusedProjection) -> None:
     readers = [module.get_submodule(name) for name in module.readers]
     if all(isinstance(linear, nn.Linear) and linear.bias is None and linear.weight.is_cpu for linear in readers):
-        together = torch.cat([cast(Tensor, linear.weight).data for linear in readers])
+        fused = torch.cat([cast(Tensor, linear.weight).data for linear in readers])
         with torch.device("meta"):
-            linear = nn.Linear(together.shape[1], together.shape[0], bias=False)
-        linear.weight = nn.Parameter(together, requires_grad=False)
-        module.join(linear)
+            linear = nn.Linear(fused.shape[1], fused.shape[0], bias=False)
+        linear.weight = nn.Parameter(fused, requires_grad=False)
+        module.fuse(linear)
 
 
 def release(model: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Linear layers with 8- or 4-bit weights, for every architecture, in the format of chatglm-6b-int8 and -int4.
 
-`swap` puts them into a model that has no weights yet, `arrive` says what each stored tensor becomes, `settle` lets
-every layer choose its kernel (`kernels.py`) once the weights are there. A stored matrix may be quantised already, as
+`replace_linears` puts them into a model that has no weights yet, `convert_tensor` says what each stored tensor becomes,
+`prepack_quantised` lets every layer choose its kernel (`kernels.py`) once the weights are there. A stored matrix may be quantised already, as
 THUDM/chatglm-6b-int8 and -int4 are (a scale a row), or of any floating type: then it is quantised on its way in,
 8 bits with a scale a row, 4 bits with a scale per group of columns, since a scale a row costs 4 bits too much. What
 is quantised here has a head of 8 bits too: with 16 it would be most of what a 4-bit model reads for a token.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bianque.errors import LoadFailed
 from bianque.nn import kernels
 from bianque.nn.kernels import Form
-from bianque.nn.layers import Parallel, unjoined
+from bianque.nn.layers import FusedProjection, fusible
 from bianque.types import Bits
 
 GROUPS = (128, 64, 32)
@@ -32,7 +32,7 @@ SHARES = (0.9, 0.8)  # of a 4-bit group's full scale, tried beside it
 class QuantLinear(nn.Module):
     """`nn.Linear` with int8 `weight` and float16 `weight_scale`; the bias keeps the type of the activations.
 
-    Until `settle` it multiplies by plain torch; afterwards both are as the kernel it took wants them.
+    Until `pack` it multiplies by plain torch; afterwards both are as the kernel it took wants them.
     """
 
     def __init__(self, form: Form, bias: bool) -> None:
@@ -45,22 +45,22 @@ class QuantLinear(nn.Module):
         self.weight_scale = nn.Parameter(torch.empty(shape, dtype=torch.float16), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(form.out)) if bias else None
 
-    def settle(self) -> None:
+    def pack(self) -> None:
         """Rearrange the weights once, as the kernel wants them."""
         weight, scale = self.kernel.pack(self.weight.data, self.weight_scale.data, self.form)
         self.weight_scale = nn.Parameter(scale, requires_grad=False)
         del self.weight  # a kernel's own layout need not be a tensor
         self.weight = nn.Parameter(weight, requires_grad=False) if isinstance(weight, Tensor) else weight
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """[..., width] → [..., out], on top of `onto` if it is given."""
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[..., width] → [..., out], plus `residual` if it is given."""
         rows = x.reshape(-1, self.form.width).contiguous()
         run = self.kernel.few if len(rows) <= self.kernel.rows else self.kernel.many
         out = run(rows, self.weight, self.weight_scale, self.form)
         if self.bias is not None:
             out += self.bias
         out = out.view(*x.shape[:-1], self.form.out)
-        return out if onto is None else out.add_(onto)
+        return out if residual is None else out.add_(residual)
 
     def extra_repr(self) -> str:
         return f"{self.form.width}, {self.form.out}, {self.kernel.name}-{self.form}"
@@ -81,7 +81,7 @@ def bits_of(config: Mapping[str, Any]) -> Bits:
     return cast(Bits, bits)
 
 
-def swap(model: nn.Module, bits: Bits, *, published: bool = False) -> None:
+def replace_linears(model: nn.Module, bits: Bits, *, published: bool = False) -> None:
     """Put a QuantLinear, as yet without weights, where the model's class names a linear layer in `quantised`.
 
     Matrices that are `published` quantised have a scale a row, and no head among them; ValueError if one of 4 bits is
@@ -117,7 +117,7 @@ def linears(model: nn.Module) -> dict[str, QuantLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLinear)}
 
 
-def arrive(
+def convert_tensor(
     layers: Mapping[str, QuantLinear], name: str, tensor: Tensor, device: str | torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """What a stored tensor becomes in memory, under its parameters' names: new tensors on `device`.
@@ -175,13 +175,13 @@ def nearest(x: Tensor, scale: Tensor, least: int, most: int) -> tuple[Tensor, Te
     return steps.round_().clamp_(-least, most), scale
 
 
-def settle(model: nn.Module, dtype: torch.dtype) -> None:
+def prepack_quantised(model: nn.Module, dtype: torch.dtype) -> None:
     """Let each quantised layer take the kernel of its device for rows of `dtype`, and rearrange its weights once.
 
     Those that read the same become one layer. LoadFailed if a layer's stored numbers are not int8.
     """
-    for module in unjoined(model):
-        join(module)
+    for module in fusible(model):
+        fuse(module)
     layers = linears(model)
     for name, layer in layers.items():
         if layer.weight.dtype != torch.int8:
@@ -193,10 +193,10 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
     apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
     largest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight
-        list(threads.map(QuantLinear.settle, largest))
+        list(threads.map(QuantLinear.pack, largest))
 
 
-def join(module: Parallel) -> None:
+def fuse(module: FusedProjection) -> None:
     """Put the rows of its readers below one another, if they are all of one kind."""
     readers = [module.get_submodule(name) for name in module.readers]
     layers = [layer for layer in readers if isinstance(layer, QuantLinear) and layer.bias is None]
@@ -205,11 +205,11 @@ def join(module: Parallel) -> None:
         return
     form = replace(layers[0].form, out=sum(layer.form.out for layer in layers))
     with torch.device("meta"):
-        together = QuantLinear(form, bias=False)
+        fused = QuantLinear(form, bias=False)
     for part in ("weight", "weight_scale"):
         whole = torch.cat([getattr(layer, part).data for layer in layers])
-        setattr(together, part, nn.Parameter(whole, requires_grad=False))
-    module.join(together)
+        setattr(fused, part, nn.Parameter(whole, requires_grad=False))
+    module.fuse(fused)
 
 
 def kernel_of(model: nn.Module) -> str:

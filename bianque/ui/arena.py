@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from bianque.arena import battle, matchmaking
+from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
 from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
 from bianque.arena.votes import Votes, Where
@@ -143,7 +143,7 @@ class Arena:
     def draw(self, resting: Sequence[str]) -> tuple[matchmaking.Entry, matchmaking.Entry]:
         """Runs in a thread: it reads votes, and may find out what memory there is."""
         there = matchmaking.entries(self.session, self.can_run)
-        return matchmaking.draw(there, battle.counts(self.votes.read()[0]), self.random, resting)
+        return matchmaking.draw(there, self.votes.counts(), self.random, resting)
 
     async def answer(self, fight: Duel, message: str, lang: str, fresh: bool) -> Views:
         """Views of both sides as they grow. A side that fails ends the battle: there is nothing to compare then."""

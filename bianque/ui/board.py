@@ -28,7 +28,7 @@ class Board:
     def __init__(self, votes: Votes, where: Callable[[], Where]) -> None:
         self.votes, self.where = votes, where
         self.counting = threading.Lock()
-        self.counted: dict[str, tuple[list[str], Ranking]] = {}
+        self.counted: dict[str, tuple[tuple[int, int], Ranking, list[Problem]]] = {}
 
     def layout(self) -> None:
         with gr.Accordion(t("leaderboard"), open=False, elem_id="bq-board-fold") as self.fold:
@@ -62,13 +62,11 @@ class Board:
     def count(self, category: str) -> tuple[Ranking, list[Problem]]:
         """The ranking of a category, computed anew only where votes have come; takes a second for thousands."""
         with self.counting:
-            votes, problems = self.votes.read()
-            given = [vote for vote in votes if category in (ALL, vote.category)]
-            ids = [vote.battle for vote in given]
-            known = self.counted.get(category)
-            if known is None or known[0] != ids:
-                known = self.counted[category] = (ids, ratings.table(given, category or None))
-            return known[1], problems
+            mark, known = self.votes.mark(), self.counted.get(category)
+            if known is None or known[0] != mark:
+                votes, problems = self.votes.read()
+                known = self.counted[category] = (mark, ratings.table(votes, category or None), problems)
+            return known[1:]
 
 
 def categories(lang: str) -> list[tuple[str, str]]:
@@ -105,11 +103,11 @@ def standings(found: Ranking, lang: str) -> str:
 
 
 def row(standing: Standing, lang: str, several: bool) -> list[str]:
-    tally = standing.tally
+    known = standing.counts
     name = say(lang, "in_group", name=standing.name, group=standing.group) if several else standing.name
     rating = f"{standing.rating:.0f} [{standing.low:.0f}, {standing.high:.0f}]{' *' if standing.prior else ''}"
-    counts = (tally.votes, tally.wins, tally.losses, tally.ties)
-    bad = percent(tally.both_bad / tally.votes if tally.votes else None)
+    counts = (known.votes, known.wins, known.losses, known.ties)
+    bad = percent(known.both_bad / known.votes if known.votes else None)
     return [str(standing.rank), name, rating, f"{standing.elo:.0f}", *map(str, counts), bad]
 
 

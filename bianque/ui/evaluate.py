@@ -24,9 +24,9 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.data import readers
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import TASKS, Asked, Outcome, evaluate
+from bianque.evaluate.evaluation import TASKS, Outcome, RunRequest, evaluate
 from bianque.evaluate.quota import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS, RESULTS, RUNS_AT_ONCE, Folders
-from bianque.evaluate.run import Tally
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import METRICS, REPORT, ROWS, read
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
@@ -82,7 +82,11 @@ class Evaluate:
             self.forget = gr.Button(t("eval_forget"), **off)
         self.note = gr.HTML("", padding=False, elem_id="bq-eval-note")
         self.bar = gr.HTML("", padding=False, elem_id="bq-eval-bar")
-        self.figures = gr.HTML("", padding=False, elem_id="bq-eval-figures")
+        self.figures = gr.DataFrame(
+            visible=False, interactive=False, label=t("eval_figure"), max_height=2000, pinned_columns=1,
+            elem_id="bq-eval-figures",
+        )  # fmt: skip
+        self.legend = gr.HTML("", padding=False, elem_id="bq-eval-legend")
         with gr.Row(visible=False, elem_classes="bq-actions") as self.saves:
             self.save = {name: gr.Button(t(name), size="sm") for name in SAVED}
         self.files = {name: gr.State(file) for name, file in SAVED.items()}  # here: beside tabs it would count as one
@@ -96,7 +100,17 @@ class Evaluate:
     def wire(self, tab: gr.Tab) -> None:
         quick: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         turn = quick | {"queue": True, "concurrency_id": "evaluate", "concurrency_limit": RUNS_AT_ONCE}
-        results = [self.start, self.cancel, self.forget, self.note, self.bar, self.figures, self.saves, self.frame]
+        results = [
+            self.start,
+            self.cancel,
+            self.forget,
+            self.note,
+            self.bar,
+            self.figures,
+            self.legend,
+            self.saves,
+            self.frame,
+        ]
         every = [self.kept, self.seen, self.why, self.drop, self.preview, *self.form, *results]
         tab.select(self.greet, [self.kept, self.seen], every, **quick)
         self.drop.upload(self.take, [self.drop, self.kept], every, **quick)
@@ -120,8 +134,8 @@ class Evaluate:
         try:
             kept = {"folder": self.folders.add(Path(path))}
         except Exception as error:
-            told = sheets.alert(str(quota.failure(error, self.folders.root)))
-            return self.blank(lang) | {self.kept: {}, self.preview: told}
+            wrong = sheets.alert(str(quota.failure(error, self.folders.root)))
+            return self.blank(lang) | {self.kept: {}, self.preview: wrong}
         looked, ready = self.look(kept, lang)
         can = {self.start: gr.Button(interactive=ready), self.forget: gr.Button(interactive=True)}
         return self.blank(lang) | {self.kept: kept} | looked | can
@@ -151,8 +165,8 @@ class Evaluate:
         """No file, no results."""
         off = gr.Button(interactive=False)
         return {
-            self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", self.bar: "", self.figures: "",
-            self.frame: "", self.saves: gr.Row(visible=False), self.cancel: off, self.forget: off,
+            self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", self.bar: "", self.frame: "",
+            self.figures: gr.DataFrame(visible=False), self.legend: "", self.saves: gr.Row(visible=False), self.cancel: off, self.forget: off,
             self.start: gr.Button(t("eval_start"), interactive=False),
             self.tasks: gr.CheckboxGroup(choices=tasks(lang), value=["next"], interactive=True),
             self.who: self.names({}, lang),
@@ -174,7 +188,8 @@ class Evaluate:
         kept = {"folder": name_of(kept), "form": list(form)}
         return {
             self.kept: kept, self.start: off, self.forget: off, self.cancel: gr.Button(interactive=True),
-            self.drop: gr.File(visible=False), self.note: note, self.bar: "", self.figures: "", self.frame: "",
+            self.drop: gr.File(visible=False), self.note: note, self.bar: "", self.legend: "", self.frame: "",
+            self.figures: gr.DataFrame(visible=False),
             self.saves: gr.Row(visible=False),
         }  # fmt: skip
 
@@ -187,11 +202,11 @@ class Evaluate:
             if folder is None or path is None:
                 raise BadInput(say(lang, "eval_gone"))
             asked = await asyncio.to_thread(self.asked, path, form)
-            asked = await asyncio.to_thread(quota.going_on, asked, self.session, folder / RESULTS)
+            asked = await asyncio.to_thread(quota.resumed, asked, self.session, folder / RESULTS)
             steps = evaluate(self.session, asked, folder / RESULTS)
             async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
-                    if isinstance(step, Tally) and (last is None or throttle.ready() or step.done == step.total):
+                    if isinstance(step, RunProgress) and (last is None or throttle.ready() or step.done == step.total):
                         note = {} if last else {self.note: sheets.line(say(lang, "eval_running"))}
                         last = step
                         yield {self.bar: sheets.progress(step, lang)} | note
@@ -213,7 +228,7 @@ class Evaluate:
         finally:
             self.running.discard(folder)
 
-    def asked(self, path: Path, form: Sequence[Any]) -> Asked:
+    def asked(self, path: Path, form: Sequence[Any]) -> RunRequest:
         """What the form says; BadInput names the field."""
         chosen, who, limit, at_once, seed, most = form
         drawn = SamplingOverrides(
@@ -239,13 +254,14 @@ class Evaluate:
         if not all((folder / RESULTS / name).exists() for name in (REPORT, METRICS)):
             if not rows:
                 return changes | {self.note: ""}
-            return changes | {self.start: again, self.note: told(lang, "eval_stopped", count=len(rows) - failed)}
+            return changes | {self.start: again, self.note: note_line(lang, "eval_stopped", count=len(rows) - failed)}
         metrics = json.loads((folder / RESULTS / METRICS).read_text("utf-8"))
         count, failed = metrics["rows"], sum(metrics["errors"].values())
-        done = told(lang, "eval_done_failed" if failed else "eval_done", count=count, failed=failed)
+        done = note_line(lang, "eval_done_failed" if failed else "eval_done", count=count, failed=failed)
         return changes | {
             self.start: again if failed else gr.Button(t("eval_start"), interactive=True), self.note: done,
-            self.bar: sheets.bar(count, count, lang), self.figures: sheets.figures(metrics, lang),
+            self.bar: sheets.bar(count, count, lang), self.legend: sheets.legend(metrics, lang),
+            self.figures: gr.DataFrame(sheets.figures(metrics, lang), visible=True),
             self.frame: sheets.frame(ADDRESS.format(name=folder.name), lang),
             self.saves: gr.Row(visible=True),
         }  # fmt: skip
@@ -263,7 +279,7 @@ class Evaluate:
         }  # fmt: skip
         folder = self.folders.find(name_of(kept))
         if not folder:
-            lost = {self.kept: {}, self.note: told(lang, "eval_gone")} if name_of(kept) else {}
+            lost = {self.kept: {}, self.note: note_line(lang, "eval_gone")} if name_of(kept) else {}
             return changes | lost
         state, (looked, ready) = self.ended(folder, lang), self.look(kept, lang)
         if not ready:
@@ -301,7 +317,7 @@ def why(lang: str) -> str:
     return sheets.line(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
 
 
-def told(lang: str, key: str, **values: object) -> str:
+def note_line(lang: str, key: str, **values: object) -> str:
     return sheets.line(say(lang, key, **values))
 
 

@@ -20,6 +20,7 @@ from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.text import LABEL
 from bianque.consult.transcript import Transcript, Turn, rewound
 from bianque.i18n import say
+from bianque.types import MODES
 from bianque.ui import about, render, script, settings_panel
 from bianque.ui.arena import Arena
 from bianque.ui.compare import Compare
@@ -87,7 +88,7 @@ class Page:
         self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
         with gr.Row(elem_id="bq-mode-line"):
             self.mode = gr.Radio(
-                [(say("zh-CN", mode), mode) for mode in ("auto", "ask", "advise")],
+                [(say("zh-CN", mode), mode) for mode in MODES],
                 value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
             )  # fmt: skip
             self.why = gr.HTML(say("zh-CN", "auto_why"), elem_id="bq-why", padding=False)
@@ -246,7 +247,7 @@ class Page:
     def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> View:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
         lang, said = lang_of(request), render.kept(turns)
-        modes = gr.Radio(choices=[(say(lang, name), name) for name in ("auto", "ask", "advise")])
+        modes = gr.Radio(choices=[(say(lang, name), name) for name in MODES])
         view = {
             self.mode: modes, self.why: say(lang, f"{mode}_why"), self.head: self.header(lang), self.foot: foot(lang),
             self.about: self.story(lang),

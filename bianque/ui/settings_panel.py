@@ -10,21 +10,20 @@ import gradio as gr
 from bianque.consult.session import Session
 from bianque.consult.spec import RANGES, Choices, SamplingOverrides
 from bianque.errors import BadInput
+from bianque.types import ROLE_MODES, Mode
 from bianque.ui.i18n import t
 
 
 def build(session: Session) -> list[gr.components.Component]:
     """The inputs that `choices` reads, in its order."""
 
-    def named(*roles: str) -> list[tuple[str, str]]:
-        return [(card.title, card.name) for card in session.cards.values() if card.role in roles]
+    def able_to(mode: Mode) -> list[tuple[str, str]]:
+        return [(card.title, card.name) for card in session.cards.values() if mode in ROLE_MODES[card.role]]
 
     wide: dict[str, Any] = {"min_width": 260}  # on a phone one stands above the other, each with its whole title
     with gr.Row():
-        ask = gr.Dropdown(named("asks", "both"), value=session.ask, label=t("ask_model"), **wide)
-        advise = gr.Dropdown(
-            named("advises", "both", "counsels"), value=session.advise, label=t("advise_model"), **wide
-        )
+        ask = gr.Dropdown(able_to("ask"), value=session.ask, label=t("ask_model"), **wide)
+        advise = gr.Dropdown(able_to("advise"), value=session.advise, label=t("advise_model"), **wide)
     # Text, because gr.Number shows and sends an empty value as 0 once its panel has been opened.
     empty: dict[str, Any] = {"placeholder": t("default"), "max_lines": 1, "max_length": 20, "min_width": 120}
     with gr.Row():

@@ -11,8 +11,9 @@ from typing import Any
 
 from bianque.data.formats import Case
 from bianque.data.readers import Loaded, Problem
-from bianque.evaluate.measures import MEASURES, Measure
-from bianque.evaluate.run import Tally, clock
+from bianque.evaluate import sections
+from bianque.evaluate.measures import MEASURES
+from bianque.evaluate.run import RunProgress, clock
 from bianque.i18n import say
 
 SHOWN = 3  # dialogues of a preview
@@ -55,10 +56,10 @@ def problems(found: Sequence[Problem], lang: str) -> str:
     ]  # fmt: skip
     more = len(found) - len(cells)
     rest = line(say(lang, "eval_more", count=more)) if more else ""
-    return alert(say(lang, "eval_problems", count=len(found))) + table(heads, cells) + rest
+    return alert(say(lang, "eval_problems", count=len(found))) + html_table(heads, cells) + rest
 
 
-def table(heads: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
+def html_table(heads: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
     """Texts as a table in a box of its own to scroll in; the first cell names its line."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(
@@ -78,7 +79,7 @@ def dialogue(case: Case, lang: str) -> str:
     return f'<section lang="zh-CN"><h4>{escape(name)}</h4>{said}{rest}</section>'
 
 
-def progress(tally: Tally, lang: str) -> str:
+def progress(tally: RunProgress, lang: str) -> str:
     """A bar, and beside it how many replies are there, how many failed, and how long it will take."""
     parts = [say(lang, "eval_progress", done=tally.done, total=tally.total)]
     if tally.failed:
@@ -94,47 +95,42 @@ def bar(done: int, total: int, lang: str) -> str:
     return f'<progress value="{done}" max="{max(1, total)}" aria-label="{escape(say(lang, "evaluate"))}"></progress>'
 
 
-def figures(metrics: Mapping[str, Any], lang: str) -> str:
-    """The figures of each task and set, measures down and models across, and what they mean."""
-    parts, used = [], set[str]()
-    sides = dict.fromkeys((group["task"], group["set"]) for group in metrics["groups"])
-    for task, name in sides:
-        groups = [group for group in metrics["groups"] if (group["task"], group["set"]) == (task, name)]
-        known = [measure for measure in MEASURES.values() if any(measure.name in g["figures"] for g in groups)]
-        used |= {measure.name for measure in known}
-        parts.append(f"<h3>{escape(name)} · {escape(say(lang, f'task_{task}'))}</h3>{sheet(groups, known, lang)}")
-    place = 0 if lang.startswith("zh") else 1
+def figures(metrics: Mapping[str, Any], lang: str) -> dict[str, list[Any]]:
+    """The figures as a value of gr.DataFrame: measures down, models across, what each is over; a line names each set."""
+    place, found = language(lang), sections.figures(metrics, {})
+    models = list(dict.fromkeys(model for group in found.values() for model in group["models"]))
+    lines = []
+    for (task, name), group in found.items():
+        across = lambda cells, group=group: [dict(zip(group["models"], cells, strict=True)).get(m, "–") for m in models]
+        lines.append([f"{name} · {say(lang, f'task_{task}')}", *("" for _ in models), ""])
+        groups = sections.sides(metrics)[task, name]
+        counts = {
+            "eval_replies": [g["rows"] for g in groups],
+            "eval_errors": [sum(g["errors"].values()) for g in groups],
+        }
+        lines += [[say(lang, key), *across(list(map(str, count))), ""] for key, count in counts.items()]
+        for row in group["rows"]:
+            shown = [f"{text} {interval}".strip() for text, interval, _ in row["cells"]]
+            lines.append([row["measure"].title[place], *across(shown), row["n"]])
+    return {"headers": [say(lang, "eval_figure"), *models, "n"], "data": lines}
+
+
+def legend(metrics: Mapping[str, Any], lang: str) -> str:
+    """What the figures mean."""
+    place = language(lang)
+    used = {name for group in metrics["groups"] for name in group["figures"]}
     meanings = "".join(
         f"<dt>{escape(measure.title[place])}</dt><dd>{escape(measure.meaning[place])}</dd>"
         for measure in MEASURES.values()
         if measure.name in used
     )
     signature = line(f"BLEU: {metrics['signature']}") if metrics.get("signature") else ""
-    legend = f"<details><summary>{escape(say(lang, 'eval_legend'))}</summary><dl>{meanings}</dl>{signature}</details>"
-    return "".join(parts) + legend
+    return f"<details><summary>{escape(say(lang, 'eval_legend'))}</summary><dl>{meanings}</dl>{signature}</details>"
 
 
-def sheet(groups: Sequence[Mapping[str, Any]], measures: Sequence[Measure], lang: str) -> str:
-    lines = [
-        [say(lang, "eval_replies"), *(str(group["rows"]) for group in groups), ""],
-        [say(lang, "eval_errors"), *(str(sum(group["errors"].values())) for group in groups), ""],
-    ]
-    for measure in measures:
-        found = [group["figures"].get(measure.name) for group in groups]
-        counts = sorted({figure["n"] for figure in found if figure})
-        among = "–".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
-        lines.append([measure.title[0 if lang.startswith("zh") else 1], *(value(measure, one) for one in found), among])
-    return table([say(lang, "eval_figure"), *(group["model"] for group in groups), "n"], lines)
-
-
-def value(measure: Measure, figure: Mapping[str, float] | None) -> str:
-    """A figure and, where it can be told, its 95 % interval."""
-    if figure is None:
-        return "–"
-    shown = format(figure["value"], measure.format)
-    if figure.get("low") is None:
-        return shown
-    return f"{shown} [{format(figure['low'], measure.format)}, {format(figure['high'], measure.format)}]"
+def language(lang: str) -> int:
+    """Which of two languages a measure is described in."""
+    return 0 if lang.startswith("zh") else 1
 
 
 def frame(address: str, lang: str) -> str:

@@ -19,7 +19,7 @@ from bianque.errors import Busy
 from bianque.evaluate.quota import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS
 from bianque.ui import serve
 from bianque.ui.page import Page
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, dialogue, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, dialogue, written
 from tests.conftest import QUESTIONS, ROOT, Scripted, free_port
 
 TEXT = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in DIALOGUES)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections import Counter
-from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.arena import battle as arena
-from bianque.arena.battle import CATEGORIES, REASONS, Battle, Player, Vote, cast_vote, pair, parse, written
+from bianque.arena.battle import CATEGORIES, REASONS, Battle, Player, Vote, cast_vote, parse, written
 from bianque.catalog import builtin
 from bianque.errors import BadInput
 from bianque.i18n import LANGS, told
@@ -33,40 +30,6 @@ def finished(category="internal") -> Battle:
 
 def a_vote(**options) -> Vote:
     return cast_vote(finished(), "a", {"a": said(), "b": said("多喝水。", "advising")}, **options)
-
-
-@given(st.integers(2, 7), st.integers(0, 2**32), st.data())
-def test_a_pair_is_two_of_the_names_and_a_seed_decides(size, seed, data):
-    names = [f"m{place}" for place in range(size)]
-    votes = {frozenset(two): data.draw(st.integers(0, 50)) for two in combinations(names, 2)}
-    found = pair(names, votes, random.Random(seed))
-    assert set(found) <= set(names) and len(set(found)) == 2
-    assert found == pair(names, votes, random.Random(seed))
-
-
-def test_pairs_with_fewer_votes_come_more_often_and_sides_are_fair():
-    votes = {frozenset("xy"): 8, frozenset("xz"): 2}  # weights 1/9, 1/3, 1
-    draw, total = random.Random(5), 20000
-    drawn = Counter(pair("xyz", votes, draw) for _ in range(total))
-    for two, weight in (("xy", 1 / 9), ("xz", 1 / 3), ("yz", 1)):
-        there, back = drawn[two[0], two[1]], drawn[two[1], two[0]]
-        expected = total * weight / (1 / 9 + 1 / 3 + 1)
-        assert abs(there + back - expected) < 5 * expected**0.5
-        assert abs(there - back) < 5 * expected**0.5
-
-
-def test_one_contender_alone_cannot_battle():
-    for names in ([], ["one"], ["one", "one"]):
-        with pytest.raises(BadInput):
-            pair(names, {}, random.Random(0))
-
-
-def test_votes_so_far_are_counted_by_the_two_who_met():
-    first = a_vote()
-    swapped = cast_vote(
-        Battle.begin(OTHER, ONE, "mind").replied("a", None).replied("b", None), "tie", {"a": said(), "b": said()}
-    )
-    assert arena.counts([first, swapped]) == {frozenset({"one", "other"}): 2}
 
 
 def test_a_battle_is_ready_when_both_have_replied_and_not_again_before_they_do():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.arena import matchmaking
-from bianque.backends.local import Local, able, here
+from bianque.arena.battle import Player
+from bianque.backends.local import Local, can_run, is_downloaded
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult.session import Session
+from bianque.consult.spec import ModelSpec
 from bianque.errors import BadInput
 from bianque.settings import Settings
 
@@ -71,6 +75,42 @@ def test_fewer_votes_come_more_often_and_sides_are_random():
     assert abs(sum(pair[0] == three[0].name for pair in drawn) - 2000) < 160
 
 
+def asking(*names: str) -> list[matchmaking.Entry]:
+    """Some who all do the same."""
+    return [matchmaking.Entry(Player(name, "main", None, {}), ModelSpec(name), frozenset({"asking"})) for name in names]
+
+
+def drawn_names(*given) -> tuple[str, str]:
+    one, other = matchmaking.draw(*given)
+    return one.name, other.name
+
+
+@given(st.integers(2, 7), st.integers(0, 2**32), st.data())
+def test_a_pair_is_two_of_the_names_and_a_seed_decides(size, seed, data):
+    names = [f"m{place}" for place in range(size)]
+    votes = {frozenset(two): data.draw(st.integers(0, 50)) for two in combinations(names, 2)}
+    found = drawn_names(asking(*names), votes, random.Random(seed))
+    assert set(found) <= set(names) and len(set(found)) == 2
+    assert found == drawn_names(asking(*names), votes, random.Random(seed))
+
+
+def test_pairs_with_fewer_votes_come_more_often_and_sides_are_fair():
+    votes = {frozenset("xy"): 8, frozenset("xz"): 2}  # weights 1/9, 1/3, 1
+    draw, total, three = random.Random(5), 20000, asking(*"xyz")
+    drawn = Counter(drawn_names(three, votes, draw) for _ in range(total))
+    for two, weight in (("xy", 1 / 9), ("xz", 1 / 3), ("yz", 1)):
+        there, back = drawn[two[0], two[1]], drawn[two[1], two[0]]
+        expected = total * weight / (1 / 9 + 1 / 3 + 1)
+        assert abs(there + back - expected) < 5 * expected**0.5
+        assert abs(there - back) < 5 * expected**0.5
+
+
+def test_one_contender_alone_cannot_battle():
+    for names in ([], ["one"], ["one", "one"]):
+        with pytest.raises(BadInput):
+            drawn_names(asking(*names), {}, random.Random(0))
+
+
 def test_a_question_is_not_set_against_advice():
     with pytest.raises(BadInput, match="ask-mini、advise-mini"):
         matchmaking.draw(
@@ -96,22 +136,22 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_card_is_here_if_its_files_are(cache, tmp_path):
     bianque, zh = KNOWN["bianque-2"], KNOWN["medicalgpt-zh"]
-    assert here(KNOWN["ask-mini"], {})
-    assert not here(bianque, {}) and here(bianque, {"bianque-2": tmp_path})
+    assert is_downloaded(KNOWN["ask-mini"], {})
+    assert not is_downloaded(bianque, {}) and is_downloaded(bianque, {"bianque-2": tmp_path})
     whole = ("config.json", "ice_text.model", "pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin")
     cache("scutcyr/BianQue-2", "main", *whole)
-    assert here(bianque, {}) and here(bianque.at(8), {})
+    assert is_downloaded(bianque, {}) and is_downloaded(bianque.at(8), {})
     cache("scutcyr/BianQue-1.0", "main", "config.json")  # a download that broke off
-    assert not here(KNOWN["bianque-1"], {})
+    assert not is_downloaded(KNOWN["bianque-1"], {})
     cache("THUDM/chatglm-6b", "v0.1.0", *whole)
-    assert not here(zh, {}) and here(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
+    assert not is_downloaded(zh, {}) and is_downloaded(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
     mine = replace(zh, adapter="me/lora")
-    assert not here(mine, {})
+    assert not is_downloaded(mine, {})
     cache("me/lora", "main", "adapter_config.json")
-    assert here(mine, {})
+    assert is_downloaded(mine, {})
 
 
 def test_a_model_is_able_if_it_is_here_and_memory_can_hold_it(cache):
-    runs = able(Local(Settings(memory_gb=1.0)))
+    runs = can_run(Local(Settings(memory_gb=1.0)))
     assert runs("ask-mini") and runs("advise-mini@8") and not runs("bianque-2")
-    assert not able(Local(Settings(memory_gb=0.001)))("ask-mini")
+    assert not can_run(Local(Settings(memory_gb=0.001)))("ask-mini")

@@ -130,8 +130,8 @@ def test_whatever_the_votes_a_ranking_is_finite_and_adds_up(results, draw):
     size = len(ours.standings)
     for i, one in enumerate(ours.standings):
         assert all(map(math.isfinite, (one.rating, one.low, one.high, one.elo))) and one.low <= one.high
-        assert one.tally.votes == one.tally.wins + one.tally.losses + one.tally.ties + one.tally.both_bad
-        assert one.tally.votes == sum(ours.games[i])
+        assert one.counts.votes == one.counts.wins + one.counts.losses + one.counts.ties + one.counts.both_bad
+        assert one.counts.votes == sum(ours.games[i])
         assert ours.games[i][i] == 0
         for j in range(size):
             if ours.games[i][j]:
@@ -251,8 +251,8 @@ def test_counts_shares_and_reasons_are_those_of_the_votes():
     ]
     ours = table(found)
     x, y = ours.standings
-    assert (x.tally.votes, x.tally.wins, x.tally.losses, x.tally.ties, x.tally.both_bad) == (5, 2, 1, 1, 1)
-    assert (x.tally.reasons, y.tally.reasons) == ({"safe": 2, "fluent": 1}, {"accurate": 1})
+    assert (x.counts.votes, x.counts.wins, x.counts.losses, x.counts.ties, x.counts.both_bad) == (5, 2, 1, 1, 1)
+    assert (x.counts.reasons, y.counts.reasons) == ({"safe": 2, "fluent": 1}, {"accurate": 1})
     assert ours.games == ((0, 5), (5, 0))
     assert ours.shares == ((None, 0.6), (0.4, None))
     assert (ours.tie, ours.both_bad, ours.first) == (0.2, 0.2, pytest.approx(1 / 3))

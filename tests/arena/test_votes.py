@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import signal
 import subprocess
@@ -37,8 +36,8 @@ import sys
 from pathlib import Path
 from tests.arena.test_votes import numbered
 from bianque.arena.votes import Votes
-folder, name, who, count = sys.argv[1:]
-votes = Votes(Path(folder), name or None)
+folder, who, count = sys.argv[1:]
+votes = Votes(Path(folder))
 for place in range(int(count)):
     votes.add(numbered(place, who))
     print(f"{who}-{place}", flush=True)
@@ -51,8 +50,8 @@ def numbered(place: int, who: str = "w") -> Vote:
     return Vote(f"{who}-{place}", when, ONE, OTHER, "mind", "tie", ("safe",), 1, {"a": [], "b": []}, "0" * 64, text)
 
 
-def writer(folder: Path, name: str, who: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WRITER, str(folder), name, who, str(count)]
+def writer(folder: Path, who: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(folder), who, str(count)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -67,43 +66,19 @@ def test_a_vote_reads_back_and_nothing_is_made_before_the_first(tmp_path):
     votes.add(numbered(0))
     assert votes.read() == ([numbered(0), numbered(1)], [])
     assert Votes(votes.folder).read() == votes.read()
-    assert votes.file.stat().st_mode & 0o777 == 0o600
-
-
-def test_each_start_writes_a_file_of_its_own(tmp_path):
-    names = {Votes(tmp_path).file.name for _ in range(50)}
-    assert len(names) == 50 and all(name.startswith("votes-20") and name.endswith(".jsonl") for name in names)
+    assert votes.path.stat().st_mode & 0o777 == 0o600
+    assert votes.counts() == {frozenset(("one", "other")): 2} and votes.mark() == (2, 0)
+    votes.add(replace(numbered(2), a=OTHER, b=ONE))
+    assert votes.counts() == {frozenset(("one", "other")): 3}
 
 
 def test_a_battle_has_one_vote_whoever_wrote_it(tmp_path):
-    one, other, shared = Votes(tmp_path), Votes(tmp_path), Votes(tmp_path, "shared.jsonl")
+    one, other = Votes(tmp_path), Votes(tmp_path)
     one.add(numbered(1))
-    for votes in (one, other, shared):
+    for votes in (one, other):
         with pytest.raises(BadInput):
             votes.add(replace(numbered(1), verdict="a"))
     assert one.read() == other.read() == ([numbered(1)], [])
-
-
-def test_a_vote_is_one_write_and_then_on_the_disk(tmp_path, monkeypatch):
-    votes, calls = Votes(tmp_path), []
-    votes.add(numbered(0))
-    write, sync = os.write, os.fsync
-    monkeypatch.setattr(os, "write", lambda to, data: calls.append(data) or write(to, data))
-    monkeypatch.setattr(os, "fsync", lambda to: calls.append("sync") or sync(to))
-    votes.add(numbered(3))
-    assert calls == [written(numbered(3)), "sync"]
-
-
-def test_a_write_that_came_short_is_an_error_and_harms_no_other(tmp_path, monkeypatch):
-    votes, write = Votes(tmp_path), os.write
-    votes.add(numbered(0))
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", lambda to, data: write(to, data[:50]))
-        with pytest.raises(OSError, match="50 of"):
-            votes.add(numbered(1))
-    assert ids(votes) == ["w-0"]
-    votes.add(numbered(1))
-    assert ids(votes) == ["w-0", "w-1"]
 
 
 @settings(max_examples=60)
@@ -115,16 +90,11 @@ def test_a_file_torn_anywhere_loses_the_vote_that_was_torn_and_no_other(data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "v.jsonl")
         path.write_bytes(whole[:cut])
-        votes = Votes(Path(folder), "v.jsonl")
+        votes = Votes(Path(folder))
         kept = ["w-1", "w-2"] + (["w-4"] if cut >= len(whole) - 1 else [])  # all but the line end is a whole vote
         assert votes.read()[1] == [] and ids(votes) == kept
         votes.add(numbered(5))
-        assert path.read_bytes().startswith(whole[:cut])  # nothing is rewritten
-        for reader in (votes, Votes(Path(folder))):
-            found, problems = reader.read()
-            assert [vote.battle for vote in found] == [*kept, "w-5"]
-            torn = len(lines[0]) + len(lines[1]) < cut < len(whole) - 1
-            assert [(problem.file, problem.line) for problem in problems] == ([("v.jsonl", 3)] if torn else [])
+        assert path.read_bytes() == whole[:cut] and ids(votes) == [*kept, "w-5"]
 
 
 def test_broken_lines_are_told_by_number_and_quote_nobody(tmp_path):
@@ -137,82 +107,46 @@ def test_broken_lines_are_told_by_number_and_quote_nobody(tmp_path):
     assert SECRET not in repr(problems)
 
 
-def test_only_what_was_appended_is_read_again(tmp_path, monkeypatch):
-    votes, parsed, parse = Votes(tmp_path), [], storage.parse
-    for place in range(5):
-        votes.add(numbered(place))
-    votes.read()
+def test_old_files_are_taken_in_once_and_what_comes_to_them_later(tmp_path, monkeypatch):
+    path, parsed, parse = tmp_path / "v.jsonl", [], storage.parse
+    path.write_bytes(written(numbered(1)))
     monkeypatch.setattr(storage, "parse", lambda line: parsed.append(line) or parse(line))
-    Votes(tmp_path).add(numbered(7))
-    assert len(ids(votes)) == 6
-    assert parsed.count(written(numbered(7)).strip()) == 1  # the other instance read all, this one the new
-    parsed.clear()
-    votes.read()
-    assert parsed == []
-
-
-@pytest.mark.parametrize("in_place", [True, False])
-def test_a_word_changed_before_the_end_is_seen(tmp_path, in_place):
     votes = Votes(tmp_path)
+    assert votes.counts() == votes.counts() == {frozenset(("one", "other")): 1}
+    assert parsed.count(written(numbered(1)).strip()) == 1
+    with path.open("ab") as opened:
+        opened.write(written(numbered(2)) + written(replace(numbered(1), verdict="a")))
+    assert [(vote.battle, vote.verdict) for vote in votes.read()[0]] == [("w-1", "tie"), ("w-2", "tie")]
+    with pytest.raises(BadInput):
+        votes.add(numbered(2))
+    path.unlink()
+    assert ids(votes) == ["w-1", "w-2"]
+    assert votes.export() is None  # none of them was cast here
+
+
+def test_an_export_is_the_votes_that_were_cast_here_in_one_file(tmp_path):
+    votes = Votes(tmp_path)
+    assert votes.export() is None and not list(tmp_path.iterdir())
     votes.add(numbered(1))
+    votes.add(numbered(0))
+    path = votes.export()
+    assert path.read_bytes() == written(numbered(1)) + written(numbered(0))
     votes.add(numbered(2))
-    assert [vote.verdict for vote in votes.read()[0]] == ["tie", "tie"]
-    changed = votes.file.read_bytes().replace(b'"tie"', b'"a"  ', 1)
-    path = votes.file if in_place else tmp_path / "new"
-    path.write_bytes(changed)
-    os.utime(path, ns=(1, 1))
-    path.replace(votes.file)
-    assert [vote.verdict for vote in votes.read()[0]] == ["a", "tie"]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["append", "replace", "rewrite", "remove"]),
-            st.lists(st.integers(0, 9), unique=True, max_size=4),
-        ),
-        max_size=8,
-    )
-)
-def test_whatever_happens_to_a_file_a_reader_that_watched_sees_what_a_new_one_sees(steps):
-    with tempfile.TemporaryDirectory() as folder:
-        path, new, watching = Path(folder, "v.jsonl"), Path(folder, "new"), Votes(Path(folder))
-        held: set[str] = set()
-        for place, (step, numbers) in enumerate(steps):
-            data, named = b"".join(written(numbered(number)) for number in numbers), {f"w-{n}" for n in numbers}
-            if step == "append":
-                with path.open("ab") as opened:
-                    opened.write(data)
-            elif step == "replace":  # as editors and downloads do
-                new.write_bytes(data)
-                new.replace(path)
-            elif step == "rewrite":  # in place, and shorter or as long
-                data = data[: path.stat().st_size] if path.exists() else data
-                data = data[: data.rfind(b"\n") + 1]
-                path.write_bytes(data)
-                named = {f"w-{n}" for n in numbers[: data.count(b"\n")]}
-            else:
-                path.unlink(missing_ok=True)
-                named = set()
-            if path.exists():
-                os.utime(path, ns=(place, place))  # so fast, a clock may stand still
-            held = held | named if step == "append" else named
-            assert watching.read() == Votes(Path(folder)).read()
-            assert set(ids(watching)) == held
+    assert Votes(tmp_path).export() == path and path.read_bytes().count(b"\n") == 3
+    assert [found.name for found in tmp_path.glob("*.jsonl*")] == [path.name]
+    votes.path.unlink()  # whoever loses the database has the export
+    assert ids(Votes(tmp_path)) == ["w-0", "w-1", "w-2"]
 
 
 @pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["shared.jsonl", ""])
-def test_processes_write_at_once(tmp_path, name):
-    """In one file, and in one each."""
-    jobs = [writer(tmp_path, name, who, 150) for who in "abc"]
+def test_processes_write_at_once(tmp_path):
+    jobs = [writer(tmp_path, who, 100) for who in "abc"]
     said = [job.communicate(timeout=60)[0].split() for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0]
     votes, problems = Votes(tmp_path).read()
     assert problems == []
-    assert sorted(vote.battle for vote in votes) == sorted(chain(*said)) and len(votes) == 450
-    assert len(list(tmp_path.glob("*.jsonl"))) == (1 if name else 3)
+    assert sorted(vote.battle for vote in votes) == sorted(chain(*said)) and len(votes) == 300
 
 
 def test_two_who_vote_on_the_same_battles_at_once_get_one_vote_each(tmp_path):
@@ -234,7 +168,7 @@ def test_two_who_vote_on_the_same_battles_at_once_get_one_vote_each(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(counted) == list(range(40))
-    assert sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("*.jsonl")) == 40
+    assert len(ids(Votes(tmp_path))) == 40
 
 
 @pytest.mark.process
@@ -243,7 +177,7 @@ def test_a_killed_writer_loses_no_vote_it_had_reported_and_locks_nobody_out(tmp_
     chance = random.Random(3)
     reported: list[str] = []
     for trial in range(5):
-        job = writer(tmp_path, "shared.jsonl", f"k{trial}", 10**6)
+        job = writer(tmp_path, f"k{trial}", 10**6)
         assert job.stdout
         reported.append(job.stdout.readline().strip())
         time.sleep(chance.uniform(0, 0.05))
@@ -251,13 +185,13 @@ def test_a_killed_writer_loses_no_vote_it_had_reported_and_locks_nobody_out(tmp_
         reported += job.stdout.read().split()
         job.stdout.close()
         assert job.wait(timeout=60) == -signal.SIGKILL
-    last = Votes(tmp_path, "shared.jsonl")
+    last = Votes(tmp_path)
     last.add(numbered(0, "end"))
     votes, problems = last.read()
     found = {vote.battle for vote in votes}
     assert len(reported) > 5 and {*reported, "end-0"} <= found
     assert len(found) <= len(reported) + 1 + 5  # of each killed writer, at most the vote it had no time to report
-    assert len(problems) <= 5
+    assert problems == []
 
 
 def test_the_words_reach_no_log(tmp_path, caplog, capfd):
@@ -341,8 +275,8 @@ def test_votes_are_pushed_and_the_next_start_goes_on_from_them(tmp_path, hub):
     publisher.close()
     state = publisher.where()
     assert (state.repo, state.error, hub.private) == ("me/votes", None, True) and state.pushed
-    assert [path.name for path in hub.folder.iterdir()] == [first.file.name]  # neither the lock nor copies
-    assert (hub.folder / first.file.name).read_bytes() == first.file.read_bytes()
+    (pushed,) = hub.folder.iterdir()  # neither the database nor copies
+    assert pushed.read_bytes() == first.export().read_bytes() == written(numbered(0)) + written(numbered(1))
 
     second = Votes(tmp_path / "second")
     again = Publisher(second, "me/votes", every=60, api=hub)
@@ -353,7 +287,7 @@ def test_votes_are_pushed_and_the_next_start_goes_on_from_them(tmp_path, hub):
     second.add(numbered(2))
     again.close()
     assert ids(second) == ["w-0", "w-1", "w-2"]
-    assert sorted(path.name for path in hub.folder.iterdir()) == sorted([first.file.name, second.file.name])
+    assert {path.name for path in hub.folder.iterdir()} == {first.export().name, second.export().name}
 
 
 def test_what_another_machine_still_writes_is_not_pushed_back(tmp_path, hub):
@@ -382,22 +316,7 @@ def test_a_hub_that_is_down_stops_no_vote_and_is_tried_again(tmp_path, hub, capl
     until(lambda: publisher.where().error)
     assert ids(votes) == ["w-0", "w-1"]
     hub.down = False
-    until(lambda: (hub.folder / votes.file.name).read_bytes().count(b"\n") == 2)
+    until(lambda: b"".join(path.read_bytes() for path in hub.folder.iterdir()).count(b"\n") == 2)
     publisher.close()
     assert publisher.where().error is None
     assert SECRET not in caplog.text
-
-
-def test_writing_waits_while_the_folder_is_looked_through(tmp_path, hub):
-    """The scheduler's lock: a file's size and time are noted together, with no write between."""
-    votes = Votes(tmp_path / "here")
-    publisher = Publisher(votes, "me/votes", every=60, api=hub)
-    until(lambda: hub.fetched)
-    with votes.guard:
-        thread = threading.Thread(target=votes.add, args=(numbered(0),))
-        thread.start()
-        time.sleep(0.05)
-        assert ids(votes) == []
-    thread.join()
-    publisher.close()
-    assert ids(votes) == ["w-0"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from bianque.backends.pool import Cancelled, Pool
-from bianque.catalog.footprint import Fit
+from bianque.catalog.footprint import LoadPlan
 from bianque.errors import Busy, LoadFailed, OutOfMemory
 from bianque.types import Progress
 from tests import tiny
@@ -28,7 +28,7 @@ GB = 10**9
 @dataclass(eq=False)
 class Engine:
     name: str
-    fit: Fit
+    fit: LoadPlan
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Work:
     """A load or a drop that does what it is told, step by step, in the pool's thread."""
 
     name: str
-    fit: Fit
+    fit: LoadPlan
     engine: Engine | None = None  # of a drop
     orders: queue.Queue = field(default_factory=queue.Queue)
     answers: queue.Queue = field(default_factory=queue.Queue)
@@ -58,7 +58,7 @@ class World:
         self.loads: list[Work] = []
         self.drops: list[Work] = []
         self.begun: list[tuple[str, int]] = []
-        self.copies: list[tuple[str, Fit]] = []  # in memory, whole or in part
+        self.copies: list[tuple[str, LoadPlan]] = []  # in memory, whole or in part
         self.leased: list[Engine] = []
         self.visitors: list[Visitor] = []
         self.surveys = self.dropped = 0
@@ -118,7 +118,7 @@ class World:
         with self.pool.lock:
             residents = list(self.pool.residents.values())
         loads = sum(resident.engine is None for resident in residents)
-        drops = sum(resident.engine is not None and resident.state == "going" for resident in residents)
+        drops = sum(resident.engine is not None and resident.state == "unloading" for resident in residents)
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.loads) == loads and len(self.drops) == drops, 10)
 
@@ -137,8 +137,8 @@ class Visitor:
 
     async def visit(self) -> None:
         async with self.lease:
-            async with aclosing(self.lease.coming()) as coming:
-                async for progress in coming:
+            async with aclosing(self.lease.loading()) as loading:
+                async for progress in loading:
                     self.seen.append(progress)
             engine = self.lease.engine
             self.world.leased.append(engine)
@@ -159,11 +159,11 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def fit(size, bits=16, allowed=True) -> Fit:
-    return Fit(bits, size, allowed)
+def fit(size, bits=16, allowed=True) -> LoadPlan:
+    return LoadPlan(bits, size, allowed)
 
 
-def ways(*sizes, allowed=3) -> tuple[Fit, ...]:
+def ways(*sizes, allowed=3) -> tuple[LoadPlan, ...]:
     """16, 8 and 4 bits; the first so many are allowed."""
     return tuple(
         fit(size, bits, place < allowed) for place, (size, bits) in enumerate(zip(sizes, (16, 8, 4), strict=False))
@@ -275,6 +275,7 @@ async def test_a_failure_reaches_all_who_wait_and_the_next_tries_again():
     crowd = [await scene.come() for _ in range(5)]
     await scene.load(order="fail")
     assert {type(visitor.task.exception()) for visitor in crowd} == {LoadFailed}
+    assert len({id(visitor.task.exception()) for visitor in crowd}) == 5, "each task has an error object of its own"
     assert not scene.pool.loaded("a") and scene.pool.residents == {} and scene.pool.queue == []
     late = await scene.come()
     await scene.load()
@@ -295,7 +296,7 @@ def test_a_failed_load_keeps_nothing_of_what_it_had_read():
 
     pool = Pool(load, None, lambda name: (fit(1),), lambda: 10)
     with pytest.raises(LoadFailed) as failure:
-        tiny.gathered(pool.lease("a").coming())
+        tiny.gathered(pool.lease("a").loading())
     assert isinstance(failure.value.__cause__, MemoryError)
     assert tensors[0]() is None
 
@@ -429,44 +430,30 @@ async def test_all_who_wait_for_one_model_make_room_for_it_once():
 
 
 @told
-async def test_who_comes_later_goes_ahead_only_as_far_as_it_leaves_the_room_waited_for():
-    """`b` waits for `a` to end. A small model may answer meanwhile, as `b` can do with fewer bits; `a` itself may not."""
+async def test_the_head_of_the_queue_gets_room_first():
+    """`b` waits for `a` to end: nobody behind it is given anything, then it evicts as far as it needs."""
     scene = Scene(world_of({"a": (fit(50),), "b": ways(80, 50), "c": (fit(20),)}, budget=90))
     await scene.resident("c")
     holder = await scene.come("a")
     await scene.load("a")
     waiting, small, big = [await scene.come(name) for name in "bca"]
-    assert [visitor.state for visitor in (waiting, small, big)] == ["waits", "has", "waits"]
+    assert [visitor.state for visitor in (waiting, small, big)] == ["waits"] * 3
     assert scene.pool.loaded("a") and scene.pool.progress("a") == Progress("a", "queued", 0.0)
-    await scene.leave(holder)
-    await scene.drop("a")
-    await scene.load("b")
-    assert [visitor.state for visitor in (waiting, small, big)] == ["has", "has", "waits"]
-
-
-@told
-async def test_small_models_together_do_not_take_the_room_waited_for():
-    """`b` waits for `a` to end. `c` and `d` would fit beside `b`, but not both."""
-    table = {"a": (fit(40),), "b": (fit(60),), "c": (fit(20),), "d": (fit(20),)}
-    scene = Scene(world_of(table, budget=90))
-    holder = await scene.come("a")
-    await scene.load("a")
-    waiting, first, second = [await scene.come(name) for name in "bcd"]
-    assert [work.name for work in scene.world.loads] == ["c"]
-    await scene.load("c")
-    third = await scene.come("c")
-    assert [visitor.state for visitor in (waiting, first, second, third)] == ["waits", "has", "waits", "has"]
-    assert scene.world.loads == []
-    await scene.leave(first)
-    assert scene.world.loads == []
-    await scene.leave(third)
-    await scene.load("d")
-    assert [visitor.state for visitor in (waiting, second)] == ["waits", "has"]
     await scene.leave(holder)
     for name in "ca":
         await scene.drop(name)
     await scene.load("b")
-    assert waiting.state == "has"
+    assert [visitor.state for visitor in (waiting, small, big)] == ["has", "waits", "waits"]
+
+
+@told
+async def test_behind_a_load_that_is_under_way_others_are_served():
+    scene = Scene(world_of({"a": (fit(50),), "b": (fit(20),), "c": (fit(20),)}, budget=90))
+    await scene.resident("c")
+    await scene.come("a")
+    assert (await scene.come("c")).state == "has"
+    await scene.come("b")
+    assert [work.name for work in scene.world.loads] == ["a", "b"]
 
 
 @told
@@ -641,7 +628,7 @@ def test_the_machine_is_asked_once_and_never_on_the_event_loop():
 
     async def visit(name):
         async with pool.lease(name) as lease:
-            return [progress async for progress in lease.coming()]
+            return [progress async for progress in lease.loading()]
 
     async def visits():
         pool.prepare("c")
@@ -650,6 +637,31 @@ def test_the_machine_is_asked_once_and_never_on_the_event_loop():
     seen = asyncio.run(visits())
     assert seen[0][0] == Progress("a", "queued", 0.0)
     assert len(asked) == 4 and threading.current_thread() not in asked
+
+
+def test_one_thread_surveys_however_many_ask():
+    """Preparing a hundred times, or a hundred visitors, while the first survey runs: nobody occupies another thread."""
+    started, go = [], threading.Event()
+
+    def plans(name):
+        started.append(threading.active_count())
+        go.wait(10)
+        return SMALL[name]
+
+    pool = Pool(lambda name, plan, report: Engine(name, plan), None, plans, lambda: 100)
+
+    async def visits():
+        before = threading.active_count()
+        for _ in range(100):
+            pool.prepare("a")
+        visitors = [asyncio.ensure_future(tiny.collect(pool.lease("a").loading())) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        assert threading.active_count() == before + 1
+        go.set()
+        await asyncio.gather(*visitors)
+
+    asyncio.run(visits())
+    assert len(started) == 1
 
 
 # Preparing.
@@ -723,7 +735,7 @@ def test_a_failed_preparation_shows_at_the_next_request_only_if_it_fails_again()
         if thread.name.endswith(" lost"):
             thread.join(10)
     with pytest.raises(LoadFailed, match="still none"):
-        tiny.gathered(pool.lease("lost").coming())
+        tiny.gathered(pool.lease("lost").loading())
 
 
 def test_preparing_never_raises():
@@ -733,7 +745,7 @@ def test_preparing_never_raises():
     pool = Pool(None, None, fits, lambda: 100)
     pool.prepare("a")  # in a thread, where pytest would complain
     with pytest.raises(ZeroDivisionError):
-        tiny.gathered(pool.lease("a").coming())
+        tiny.gathered(pool.lease("a").loading())
 
 
 # Whatever happens, in whatever order.
@@ -788,7 +800,7 @@ class Anything(RuleBasedStateMachine):
     @rule(data=st.data(), order=st.sampled_from(["report", "finish", "finish", "fail"]))
     def load(self, data, order):
         work = data.draw(st.sampled_from(self.world.loads))
-        cancelled = self.world.pool.residents[work.name].state == "going"
+        cancelled = self.world.pool.residents[work.name].state == "unloading"
         waiting = {visitor for visitor in self.some("waits") if visitor.name == work.name}
         work.tell(order)
         self.do(self.scene.rest())
@@ -803,7 +815,7 @@ class Anything(RuleBasedStateMachine):
 
     @invariant()
     def never_over_budget(self):
-        counted = sum(resident.fit.size for resident in self.world.pool.residents.values())
+        counted = sum(resident.plan.size for resident in self.world.pool.residents.values())
         assert self.world.used <= counted <= self.world.size
 
     @invariant()
@@ -817,7 +829,7 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def a_load_has_someone_to_load_for(self):
         for resident in self.world.pool.residents.values():
-            if resident.state == "coming" and not resident.kept:
+            if resident.state == "loading" and not resident.kept:
                 assert any(visitor.name == resident.name for visitor in self.some("waits"))
 
     @invariant()
@@ -825,8 +837,8 @@ class Anything(RuleBasedStateMachine):
         """No deadlock, and nobody starves: leases end, loads and drops end, and then it is the oldest one's turn."""
         waiting = self.some("waits")
         if waiting and not self.world.loads and not self.world.drops:
-            oldest = waiting[0].lease.number
-            assert any(visitor.lease.number < oldest for visitor in self.some("has"))
+            before = self.world.visitors[: self.world.visitors.index(waiting[0])]
+            assert any(visitor.state == "has" for visitor in before)
 
     @invariant()
     def who_waits_longest_does_not_wait_for_what_is_here(self):
@@ -880,7 +892,7 @@ def test_threads_that_come_and_go_at_once_never_exceed_the_budget():
     async def visits(names):
         for name in names:
             async with pool.lease(name) as lease:
-                async for _ in lease.coming():
+                async for _ in lease.loading():
                     pass
                 await asyncio.sleep(0)
                 assert pool.engine(name) is lease.engine

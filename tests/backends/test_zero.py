@@ -25,7 +25,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from bianque.backends.local import Local
-from bianque.backends.zero import LONGEST, SHORTEST, Zero, threaded, told
+from bianque.backends.zero import LONGEST, SHORTEST, Zero, threaded, user_facing
 from bianque.errors import Busy, TooLong, UnknownModel
 from bianque.settings import Settings
 from bianque.types import Message, Piece, Sampling
@@ -106,7 +106,7 @@ def test_who_leaves_closes_the_generator_in_its_own_thread():
     assert done == []
     gate.set()
     wait_for(lambda: done)
-    assert done == ["lent"]
+    assert done == ["zero-gpu"]
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +142,10 @@ def test_a_refusal_is_told_in_plain_text():
         def __str__(self) -> str:
             return "Retry later"
 
-    error = told(gr.Error('<a href="https://x">Subscribe</a> or wait', title="ZeroGPU quota exceeded"))
+    error = user_facing(gr.Error('<a href="https://x">Subscribe</a> or wait', title="ZeroGPU quota exceeded"))
     assert isinstance(error, Busy) and str(error).endswith("(ZeroGPU quota exceeded: Subscribe or wait)")
-    assert str(told(gr.Error(Shown("<b>Retry</b>"), title="t"))).endswith("(t: Retry later)")
-    assert told(ours := OSError("x")) is ours
+    assert str(user_facing(gr.Error(Shown("<b>Retry</b>"), title="t"))).endswith("(t: Retry later)")
+    assert user_facing(ours := OSError("x")) is ours
 
 
 # --- a whole Space: the real page and the real `spaces`, over a device API that is played here ----------------------
@@ -166,8 +166,8 @@ class Device:
             return 200, {}
         if self.refusal:
             return 429, self.refusal
-        place = self.lent - len(self.heard("/release"))
-        self.lent += 1
+        place = self.zero_gpu_call - len(self.heard("/release"))
+        self.zero_gpu_call += 1
         return 200, {"idle": True, "nvidiaIndex": place, "nvidiaUUID": "GPU", "allowToken": uuid.uuid4().hex}
 
     def heard(self, path: str) -> list[dict[str, str]]:
@@ -178,7 +178,7 @@ class Device:
         return [int(given["pid"]) for given in self.heard("/allow")]
 
     def idle(self) -> bool:
-        return self.lent == len(self.heard("/release"))
+        return self.zero_gpu_call == len(self.heard("/release"))
 
 
 def serve(device: Device) -> ThreadingHTTPServer:

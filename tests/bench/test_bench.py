@@ -99,7 +99,7 @@ def test_stolen_ticks_are_of_all_cores(tmp_path):
 def test_a_token_does_not_read_joined_weights_of_the_prompt():
     config = shapes.config_of("t5", "tiny") | {"d_model": 512, "d_kv": 128, "d_ff": 512}
     model, _ = shapes.random_model(config, "t5", "fp32", "cpu")
-    assert model.decoder.block[0].layer[1].EncDecAttention.together is not None
+    assert model.decoder.block[0].layer[1].EncDecAttention.fused is not None
     width, inner, feed = config["d_model"], config["d_kv"] * config["num_heads"], config["d_ff"]
     # A decoder layer: its own attention, the queries and output of the cross one, the feed-forward, three norms.
     layer = 4 * width * inner + 2 * width * inner + 3 * width * feed + 3 * width

@@ -77,7 +77,7 @@ def counted(architecture: str, config: dict) -> tuple[int, int, int]:
     with torch.device("meta"):
         model = kind.model(kind.config.from_dict(config))
     sizes = {name: weight.numel() for name, weight in model.named_parameters()}
-    quant.swap(model, 8)
+    quant.replace_linears(model, 8)
     names = {f"{name}.weight" for name in quant.linears(model)}
     kept = sum(size for name, size in sizes.items() if name not in names)
     return sum(sizes.values()), kept, sizes["lm_head.weight"]

@@ -203,6 +203,42 @@ def test_the_first_complaint_and_the_newest_turn_always_stay(contents, window):
     assert prompts.bianque_2(kept).endswith("\n医生：")
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=21), st.integers(1, 250), st.none() | st.integers(0, 5))
+@pytest.mark.parametrize("render", [prompts.bianque_2, prompts.chatglm_rounds, prompts.baichuan_older])
+def test_as_many_rounds_stay_as_fit(render, sizes, window, rounds):
+    """The same as leaving out one round after the other, counting everything each time."""
+    talk = dialogue(*("痛" * size for size in sizes))
+    size = lambda turns: len(render(turns)) * 6 // 7  # tokens are fewer than characters, and not the same share of each
+    left = 0 if rounds is None else max(0, len(talk) // 2 - rounds)
+    turns = talk[2 * left :]
+    while size(turns) > window and len(turns) > 2:
+        del turns[1 : min(3, len(turns) - 1)]
+        left += 1
+    if size(turns) > window:
+        with pytest.raises(TooLong):
+            prompts.fit(talk, window, size, rounds)
+    else:
+        assert prompts.fit(talk, window, size, rounds) == (turns, left)
+
+
+@pytest.mark.parametrize("window", [50, 4000, 10**6])
+def test_the_cost_of_fitting_grows_with_the_dialogue_and_no_faster(window):
+    def cost(rounds: int) -> tuple[int, int]:
+        calls, read = 0, 0
+
+        def tokens(turns) -> int:
+            nonlocal calls, read
+            calls, read = calls + 1, read + count(turns)
+            return count(turns)
+
+        prompts.fit(dialogue(*(["痛" * 20] * (2 * rounds + 1))), window, tokens)
+        return calls, read
+
+    for rounds in (50, 100, 200, 400):
+        calls, read = cost(rounds)
+        assert calls <= rounds + 6 and read <= 6 * 40 * (rounds + 1)
+
+
 def test_too_long_names_the_window_and_the_remedy():
     with pytest.raises(TooLong, match=r"5 .*6.*(缩短|shorten)"):
         prompts.fit(dialogue("痛" * 6), 5, count)

@@ -34,7 +34,7 @@ def test_the_converted_model_is_the_same(limit, published, tmp_path):
     assert seen[-1].fraction == 1 and not list((tmp_path / "out").glob("*.bin")) + list(
         (tmp_path / "out").glob("part*")
     )
-    loaded, tokenizer = loader.load(card, tmp_path / "out", "cpu", torch.float32, quiet)
+    loaded, tokenizer = loader.read(card, tmp_path / "out", "cpu", torch.float32, quiet)
     for name, weight in model.named_parameters():
         assert torch.equal(loaded.get_parameter(name), weight)
     assert tokenizer.encode("头痛三天")
@@ -80,4 +80,4 @@ def test_a_damaged_checkpoint_leaves_nothing_that_loads(published, tmp_path):
     with pytest.raises(LoadFailed, match=shard.name):
         convert(card, folder, tmp_path / "out", quiet, 4_000)
     with pytest.raises(LoadFailed):
-        loader.load(card, tmp_path / "out", "cpu", torch.float32, quiet)
+        loader.read(card, tmp_path / "out", "cpu", torch.float32, quiet)

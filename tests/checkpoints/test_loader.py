@@ -35,7 +35,7 @@ def copy(request, published, tmp_path):
 
 
 def load(card, folder, dtype=torch.float32, report=lambda progress: None):
-    return loader.load(card, folder, "cpu", dtype, report)
+    return loader.read(card, folder, "cpu", dtype, report)
 
 
 def rewrite(folder: Path, tensors) -> None:
@@ -102,7 +102,7 @@ def test_the_wanted_type_is_what_one_gets(copy):
 def test_the_model_alone_holds_its_weights_while_they_are_rearranged(bits, copy, monkeypatch):
     """Else all that was read stays until the last layer is done: twice the memory."""
     card, folder, _ = copy
-    made, alive, arrive, settle = [], [], quant.arrive, quant.settle
+    made, alive, arrive, settle = [], [], quant.convert_tensor, quant.prepack_quantised
 
     def arriving(*given):
         found = arrive(*given)
@@ -113,9 +113,9 @@ def test_the_model_alone_holds_its_weights_while_they_are_rearranged(bits, copy,
         alive.append(sum(tensor() is not None for tensor in made))
         settle(*given)
 
-    monkeypatch.setattr(quant, "arrive", arriving)
-    monkeypatch.setattr(quant, "settle", settling)
-    loader.load(card, folder, "cpu", torch.float32, lambda progress: None, bits)
+    monkeypatch.setattr(quant, "convert_tensor", arriving)
+    monkeypatch.setattr(quant, "prepack_quantised", settling)
+    loader.read(card, folder, "cpu", torch.float32, lambda progress: None, bits)
     assert len(made) > 9 and alive == [0]
 
 
@@ -275,6 +275,6 @@ def test_a_file_in_the_format_before_zip_is_read(published, tmp_path):
     copied = Path(shutil.copytree(folder, tmp_path / "old"))
     table = torch.load(copied / "pytorch_model.bin", weights_only=True)
     torch.save(table, copied / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    loaded, _ = loader.load(tiny.card("bianque-1"), copied, "cpu", torch.float32, lambda progress: None)
+    loaded, _ = loader.read(tiny.card("bianque-1"), copied, "cpu", torch.float32, lambda progress: None)
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)

@@ -36,6 +36,6 @@ def test_what_is_published_quantised_stays_so_and_some_hardware_quantises_nothin
 
 def test_bianque_2_fits_a_t4_in_8_bits_and_the_readme_shows_the_table():
     named = by_name()
-    table = hardware.table(CARDS, [named[name] for name in default.HUB])
+    table = hardware.hardware_table(CARDS, [named[name] for name in default.HUB])
     assert hardware.best([named["bianque-2"]], next(h for h in HARDWARE if h.name == "T4")) == 8
     assert table in README.read_text(encoding="utf-8")

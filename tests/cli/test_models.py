@@ -24,7 +24,7 @@ def test_a_han_character_fills_two_columns(text, columns):
 
 
 def test_columns_begin_under_one_another():
-    lines = models.table([("扁鹊", "a", "x"), ("bianque-mini", "长长", "y"), ("", "", "z")])
+    lines = models.aligned([("扁鹊", "a", "x"), ("bianque-mini", "长长", "y"), ("", "", "z")])
     assert lines == ["扁鹊          a     x", "bianque-mini  长长  y", "                    z"]
 
 

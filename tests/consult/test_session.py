@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from bianque.catalog.builtin import CARDS, by_name
+from bianque.consult import handoff
 from bianque.consult.session import (
     MAX_CHARACTERS,
+    MAX_HISTORY,
+    MAX_TURNS,
     Delta,
     Done,
     Handed,
@@ -22,7 +26,7 @@ from bianque.consult.session import (
     last_stop,
 )
 from bianque.consult.spec import RANGES, Choices, SamplingOverrides
-from bianque.errors import BadInput, Busy, LoadFailed, UnknownModel
+from bianque.errors import BadInput, Busy, LoadFailed, TooLong, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
 
@@ -292,6 +296,73 @@ def test_what_is_out_of_range_is_named_before_anything_happens(message, choices,
     with pytest.raises(BadInput) as failure:
         turn(script, message, **choices)
     assert named in str(failure.value) and script.log == []
+
+
+def rounds(count: int, characters: int) -> list[Message]:
+    """Advised rounds, of which every fourth begins anew: what is read most of."""
+    words = "另外想问一下，我膝盖最近两天突然疼起来了，", "建议多休息，外用止痛药膏。"
+    turns = [("user", words[0], None), ("assistant", words[1], "advising")] * count
+    size = characters // len(turns)
+    return [Message(role, (text * (size // len(text) + 1))[:size], phase) for role, text, phase in turns]
+
+
+@pytest.mark.parametrize("history", [rounds(400, 10**6), rounds(MAX_TURNS, 10**4), rounds(1, MAX_HISTORY + 10)])
+def test_a_history_that_nobody_reads_is_refused_at_once(history):
+    script = Script()
+
+    async def refused() -> float:
+        begun = time.thread_time()
+        with pytest.raises(TooLong, match="新的对话"):
+            await anext(Session(script, ASK, ADVISE).reply(history, COMPLAINT))
+        return time.thread_time() - begun
+
+    assert asyncio.run(refused()) < 0.2 and script.log == []
+
+
+def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
+    def cost(count: int) -> int:
+        read, named = 0, handoff._named
+
+        def counted(table, text):
+            nonlocal read
+            read += len(text)
+            return named(table, text)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(handoff, "_named", counted)
+            handoff.read(rounds(count, 100 * count))
+        return read
+
+    assert cost(160) <= 2.2 * cost(80) <= 5 * cost(40)
+
+
+async def longest_turn(work) -> float:
+    """The most seconds of computing, in whatever thread, between two turns of the loop while `work` goes on.
+
+    Not seconds on the wall: how long a busy machine lets this process wait says nothing of it.
+    """
+    ended, longest, before = asyncio.ensure_future(work), 0.0, time.process_time()
+    while not ended.done():
+        await asyncio.sleep(0.002)
+        now = time.process_time()
+        longest, before = max(longest, now - before), now
+    await ended
+    return longest
+
+
+def test_the_longest_dialogue_holds_up_nobody():
+    history = rounds(400, MAX_HISTORY - 1000)
+    words = ("我头疼，没有血流", "痛", "摔头被车撞了", "没有")
+    session = Session(Script(), ASK, ADVISE)
+
+    async def ask(word: str) -> None:
+        async for _ in session.reply(history, (word * MAX_CHARACTERS)[:MAX_CHARACTERS]):
+            pass
+
+    async def everybody() -> None:
+        await asyncio.gather(*map(ask, words * 2))
+
+    assert asyncio.run(longest_turn(everybody())) < 0.1
 
 
 @pytest.mark.parametrize("choice", ["ask_model", "advise_model"])

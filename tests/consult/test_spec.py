@@ -10,7 +10,7 @@ from bianque.catalog.builtin import by_name
 from bianque.consult.session import Session
 from bianque.consult.spec import Choices, ModelSpec, SamplingOverrides, parse_all
 from bianque.errors import BadInput, BianQueError, UnknownModel
-from bianque.evaluate.evaluation import facts
+from bianque.evaluate.evaluation import contender_facts
 from tests.conftest import Scripted
 
 ASK, ADVISE = "ask-mini", "advise-mini"
@@ -111,7 +111,7 @@ def test_what_cannot_be_answered_is_refused(text):
 def test_a_mode_is_the_sessions_and_a_card_speaks_alone(name, mode, models):
     found = ModelSpec.parse(name)
     assert found.choices(SESSION).mode == mode and found.speakers(SESSION) == models
-    made = facts(found, SESSION)
+    made = contender_facts(found, SESSION)
     assert [card["name"] for card in made["cards"]] == list(models.values())
     assert made["cards"][0]["repo"] == by_name()[next(iter(models.values())).partition("@")[0]].repo
 

@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -95,7 +96,7 @@ def test_our_dialogues_in_every_wrapping(write, shape, pack):
     assert [(turn, len(history), human) for turn, history, human in first.items()] == [(0, 1, ASK), (1, 3, ADVISE)]
     assert [(turn, len(history), human) for turn, history, human in second.items()] == [(0, 1, None)]
     assert len(loaded.warnings) == 1 and loaded.warnings[0].startswith("1 ")
-    assert readers.load(path) == loaded.dialogues
+    assert readers.read_cases(path) == loaded.dialogues
 
 
 def test_recordings(write):
@@ -189,20 +190,20 @@ def test_disc_samples(write, record, kind, set_, messages, notes):
 def test_references_from_records_and_from_human_dialogues(write):
     records = [{"id": "a", "set": "own", "reference": ASK}, {"id": "b", "set": "own", "reference": ADVISE}]
     path = write(jsonl(records))
-    assert readers.references(path) == {("own", "a"): ASK, ("own", "b"): ADVISE}
+    assert readers.read_references(path) == {("own", "a"): ASK, ("own", "b"): ADVISE}
     dialogues = [own("a", "我头痛", ASK, "三天", ADVISE), own("b", "咳嗽", ADVISE), own("c", "失眠")]
-    assert readers.references(write(jsonl(dialogues), "other")) == readers.references(path)
+    assert readers.read_references(write(jsonl(dialogues), "other")) == readers.read_references(path)
     with pytest.raises(BadInput, match="give it as references"):
         readers.preview(path)
     with pytest.raises(BadInput, match="no human doctor's answer"):
-        readers.references(write(jsonl([own("c", "失眠")])))
+        readers.read_references(write(jsonl([own("c", "失眠")])))
 
 
 @given(st.lists(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=5), min_size=1, max_size=4))
 def test_any_text_comes_through(tmp_path_factory, dialogues):
     path = tmp_path_factory.mktemp("any") / "file.jsonl"
     path.write_bytes(jsonl([own(str(i), *turns) for i, turns in enumerate(dialogues)]).encode())
-    assert [texts(case) for case in readers.load(path)] == dialogues
+    assert [texts(case) for case in readers.read_cases(path)] == dialogues
 
 
 # --- what is wrong -----------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def test_a_bad_line_is_named_and_the_others_are_read(write, bad, field, wrong):
     assert (problem.number, problem.unit, problem.field) == (3, "line", field)
     assert wrong in problem.wrong and problem.remedy
     with pytest.raises(BadInput) as caught:
-        readers.load(path)
+        readers.read_cases(path)
     assert f"第 3 行 (line 3){' ' + field if field else ''}：" in str(caught.value)
 
 
@@ -297,14 +298,14 @@ def test_most_records_decide_the_kind_and_not_the_first(write):
 
 
 def test_one_object_over_several_lines_is_a_file_of_one(write):
-    assert readers.load(write(json.dumps(own("a", "我头痛", ASK), indent=2)))[0].id == "a"
+    assert readers.read_cases(write(json.dumps(own("a", "我头痛", ASK), indent=2)))[0].id == "a"
 
 
 def test_load_names_twenty_problems_and_counts_the_rest(write):
     path = write(jsonl([own("a", "我头痛")]) + "{\n" * 25)
     assert len(readers.preview(path).problems) == 25
     with pytest.raises(BadInput) as caught:
-        readers.load(path)
+        readers.read_cases(path)
     first, *lines, last = str(caught.value).splitlines()
     assert "25" in first and len(lines) == 20 and "and 5 more" in last
 
@@ -350,8 +351,16 @@ def test_a_gzip_bomb_is_not_inflated(write):
 def test_the_limits_are_kept_to_the_byte_and_the_dialogue(write):
     content = jsonl([own(str(i), "我头痛") for i in range(5)])
     path, size = write(content), len(content.encode())
-    assert len(readers.load(path, max_bytes=size, max_dialogues=5)) == 5
+    assert len(readers.read_cases(path, max_bytes=size, max_dialogues=5)) == 5
     with pytest.raises(BadInput, match="split"):
-        readers.load(path, max_bytes=size - 1)
+        readers.read_cases(path, max_bytes=size - 1)
     with pytest.raises(BadInput, match="holds 5 records, at most 4"):
-        readers.load(path, max_dialogues=4)
+        readers.read_cases(path, max_dialogues=4)
+
+
+def test_the_examples_of_the_package_hold():
+    examples = Path(readers.__file__).parents[1] / "evaluate" / "examples"
+    loaded = readers.preview(examples / "dialogues.jsonl")
+    assert (loaded.kind, loaded.problems, loaded.warnings) == ("dialogues", (), ()) and 4 <= len(loaded.dialogues) <= 6
+    assert readers.preview(examples / "recordings.jsonl").kind == "recordings"
+    assert readers.read_references(examples / "answers.jsonl")

@@ -81,14 +81,14 @@ def test_the_words_are_those_of_plain_steps(model):
 @pytest.mark.slow
 def test_a_shape_is_recorded_once(model):
     """Rows 1, 2 and 3 are two shapes and a rounded one; so are spans."""
-    cache, tape = model.slots(4, 16, 16), Tape()
+    cache, tape = model.new_cache(4, 16, 16), Tape()
     for slot in range(3):
         tiny.read(model, prompt_of(model, 5, 6), cache, slot)
     with torch.inference_mode():
         steps = Graphs(model, cache, 4, tape)
         for rows in (1, 2, 3, 1, 2, 3, 3):
-            expected = model.turn(ids := torch.arange(7, 7 + rows), cache, cache.standing(0, rows))
-            torch.testing.assert_close(steps.step(ids), expected)
+            expected = model.forward_step(ids := torch.arange(7, 7 + rows), cache, cache.step_inputs(0, rows))
+            torch.testing.assert_close(steps.decode_step(ids), expected)
     assert tape.recorded == len(steps.known)
     assert {count for count, _ in steps.known} == {1, 2, 4}
     assert {span for _, (span, *_) in steps.known} <= {4, 8, 16}
@@ -97,7 +97,7 @@ def test_a_shape_is_recorded_once(model):
 @pytest.mark.slow
 def test_rows_that_nobody_writes_touch_no_prompt(model):
     """Three of four slots write; the prompt that the fourth one holds is as it was."""
-    cache = model.slots(4, 8, 8)
+    cache = model.new_cache(4, 8, 8)
     prompt = prompt_of(model, 5, 6)
     for slot in range(4):
         tiny.read(model, prompt, cache, slot)
@@ -105,12 +105,12 @@ def test_rows_that_nobody_writes_touch_no_prompt(model):
     with torch.inference_mode():
         steps = Graphs(model, cache, 4, Tape())
         for _ in range(3):
-            steps.step(torch.tensor([7, 8, 9]))
+            steps.decode_step(torch.tensor([7, 8, 9]))
         assert {count for count, _ in steps.known} == {4}
         cache.copy(3, 0, mark)
-        again = model.step(torch.tensor([7]), cache)
+        again = model.decode_step(torch.tensor([7]), cache)
     _, fresh = tiny.begun(model, [prompt])
-    torch.testing.assert_close(again, model.step(torch.tensor([7]), fresh))
+    torch.testing.assert_close(again, model.decode_step(torch.tensor([7]), fresh))
 
 
 @pytest.mark.slow

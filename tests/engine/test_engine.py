@@ -33,7 +33,7 @@ class Scripted:
         time.sleep(self.seconds)
         return torch.nn.functional.one_hot(torch.tensor([self.tokens[self.place - 1]]), 2000).float()
 
-    def slots(self, count, prompt, reply):
+    def new_cache(self, count, prompt, reply):
         self.room = (prompt, reply)
         return self
 
@@ -43,7 +43,7 @@ class Scripted:
     def copy(self, source, target, mark):
         self.place = mark
 
-    def said(self, prompt):
+    def penalty_tokens(self, prompt):
         return prompt
 
     def prefill(self, ids, cache, slot):
@@ -51,7 +51,7 @@ class Scripted:
         self.prompt, self.place = ids.tolist(), 0
         return self.say()[0]
 
-    def step(self, ids, cache, slot=0):
+    def decode_step(self, ids, cache, slot=0):
         return self.say()
 
 

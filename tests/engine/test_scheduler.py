@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.engine import scheduler
-from bianque.engine.scheduler import Ahead, Decoder
+from bianque.engine.scheduler import Decoder, QueuePosition
 from bianque.errors import Busy
 from bianque.nn.cpu import Cores
 from bianque.types import Sampling
@@ -34,7 +34,7 @@ def of(model, ends=(), **options) -> Decoder:
 
 async def spoken(decoder, prompt, sampling) -> list[int]:
     parts = await tiny.collect(decoder.stream(prompt, sampling))
-    return [token for part in parts if not isinstance(part, Ahead) for token in part]
+    return [token for part in parts if not isinstance(part, QueuePosition) for token in part]
 
 
 # Real, tiny models.
@@ -58,7 +58,7 @@ def test_greedy_is_the_arg_max_of_each_step(model):
     logits, cache = tiny.begun(model, [prompt])
     for token in found:
         assert token == int(logits.argmax())
-        logits = model.step(torch.tensor([token]), cache)
+        logits = model.decode_step(torch.tensor([token]), cache)
     assert len(found) == 8
 
 
@@ -142,7 +142,7 @@ class Counting:
         self.steps.append(ids.tolist())
         return torch.nn.functional.one_hot(ids + 1, 99).float()
 
-    def slots(self, count, prompt, reply):
+    def new_cache(self, count, prompt, reply):
         return self
 
     def mark(self, slot):
@@ -154,14 +154,14 @@ class Counting:
     def wipe(self, slot):
         pass
 
-    def said(self, prompt):
+    def penalty_tokens(self, prompt):
         return prompt
 
     def prefill(self, ids, cache, slot):
         yield
         return self.logits(ids[-1:])[0]
 
-    def step(self, ids, cache, slot=0):
+    def decode_step(self, ids, cache, slot=0):
         return self.logits(ids)
 
 
@@ -204,7 +204,7 @@ def test_the_architecture_says_what_must_not_repeat(said, expected):
         def logits(self, ids):
             return torch.tensor([[1.0, 2.0, 3.0, 0.0]])
 
-        def said(self, prompt):
+        def penalty_tokens(self, prompt):
             return said
 
     sampling = replace(GREEDY, no_repeat_ngram=1, max_new_tokens=3)
@@ -231,7 +231,7 @@ class Reading:
 
     def __init__(self, model) -> None:
         self.model, self.decoder_only, self.read = model, model.decoder_only, []
-        self.slots, self.said, self.step = model.slots, model.said, model.step
+        self.new_cache, self.penalty_tokens, self.decode_step = model.new_cache, model.penalty_tokens, model.decode_step
 
     def prefill(self, ids, cache, slot):
         self.read.append(ids.tolist())
@@ -273,7 +273,7 @@ def test_a_prompt_is_read_again_once_its_place_was_needed(model):
 
 def test_a_long_prompt_holds_the_others_up_a_slice_at_a_time(monkeypatch):
     """While one is read for ten slices, another writes on between them."""
-    monkeypatch.setattr(scheduler, "SLICE", 0.0)
+    monkeypatch.setattr(scheduler, "PREFILL_SECONDS", 0.0)
 
     class Slow(Counting):
         def prefill(self, ids, cache, slot):
@@ -387,7 +387,7 @@ class Overflowing(Failing):
 
 @pytest.mark.parametrize("model, error", [(Failing, RuntimeError), (Overflowing, ArithmeticError)])
 @pytest.mark.parametrize("start", [13, 20])
-def test_an_error_in_one_row_fails_that_row_alone(start, model, error):
+def test_an_error_in_one_row_fails_that_row_alone(start, model, error, caplog):
     async def three():
         decoder = of(model())
         replies = (spoken(decoder, [first], GREEDY) for first in (40, start, 60))
@@ -396,6 +396,8 @@ def test_an_error_in_one_row_fails_that_row_alone(start, model, error):
 
     one, failed, other, later = asyncio.run(three())
     assert isinstance(failed, error)
+    if (start, model) == (20, Failing):  # the whole step's error, before it was found whose it is
+        assert "decode step" in caplog.text and "no word after 22" in caplog.text
     assert (one, other, later) == ([*range(41, 49)], [*range(61, 69)], [*range(81, 89)])
 
 
@@ -409,13 +411,18 @@ def test_a_slot_holds_nothing_of_a_row_that_overflowed(model):
     class Once:
         """The model, whose third step spoils the cache and gives no numbers."""
 
-        decoder_only, said, prefill, count = model.decoder_only, staticmethod(model.said), model.prefill, 0
+        decoder_only, penalty_tokens, prefill, count = (
+            model.decoder_only,
+            staticmethod(model.penalty_tokens),
+            model.prefill,
+            0,
+        )
 
-        def slots(self, *room):
-            return model.slots(*room)
+        def new_cache(self, *room):
+            return model.new_cache(*room)
 
-        def step(self, ids, cache, slot=0):
-            logits = model.step(ids, cache, slot)
+        def decode_step(self, ids, cache, slot=0):
+            logits = model.decode_step(ids, cache, slot)
             self.count += 1
             if self.count != 3:
                 return logits
@@ -435,7 +442,7 @@ def test_a_slot_holds_nothing_of_a_row_that_overflowed(model):
 
 def test_a_cache_that_does_not_fit_is_told_to_everybody():
     class Large(Counting):
-        def slots(self, count, prompt, reply):
+        def new_cache(self, count, prompt, reply):
             raise MemoryError("no room")
 
     async def two():
@@ -443,7 +450,9 @@ def test_a_cache_that_does_not_fit_is_told_to_everybody():
         first = await asyncio.gather(*(spoken(decoder, [4], GREEDY) for _ in range(2)), return_exceptions=True)
         return [*first, *await asyncio.gather(spoken(decoder, [4], GREEDY), return_exceptions=True)]
 
-    assert [type(error) for error in asyncio.run(two())] == [MemoryError] * 3
+    errors = asyncio.run(two())
+    assert [type(error) for error in errors] == [MemoryError] * 3
+    assert len(set(map(id, errors))) == 3, "each task has an error object of its own"
 
 
 def test_busy_when_too_many_wait_and_room_again_when_they_leave():
@@ -474,7 +483,7 @@ def test_who_waits_is_told_how_many_are_ahead_and_served_in_order():
 
         async def visit(name):
             async for part in decoder.stream([name], replace(GREEDY, max_new_tokens=3)):
-                told[name].append(part.count if isinstance(part, Ahead) else "wrote")
+                told[name].append(part.count if isinstance(part, QueuePosition) else "wrote")
 
         tasks = []
         for name in told:
@@ -494,15 +503,15 @@ def test_who_waits_is_told_how_many_are_ahead_and_served_in_order():
 
 
 def test_the_thread_is_there_while_there_is_work_and_the_cache_a_while_longer(monkeypatch):
-    monkeypatch.setattr(scheduler, "IDLE", 0.2)
+    monkeypatch.setattr(scheduler, "IDLE_SECONDS", 0.2)
 
     async def twice():
         decoder = of(Counting())
         for _ in range(2):
-            assert decoder.thread is None and decoder.batch is None
+            assert decoder.thread is None and decoder.scheduler is None
             assert await spoken(decoder, [4], GREEDY) == [*range(5, 13)]
             ended(decoder)
-            assert decoder.thread is None and decoder.batch is not None
+            assert decoder.thread is None and decoder.scheduler is not None
             await asyncio.sleep(0.4)
         return True
 
@@ -535,7 +544,7 @@ def test_a_closed_decoder_holds_no_cache():
     decoder = of(Counting())
     asyncio.run(spoken(decoder, [4], GREEDY))
     decoder.close()
-    assert decoder.thread is None and decoder.batch is None and decoder.rest.finished.is_set()
+    assert decoder.thread is None and decoder.scheduler is None and decoder.idle_timer.finished.is_set()
 
 
 # The cores.
@@ -551,9 +560,9 @@ def test_who_writes_alone_has_all_threads_and_several_divide_the_cores(monkeypat
             super().__init__(gate)
             self.name = name
 
-        def step(self, ids, cache, slot=0):
+        def decode_step(self, ids, cache, slot=0):
             seen[self.name].append(torch.get_num_threads())
-            return super().step(ids, cache, slot)
+            return super().decode_step(ids, cache, slot)
 
     async def both():
         gate = threading.Semaphore(0)

@@ -39,7 +39,7 @@ def served(arch, precision):
     """A tiny model whose weights are laid out as a benchmark's or a visitor's are."""
     model, (bits, dtype) = WIDE[arch](), BITS[precision]
     model = quantised(model, bits, dtype) if bits < 16 else model.to(dtype)
-    packed.settle(model, ALL)
+    packed.prepack_linears(model, ALL)
     return model
 
 
@@ -69,11 +69,11 @@ def test_a_trace_gives_the_numbers_of_a_plain_step(arch, precision, monkeypatch)
     traces = Traces(worth=2)
     with torch.inference_mode():
         for kinds in ([1] * 16, [4, 2, 3, 4, 2] * 2, [5, 6, 7, 8, 6] * 2, [1, 2, 8, 3, 5] * 4):
-            (_, plain), (_, fast) = (tiny.begun(model, prompts, cache=model.slots(8, 8, 40)) for _ in range(2))
+            (_, plain), (_, fast) = (tiny.begun(model, prompts, cache=model.new_cache(8, 8, 40)) for _ in range(2))
             step = traces.steps(model, fast, 8)
             for i, rows in enumerate(kinds):
                 ids = torch.arange(10 + i % 7, 10 + i % 7 + rows)
-                assert torch.equal(step(ids), model.step(ids, plain)), (i, rows)
+                assert torch.equal(step(ids), model.decode_step(ids, plain)), (i, rows)
             assert all(torch.equal(*pair) for pair in zip(fast.tensors, plain.tensors, strict=True))
     assert not traces.failed and len(traces.known) == 3 and set(traces.plain.values()) == {2}
 
@@ -88,12 +88,12 @@ def test_the_words_are_those_of_plain_steps(model):
 @pytest.mark.slow
 def test_a_kind_is_traced_once_it_is_met_often(model):
     traces = Traces(worth=8)
-    cache = model.slots(4, 16, 64)
+    cache = model.new_cache(4, 16, 64)
     for slot in range(4):
         tiny.read(model, prompt_of(model, 5, 6), cache, slot)
-    turns, turn = Counter(), model.turn
+    turns, turn = Counter(), model.forward_step
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "turn", lambda ids, *rest: turns.update([len(ids)]) or turn(ids, *rest))
+        patch.setattr(model, "forward_step", lambda ids, *rest: turns.update([len(ids)]) or turn(ids, *rest))
         step = traces.steps(model, cache, 4)
         for rows in (*[1] * (8 - 1), *[2] * 8, 3, 2, 4, 1):
             step(torch.arange(7, 7 + rows))
@@ -113,9 +113,9 @@ def test_a_trace_outlives_its_cache(model):
 
     decoder = of(model, recorder=traces)
     first, known = reply(), dict(traces.known)
-    held = weakref.ref(decoder.batch.cache)
+    held = weakref.ref(decoder.scheduler.cache)
     decoder.thread.join() if decoder.thread else None
-    decoder.forget()
+    decoder.drop_cache()
     gc.collect()
     assert held() is None
     assert reply() == first and traces.known == known
@@ -152,9 +152,42 @@ def test_a_trace_that_breaks_gives_way_to_plain_steps(model, monkeypatch):
 
 
 @pytest.mark.slow
+def test_memory_that_runs_out_is_no_fault_of_the_trace(model, monkeypatch):
+    """The step fails as any other would; the next one is traced again."""
+    traces, cache = Traces(worth=0), model.new_cache(1, 8, 8)
+    tiny.read(model, prompt_of(model, 5, 6), cache)
+
+    def exhausted(*given):
+        raise error
+
+    with torch.inference_mode():
+        step = traces.steps(model, cache, 1)
+        for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+            with monkeypatch.context() as patch:
+                patch.setattr(traces_module, "traced", lambda *given: exhausted)
+                traces.known.clear()
+                with pytest.raises(type(error)):
+                    step(torch.tensor([7]))
+            traces.known.clear()
+            assert not traces.failed and step(torch.tensor([7])).isfinite().all() and traces.known
+
+
+def test_an_error_of_the_model_itself_does_not_end_tracing(model, monkeypatch):
+    traces, cache = Traces(worth=0), model.new_cache(1, 8, 8)
+    tiny.read(model, prompt_of(model, 5, 6), cache)
+
+    def wrong(*given):
+        raise RuntimeError("out of the vocabulary")
+
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="vocabulary"), monkeypatch.context() as patch:
+        patch.setattr(model, "forward_step", wrong)
+        traces.steps(model, cache, 1)(torch.tensor([7]))
+    assert not traces.failed
+
+
 def test_a_closed_model_leaves_no_weights_in_traces():
     model = copy.deepcopy(MODELS["t5"])
-    packed.settle(model, ALL)
+    packed.prepack_linears(model, ALL)
     decoder = Decoder(model, (), "cpu", ROOM, recorder=Traces(worth=0))
     asyncio.run(spoken(decoder, [5, 6, 1], GREEDY))
     assert decoder.recorder.known

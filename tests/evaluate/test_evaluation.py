@@ -17,8 +17,8 @@ from bianque.backends.local import Local
 from bianque.consult.session import Session
 from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.errors import BadInput, UnknownModel
-from bianque.evaluate.evaluation import Asked, Outcome, Source, evaluate
-from bianque.evaluate.run import Tally
+from bianque.evaluate.evaluation import Outcome, RunRequest, Source, evaluate
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import read
 from bianque.settings import Settings
 from tests import tiny
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.parametrize("text, error", [("bianqe-2", UnknownModel), ("auto:temperature=3", BadInput)])
 def test_a_contender_that_cannot_reply_is_told_before_anything_runs(tmp_path, text, error):
-    asked = Asked(Source("a.jsonl", "0"), CASES, ("next",), parse_all([text]))
+    asked = RunRequest(Source("a.jsonl", "0"), CASES, ("next",), parse_all([text]))
     with pytest.raises(error):
         tiny.gathered(evaluate(session(Echo()), asked, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -37,8 +37,8 @@ def test_a_contender_that_cannot_reply_is_told_before_anything_runs(tmp_path, te
 
 def outcome(backend, folder, **changes) -> Outcome:
     facts = {"data": Source("a.jsonl", "0"), "cases": CASES, "tasks": ("next",), "contenders": parse_all(["auto"])}
-    steps = tiny.gathered(evaluate(session(backend) if backend else None, Asked(**(facts | changes)), folder))
-    assert all(isinstance(step, Tally) for step in steps[:-1])
+    steps = tiny.gathered(evaluate(session(backend) if backend else None, RunRequest(**(facts | changes)), folder))
+    assert all(isinstance(step, RunProgress) for step in steps[:-1])
     return steps[-1]
 
 
@@ -149,7 +149,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from bianque.consult.spec import parse_all
-from bianque.evaluate.evaluation import Source, Asked, evaluate
+from bianque.evaluate.evaluation import Source, RunRequest, evaluate
 from bianque.data.formats import Case
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
@@ -175,7 +175,7 @@ turns = tuple(Message(("assistant", "user")[i % 2], text) for i, text in enumera
 cases = tuple(Case(str(n), "own", (Message("user", f"头痛{n}"), *turns)) for n in range(20))
 
 async def main():
-    asked = Asked(Source("a", "0"), cases, ("next", "consultation"), parse_all(["advise"]), concurrency=3)
+    asked = RunRequest(Source("a", "0"), cases, ("next", "consultation"), parse_all(["advise"]), concurrency=3)
     async for step in evaluate(Session(Slow(), "ask-mini", "advise-mini"), asked, Path(sys.argv[1])):
         pass
 
@@ -221,7 +221,7 @@ def test_the_bundled_models_are_evaluated(tmp_path):
         ["ask-mini:temperature=0", ADVISE, f"{ADVISE}@8"], SamplingOverrides(max_new_tokens=8, seed=0)
     )
     local = Session(Local(Settings(threads=1)), ASK, ADVISE)
-    asked = Asked(Source("a", "0"), CASES[:1], ("next", "consultation"), contenders)
+    asked = RunRequest(Source("a", "0"), CASES[:1], ("next", "consultation"), contenders)
     *_, found = tiny.gathered(evaluate(local, asked, tmp_path / "a"))
     assert len(found.rows) == 12 and found.failed == 0
     assert all(0 < row.tokens <= 8 and row.finish in ("stop", "length") for row in found.rows)

@@ -22,7 +22,7 @@ from bianque.consult.session import Session
 from bianque.consult.spec import parse_all
 from bianque.data.formats import ASPECTS, Case, Judged
 from bianque.errors import BadInput
-from bianque.evaluate.evaluation import Asked, Source, evaluate
+from bianque.evaluate.evaluation import RunRequest, Source, evaluate
 from bianque.evaluate.judge import LONGEST_PAUSE, Judge, endpoint, parse, prompt, retry_after
 from bianque.evaluate.store import read
 from bianque.types import Message
@@ -301,7 +301,7 @@ CASES = tuple(
 
 def judged(folder, server, tasks=("next", "consultation"), cases=CASES, contenders=("advise",), fails=None, **options):
     judge = replace(Judge.of(server.url, "big", "K", {"K": KEY}), pause=0.01, tries=1) if server else None
-    asked = Asked(Source("a", "0"), cases, tasks, parse_all(contenders), judge=judge, **options)
+    asked = RunRequest(Source("a", "0"), cases, tasks, parse_all(contenders), judge=judge, **options)
     session = Session(Scripted(["多久？"], ["休息。"], fails=fails), "ask-mini", "advise-mini") if contenders else None
     return tiny.gathered(evaluate(session, asked, folder))
 

@@ -14,7 +14,7 @@ from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
 from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, written
 from tests.evaluate.test_run import Echo, session
 
 
@@ -85,8 +85,8 @@ def test_a_place_that_somebody_else_laid_out_is_not_used(tmp_path):
 # --- what may be asked ---
 
 
-def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, wishes=SamplingOverrides()):
-    return quota.ask(path, tasks, contenders, wishes, limit, at_once)
+def asked(path, tasks=("next",), contenders=("auto",), limit=None, at_once=2, overrides=SamplingOverrides()):
+    return quota.ask(path, tasks, contenders, overrides, limit, at_once)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_is_not_allowed_is_named(tmp_path, wrong, names):
 
 def test_the_limit_counts_every_reply(tmp_path):
     path = tmp_path / written(tmp_path, DIALOGUES)
-    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, wishes=SamplingOverrides(seed=0))
+    found = asked(path, ("consultation", "next"), ("auto", "ask:seed=1"), limit=4, overrides=SamplingOverrides(seed=0))
     assert quota.rows(found) == 4 * 2 * 2 * 2 and found.tasks == ("next", "consultation")
     assert [contender.overrides.seed for contender in found.contenders] == [0, 1]
     assert quota.rows(asked(path, limit=1)) == 2
@@ -121,16 +121,16 @@ def test_recorded_outputs_are_scored_whatever_else_is_asked(tmp_path):
 def test_the_same_question_goes_on_and_another_begins_anew(tmp_path):
     path, place, backend = tmp_path / written(tmp_path, DIALOGUES), tmp_path / "run", Echo()
     talk, same = session(backend), asked(path, limit=2)
-    assert quota.going_on(same, talk, place).fresh
-    tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
+    assert quota.resumed(same, talk, place).fresh
+    tiny.gathered(evaluate(talk, quota.resumed(same, talk, place), place))
     heard = len(backend.heard)
-    assert not quota.going_on(replace(same, concurrency=1), talk, place).fresh
-    for other in (asked(path, limit=3), asked(path, limit=2, wishes=SamplingOverrides(seed=1))):
-        assert quota.going_on(other, talk, place).fresh
-    tiny.gathered(evaluate(talk, quota.going_on(same, talk, place), place))
+    assert not quota.resumed(replace(same, concurrency=1), talk, place).fresh
+    for other in (asked(path, limit=3), asked(path, limit=2, overrides=SamplingOverrides(seed=1))):
+        assert quota.resumed(other, talk, place).fresh
+    tiny.gathered(evaluate(talk, quota.resumed(same, talk, place), place))
     assert len(backend.heard) == heard
     (place / "run.db").write_text("no database" * 999)
-    assert quota.going_on(same, talk, place).fresh
+    assert quota.resumed(same, talk, place).fresh
 
 
 # --- what goes wrong ---

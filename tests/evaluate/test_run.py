@@ -16,7 +16,7 @@ from bianque.consult.session import Session
 from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data.formats import Case
 from bianque.errors import BadInput, OutOfMemory
-from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, Tally, jobs, spread
+from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, RunProgress, concurrently, jobs
 from bianque.evaluate.store import DATABASE, Store, read
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
@@ -86,7 +86,9 @@ def session(backend: Echo) -> Session:
     return Session(backend, ASK, ADVISE)
 
 
-def run(folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options) -> list[Tally]:
+def run(
+    folder, backend, cases=CASES, models=("advise",), tasks=("next",), concurrency=4, **options
+) -> list[RunProgress]:
     contenders = parse_all(models, SamplingOverrides(seed=0))
     with Store.open(folder, {"tasks": list(tasks)}, **options) as store:
         todo = jobs(cases, contenders, tasks)
@@ -350,7 +352,7 @@ def test_spread_gives_everything_and_raises_what_was_raised():
         if item == 9:
             raise ValueError(item)
 
-    found = tiny.gathered(spread([3, 0, 2], work, 2))
+    found = tiny.gathered(concurrently([3, 0, 2], work, 2))
     assert Counter(found) == Counter([(3, 0), (3, 1), (3, 2), (2, 0), (2, 1)])
     with pytest.raises(ValueError, match="9"):
-        tiny.gathered(spread([1, 9, 1], work, 2))
+        tiny.gathered(concurrently([1, 9, 1], work, 2))

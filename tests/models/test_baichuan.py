@@ -198,7 +198,7 @@ def test_half_precision_weights_run(dtype):
     logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == dtype and cache.keys.dtype == dtype
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [[12]])[:, 0], atol=0.1, rtol=0.05)
-    assert model.step(torch.tensor([12]), cache).isfinite().all()
+    assert model.decode_step(torch.tensor([12]), cache).isfinite().all()
 
 
 def test_a_published_folder_holds_the_model(tmp_path):

@@ -124,8 +124,8 @@ def test_positions_of_the_early_code(ids, place):
 def test_reply_tokens_stand_where_the_whole_layout_puts_them(prompt, model):
     _, cache = tiny.begun(model, [prompt])
     for token in (12, 13, 14):
-        found = cache.standing(0, 1).numbers[1:, 0].tolist()
-        model.step(torch.tensor([token]), cache)
+        found = cache.step_inputs(0, 1).numbers[1:, 0].tolist()
+        model.decode_step(torch.tensor([token]), cache)
         prompt = [*prompt, token]
         assert found == layout(torch.tensor([prompt]), model.config)[0][0, :, -1].tolist()
 
@@ -177,7 +177,7 @@ def test_half_precision_weights_run():
     logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == torch.bfloat16 and cache.keys.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [[12]])[:, 0], atol=0.25, rtol=0.1)
-    assert model.step(torch.tensor([12]), cache).isfinite().all()
+    assert model.decode_step(torch.tensor([12]), cache).isfinite().all()
 
 
 def test_unknown_config_fields_are_upstreams_bookkeeping():

@@ -39,7 +39,7 @@ def greedy(model, prompt, length):
     produced = []
     while len(produced) < length:
         produced.append(int(logits.argmax()))
-        logits = model.step(torch.tensor(produced[-1:]), cache)
+        logits = model.decode_step(torch.tensor(produced[-1:]), cache)
     return produced
 
 
@@ -116,7 +116,7 @@ def test_half_precision_weights_run():
     logits, cache = tiny.begun(model, [PROMPTS[0]])
     assert logits.dtype == torch.bfloat16
     torch.testing.assert_close(logits.float(), replies([PROMPTS[0]], [REPLY])[:, 0], atol=0.3, rtol=0.1)
-    assert model.step(torch.tensor([12]), cache).isfinite().all()
+    assert model.decode_step(torch.tensor([12]), cache).isfinite().all()
 
 
 def test_golden_logits():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bianque.nn import packed, quant
-from bianque.nn.layers import FEW, Linear, RMSNorm, unjoined
+from bianque.nn.layers import FEW, Linear, RMSNorm, fusible
 from bianque.nn.packed import PackedLinear
 from tests import tiny
 
@@ -52,7 +52,7 @@ def test_a_norm_of_layers_is_a_root_mean_square(dtype, rows):
     x = (tiny.numbers(torch.Size((rows, 1, 64)), 3) + 5).to(dtype)
     x[0] *= 0.005
     plain = norm(x)
-    packed.settle(nn.Sequential(norm))
+    packed.prepack_linears(nn.Sequential(norm))
     assert norm.twice is not None
     by_hand = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-3).sqrt() * norm.weight.double()
     close = 1e-5 if dtype == torch.float32 else 0.02
@@ -69,7 +69,7 @@ def test_rows_need_not_lie_side_by_side():
 def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
     """Else a model takes twice its memory while it is packed."""
     model, alive = tiny.t5(), []
-    joined = len(unjoined(model))
+    joined = len(fusible(model))
     plain = [weakref.ref(layer) for layer in model.modules() if isinstance(layer, nn.Linear)]
 
     class Counting(PackedLinear):
@@ -78,7 +78,7 @@ def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
             alive.append(sum(layer() is not None for layer in plain))
 
     monkeypatch.setattr(packed, "PackedLinear", Counting)
-    packed.settle(model, ALL)
+    packed.prepack_linears(model, ALL)
     single = sum(isinstance(layer, Counting) for layer in model.modules()) - joined
     assert single > 9 and alive[0] == single and alive[-1] == 1
 
@@ -87,21 +87,21 @@ def test_a_layer_is_let_go_as_soon_as_it_is_packed(monkeypatch):
 def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
     """Else those that read the same are in memory twice."""
     room, model = (packed, tiny.t5()) if bits == 16 else (quant, tiny.t5(d_model=32, d_kv=16, d_ff=48))
-    join, left, count = room.join, [], len(unjoined(model))
+    join, left, count = room.fuse, [], len(fusible(model))
 
     def joining(module):
         readers = [weakref.ref(module.get_submodule(name)) for name in module.readers]
         join(module)
         left.append([reader() for reader in readers])
 
-    monkeypatch.setattr(room, "join", joining)
+    monkeypatch.setattr(room, "fuse", joining)
     if bits == 16:
-        packed.settle(model, ALL)
+        packed.prepack_linears(model, ALL)
     else:
-        quant.swap(model, 8)
+        quant.replace_linears(model, 8)
         for layer in quant.linears(model).values():
             layer.load_state_dict(quant.quantise(torch.ones(layer.form.out, layer.form.width), 8), assign=True)
-        quant.settle(model, torch.float32)
+        quant.prepack_quantised(model, torch.float32)
     assert len(left) == count > 3 and not any(any(readers) for readers in left)
 
 
@@ -110,7 +110,7 @@ def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
 def test_a_model_says_the_same(name):
     model = MODELS[name]()
     fast = copy.deepcopy(model)
-    packed.settle(fast, ALL)
+    packed.prepack_linears(fast, ALL)
     assert not any(type(module) is nn.Linear for module in fast.modules())
     prompt = {"t5": [5, 6, 7, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 6, 46]}[name]
     given = [prompt], [[12, 13, 14]]
@@ -119,14 +119,14 @@ def test_a_model_says_the_same(name):
 
 def test_what_onednn_does_not_multiply_stays():
     model = nn.Sequential(nn.Linear(8, 8).half(), nn.Linear(8, 8, device="meta"), nn.Linear(8, 8))
-    packed.settle(model, ALL)
+    packed.prepack_linears(model, ALL)
     assert [type(layer) for layer in model] == [nn.Linear, nn.Linear, PackedLinear]
 
 
 def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
     model = nn.Sequential(nn.Linear(8, 8))
     plain = weakref.ref(model[0].weight)
-    packed.settle(model, ALL)
+    packed.prepack_linears(model, ALL)
     assert plain() is None
     held = weakref.ref(model[0].weight)
     packed.release(model)
@@ -136,5 +136,5 @@ def test_the_plain_weights_go_when_packed_and_the_packed_ones_when_released():
 def test_small_matrices_stay_plain():
     model = nn.Sequential(nn.Linear(1024, 2048), nn.Linear(1024, 2047), nn.Linear(512, 512).bfloat16())
     model.append(nn.Linear(512, 511).bfloat16())
-    packed.settle(model)
+    packed.prepack_linears(model)
     assert [type(layer) for layer in model] == [PackedLinear, nn.Linear, PackedLinear, nn.Linear]

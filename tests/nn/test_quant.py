@@ -25,7 +25,7 @@ def emptied(model: nn.Module, bits: int, *, published: bool = False) -> nn.Modul
     """A model of the same config, without weights, and with quantised layers."""
     with torch.device("meta"):
         empty = type(model)(model.config)
-    quant.swap(empty, bits, published=published)
+    quant.replace_linears(empty, bits, published=published)
     return empty
 
 
@@ -33,12 +33,12 @@ def filled(empty: nn.Module, tensors, dtype: torch.dtype = FLOAT) -> nn.Module:
     """The way of `loader.load`: each stored tensor arrives, all are assigned, the layers settle."""
     layers, wanted, found = quant.linears(empty), dict(empty.named_parameters()), {}
     for stored, tensor in tensors.items():
-        for name, part in quant.arrive(layers, stored, tensor, "cpu", dtype).items():
+        for name, part in quant.convert_tensor(layers, stored, tensor, "cpu", dtype).items():
             if name in wanted:
                 assert part.shape == wanted[name].shape, name
                 found[name] = part
     empty.load_state_dict(found, assign=True)
-    quant.settle(empty, dtype)
+    quant.prepack_quantised(empty, dtype)
     return empty.eval().requires_grad_(False)
 
 
@@ -228,7 +228,7 @@ def test_a_name_is_matched_whole(model):
 def test_only_what_is_named_is_swapped():
     model = nn.ModuleDict({name: nn.Linear(32, 4) for name in ("a", "ab", "ba")})
     model.quantised = "a"
-    quant.swap(model, 8)
+    quant.replace_linears(model, 8)
     assert quant.linears(model).keys() == {"a"}
 
 
@@ -249,10 +249,10 @@ def test_an_odd_width_cannot_be_two_in_a_byte():
     model = nn.Sequential(nn.Linear(33, 4))
     model.quantised = "0"
     with pytest.raises(ValueError, match="33 wide"):
-        quant.swap(model, 4, published=True)
-    quant.swap(model, 4)
+        quant.replace_linears(model, 4, published=True)
+    quant.replace_linears(model, 4)
     assert isinstance(model[0], nn.Linear)
-    quant.swap(model, 8)
+    quant.replace_linears(model, 8)
     assert model[0].form == Form(4, 33, 8)
 
 
@@ -311,7 +311,7 @@ def test_a_layer_takes_any_rows_and_adds_its_bias(bits):
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
     layer.bias = nn.Parameter(layer.bias.bfloat16(), requires_grad=False)
     layer.kernel = kernels.choose(kernels.machine_of(torch.device("cpu"), BF16), layer.form)
-    layer.settle()
+    layer.pack()
     found = layer(x.bfloat16())
     assert found.dtype == BF16 and found.shape == (4, 5, 96)
     torch.testing.assert_close(found.float(), expected, atol=0.06, rtol=0.02)
@@ -334,7 +334,7 @@ def test_few_rows_and_many_go_their_ways():
 def test_what_a_stored_tensor_becomes():
     layers = quant.linears(emptied(tiny.chatglm(hidden_size=64, inner_hidden_size=128), 4))
     name = "transformer.layers.0.attention.dense"
-    arrive = lambda part, tensor: quant.arrive(layers, f"{name}.{part}", tensor, "cpu", BF16)
+    arrive = lambda part, tensor: quant.convert_tensor(layers, f"{name}.{part}", tensor, "cpu", BF16)
 
     made = arrive("weight", torch.ones(64, 64, dtype=HALF))
     assert {key: (value.dtype, tuple(value.shape)) for key, value in made.items()} == {
@@ -347,14 +347,14 @@ def test_what_a_stored_tensor_becomes():
     assert arrive("weight_scale", torch.ones(64, 1))[f"{name}.weight_scale"].dtype == HALF
     assert arrive("bias", torch.ones(64))[f"{name}.bias"].dtype == BF16
     name = "transformer.word_embeddings"
-    assert quant.arrive(layers, f"{name}.weight", torch.ones(2, 2), "cpu", BF16)[f"{name}.weight"].dtype == BF16
+    assert quant.convert_tensor(layers, f"{name}.weight", torch.ones(2, 2), "cpu", BF16)[f"{name}.weight"].dtype == BF16
 
 
 def test_a_misshapen_weight_arrives_as_it_is():
     """So that loading can name both shapes."""
     layers = quant.linears(emptied(tiny.chatglm(), 8))
     name = "transformer.layers.0.attention.dense.weight"
-    assert quant.arrive(layers, name, torch.ones(3, 5), "cpu", FLOAT)[name].shape == (3, 5)
+    assert quant.convert_tensor(layers, name, torch.ones(3, 5), "cpu", FLOAT)[name].shape == (3, 5)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -421,7 +421,7 @@ def test_layers_that_read_the_same_become_one(bits, dtype, monkeypatch):
     monkeypatch.setattr(quant, "join", lambda module: None)
     apart = quantised(made, bits, dtype)
     own, other = (model.encoder.block[0].layer[0].SelfAttention for model in (joined, apart))
-    assert own.together.form.out == 3 * other.q.form.out and not hasattr(own, "q")
+    assert own.fused.form.out == 3 * other.q.form.out and not hasattr(own, "q")
     assert len(quant.linears(joined)) < len(quant.linears(apart))
     for rows in (1, 90):
         x = tiny.numbers(torch.Size((1, rows, 64)), 5).to(dtype)
@@ -434,7 +434,7 @@ def test_only_layers_of_one_kind_become_one():
     attention = empty.encoder.block[0].layer[0].SelfAttention
     attention.k = nn.Linear(64, 64, bias=False)
     quant.join(attention)
-    assert attention.together is None and isinstance(attention.q, quant.QuantLinear)
+    assert attention.fused is None and isinstance(attention.q, quant.QuantLinear)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

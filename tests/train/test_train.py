@@ -135,7 +135,7 @@ def test_a_killed_run_resumes_to_the_same_weights(role, tmp_path):
     assert "resumed behind epoch 1" in said
     card = replace(by_name()[f"{role}-mini"])
     loaded = [
-        loader.load(card, tmp_path / name / "out", "cpu", torch.float32, lambda p: None)[0]
+        loader.read(card, tmp_path / name / "out", "cpu", torch.float32, lambda p: None)[0]
         for name in ("whole", "killed")
     ]
     for one, other in zip(*(model.parameters() for model in loaded), strict=True):
@@ -158,7 +158,7 @@ def test_a_blend_is_the_average_with_a_calibrated_head(role, tmp_path):
     fitted = {float(t): loss for t, loss in report["valid"]["fitted_on"].items()}
     assert report["temperature"] == min(fitted, key=fitted.get) in blend.TEMPERATURES
     card = by_name()[f"{role}-mini"]
-    found = loader.load(card, tmp_path / "blend", "cpu", torch.float32, lambda p: None)[0]
+    found = loader.read(card, tmp_path / "blend", "cpu", torch.float32, lambda p: None)[0]
     for name, weight in found.named_parameters():
         wanted = saved[name] * 1.5 / (report["temperature"] if name == "lm_head.weight" else 1)
         torch.testing.assert_close(weight, wanted, atol=1e-3, rtol=2e-3)

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.arena import ratings
-from bianque.arena.battle import Problem
+from bianque.arena.battle import Problem, written
 from bianque.arena.matchmaking import alone, both
 from bianque.arena.votes import Votes, Where
 from bianque.catalog.builtin import CARDS, by_name
@@ -58,7 +58,7 @@ def served(tmp_path_factory):
 
     voices, kept = Scripted(), Votes(tmp_path_factory.mktemp("kept") / "votes")
     session = Session(voices, "ask-mini", "advise-mini")
-    page = Consultation(session, ROOT / "examples.json", Arena(session, kept, runs=lambda name: False))
+    page = Consultation(session, ROOT / "examples.json", Arena(session, kept, can_run=lambda name: False))
     demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
     _, address, _ = serve.launch(demo, session, **here, prevent_thread_lock=True)
     yield address, voices, page.arena
@@ -70,7 +70,7 @@ def script(served) -> Scripted:
     """What the voices say, as if nobody had ever spoken."""
     _, voices, arena = served
     vars(voices).update(vars(Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)))
-    arena.resting.clear()
+    arena.cooldown.clear()
     return voices
 
 
@@ -87,7 +87,7 @@ def bundled(tmp_path_factory):
     run = [
         sys.executable,
         "-c",
-        "import app; app.publisher.close = lambda: print('the last push', flush=True); app.main()",
+        "import app; app.Publisher.close = lambda publisher: print('the last push', flush=True); app.main()",
     ]
     space = subprocess.Popen(run, cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, text=True)
     try:
@@ -140,7 +140,7 @@ def verdicts(page: Page) -> list:
 
 
 def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    return [json.loads(written(vote)) for vote in Votes(folder).read()[0]]
 
 
 @pytest.mark.process
@@ -238,7 +238,7 @@ def test_who_cannot_reply_ends_the_battle_and_is_not_drawn_again_soon(chromium, 
     expect(page.locator("#bq-duel-note")).to_contain_text("不计票：模型库连不上", timeout=WAIT)
     expect(page.locator("#bq-vote")).to_have_count(0)
     expect(page.locator("#bq-both textarea")).to_have_value("<b>头痛</b>")
-    assert len(served[2].resting) == 1
+    assert len(served[2].cooldown) == 1
     script.fails = None
     idle(page)
     page.locator("#bq-both textarea").press("Enter")
@@ -314,7 +314,8 @@ def test_after_the_vote_names_models_and_settings_are_told():
     fight.verdict = "b"
     heads, talks = duel.heads(fight), duel.talks(fight, "zh-CN")
     assert "auto (ask-mini + advise-mini)" in heads[0] and f"{KERNEL}ask-mini + {KERNEL}advise-mini" in heads[0]
-    assert "T 0.7, top-p 0.6 + T 0.5, top-p 0.8" in heads[0] and "main" not in heads[0]
+    drawn = " + ".join(f"T {card.sampling.temperature:g}, top-p {card.sampling.top_p:g}" for card in (ASK, ADVISE))
+    assert drawn in heads[0] and "main" not in heads[0]
     assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
     assert all("advise-mini" in line for line in duel.told(fight, "zh-CN"))
     assert duel.revealed(fight, "en") == (

@@ -24,7 +24,7 @@ from bianque.ui import evaluate, serve
 from bianque.ui.evaluate import Evaluate
 from bianque.ui.page import Page as Consultation
 from tests import tiny
-from tests.cli.test_evaluate_command import DIALOGUES, RECORDED, dialogue, written
+from tests.cli.test_evaluate import DIALOGUES, RECORDED, dialogue, written
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import WAIT, visit, wait_for
 
@@ -169,7 +169,7 @@ def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, se
     expect(note(page)).to_contain_text("评测完成，共 4 条回答", timeout=WAIT)
     assert note(page).get_attribute("role") == "status"
     for part in ("ask-mini:temperature=0", "提问率", "ROUGE-1"):
-        expect(page.locator("#bq-eval-figures table")).to_contain_text(part)
+        expect(page.locator("#bq-eval-figures")).to_contain_text(part)
     frame = page.locator("#bq-eval-report iframe")
     assert "allow-scripts" in frame.get_attribute("sandbox") and "same-origin" not in frame.get_attribute("sandbox")
     expect(report(page).locator("#items")).to_contain_text("次头痛", timeout=WAIT)
@@ -239,7 +239,7 @@ def test_recorded_outputs_are_scored_and_closing_the_page_ends_a_run(chromium, u
     expect(page.locator("#bq-eval-figures")).to_contain_text("评分：平均")
     assert script.heard == []
     upload(page, written(tmp_path, DIALOGUES))
-    expect(page.locator("#bq-eval-figures table")).to_have_count(0)
+    expect(page.locator("#bq-eval-figures")).to_be_hidden()
     expect(page.locator("#bq-eval-who")).to_be_visible()
     script.silence = 60.0
     start(page).click()

@@ -6,17 +6,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from bianque import __main__
-from bianque.cli import evaluate_command
+from bianque.cli import evaluate as evaluate_command
 from bianque.consult.session import Session
 from bianque.errors import OutOfMemory
-from bianque.evaluate.run import Tally
+from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import Store, read
+from tests.cli.test_terminal import Screen
 from tests.conftest import Scripted
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,7 +50,7 @@ def data(tmp_path) -> str:
 def backend(monkeypatch) -> Scripted:
     """The models that the command finds on this machine."""
     found = Scripted(["多久了？"], ["建议多休息。"])
-    monkeypatch.setattr(evaluate_command, "opened", lambda contenders: Session(found, "ask-mini", "advise-mini"))
+    monkeypatch.setattr(evaluate_command, "open_session", lambda contenders: Session(found, "ask-mini", "advise-mini"))
     return found
 
 
@@ -153,31 +153,37 @@ def test_a_preview_moves_no_cursor(tmp_path, capsys):
 @pytest.mark.parametrize(
     "tally, shown",
     [
-        (Tally(0, 9, 0, None), "回答 (replies) 0/9"),
-        (Tally(3, 9, 1, 61.2), "回答 (replies) 3/9 · 失败 (failed) 1 · 剩余 (left) 1:02"),
-        (Tally(3, 9, 0, 7322), "回答 (replies) 3/9 · 剩余 (left) 2:02:02"),
-        (Tally(9, 9, 0, 0.0), "回答 (replies) 9/9"),
-        (Tally(1, 2, 0, 5, judging=True), "评审 (dialogues judged) 1/2 · 剩余 (left) 0:05"),
+        (RunProgress(0, 9, 0, None), "回答 (replies) 0/9"),
+        (RunProgress(3, 9, 1, 61.2), "回答 (replies) 3/9 · 失败 (failed) 1 · 剩余 (left) 1:02"),
+        (RunProgress(3, 9, 0, 7322), "回答 (replies) 3/9 · 剩余 (left) 2:02:02"),
+        (RunProgress(9, 9, 0, 0.0), "回答 (replies) 9/9"),
+        (RunProgress(1, 2, 0, 5, judging=True), "评审 (dialogues judged) 1/2 · 剩余 (left) 0:05"),
     ],
 )
 def test_a_tally_in_words(tally, shown):
     assert evaluate_command.words(tally) == shown
 
 
-def test_a_terminal_has_one_line_and_a_file_few(monkeypatch, capsys):
-    for live, count in ((True, 0), (False, 2)):
-        monkeypatch.setattr(sys.stderr, "isatty", lambda live=live: live)
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("COLUMNS", "20")
-        line = evaluate_command.Line()
-        for done in range(6):
-            line.show(Tally(done, 5, 0, 3.0))
-        shown = capsys.readouterr().err
-        assert shown.count("\n") == count and shown.count("\r") == 6 * live
-        assert all(evaluate_command.models.width(part) < 20 for part in shown.split("\r\x1b[K")) or not live
-        line.end()
-        line.end()
-        assert capsys.readouterr().err == "\n" * live
+def test_a_file_has_few_lines_of_progress(monkeypatch, capsys):
+    line = evaluate_command.Line()
+    for done in range(6):
+        line.show(RunProgress(done, 5, 0, 3.0))
+    line.end()
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_terminal_has_a_bar_that_is_drawn_again(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    line = evaluate_command.Line()
+    for done in range(6):
+        line.show(RunProgress(done, 5, 0, 3.0))
+    line.end()
+    line.end()
+    shown = screen.getvalue()
+    assert "3/5" in shown and shown.removesuffix("\x1b[?25h").endswith("5/5\n")
+    assert shown.count("\r") >= 5 and shown.count("\n") == 1
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -209,12 +215,14 @@ def test_recorded_outputs_need_no_model_library(tmp_path):
 STOPPED = """
 import asyncio, sys
 from bianque.__main__ import main
-from bianque.cli import evaluate_command as command
+from bianque.cli import evaluate as command
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
 from bianque.types import Piece, Usage
 
 class Slow:
+    heard = 0
+
     def models(self):
         return CARDS
 
@@ -222,15 +230,18 @@ class Slow:
         return None
 
     async def stream(self, model, dialogue, sampling):
+        self.heard += 1
         try:
-            await asyncio.sleep(float(sys.argv[1]))
+            if self.heard == int(sys.argv[1]):
+                print("waiting", flush=True)
+                await asyncio.sleep(100)
             yield Piece(text="好")
             yield Piece(finish="stop", usage=Usage(1, 1))
         except asyncio.CancelledError:
             print("closed", flush=True)
             raise
 
-command.opened = lambda contenders: Session(Slow(), "ask-mini", "advise-mini")
+command.open_session = lambda contenders: Session(Slow(), "ask-mini", "advise-mini")
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -240,22 +251,19 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(tmp_path, data):
     out = tmp_path / "out"
-    run = lambda pause: subprocess.Popen(
-        [sys.executable, "-c", STOPPED, str(pause), "evaluate", "--data", data, "--model", "advise", "--out", str(out),
+    run = lambda waits: subprocess.Popen(  # at this reply
+        [sys.executable, "-c", STOPPED, str(waits), "evaluate", "--data", data, "--model", "advise", "--out", str(out),
          "--concurrency", "1"],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    first = run(0.1)
-    deadline = time.monotonic() + 60
-    while not (out / "run.json").exists() or len(read(out)) < 3:
-        assert time.monotonic() < deadline and first.poll() is None
-        time.sleep(0.02)
+    first = run(4)
+    assert first.stdout.readline() == "waiting\n"
     first.send_signal(signal.SIGINT)
     said, told = first.communicate(timeout=60)
     assert first.returncode == 130 and said == "closed\n"
     assert "同样的命令" in told and str(out) in told and "Traceback" not in told
     before = read(out)
-    assert 3 <= len(before) < 12
+    assert len(before) == 3
     second = run(0)
     assert second.wait(timeout=60) == 0 and "12/12" in second.communicate()[1]
     assert read(out)[: len(before)] == before and len(read(out)) == 12
