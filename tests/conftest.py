@@ -33,7 +33,7 @@ ARGUMENTS = [
 
 
 # What a test needs by its fixtures; what it starts or takes itself, it says with a mark.
-MARKS = {"chromium": "browser", "url": "process"}
+MARKS = {"chromium": "browser", "url": "process", "space": "process", "bundled": "process"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,9 +99,20 @@ QUESTIONS = ["请问头痛多久了？", "头痛是哪个部位？", "有没有�
 ADVICE = "建议您先休息，避免熬夜。如果加重，请及时到医院就诊。"
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, Scripted]]:
-    """The page over a scripted backend, on a free port of this machine: one server for the tests of a file."""
+@pytest.fixture(scope="session", autouse=True)
+def patience(request: pytest.FixtureRequest) -> None:
+    """Gradio gives its own server a few seconds to answer; on a busy machine it may need more."""
+    if not any(item.path.parent.name in ("ui", "api") for item in request.session.items):
+        return
+    from gradio import networking
+
+    asked = networking.url_ok
+    networking.url_ok = lambda url: any(asked(url) for _ in range(10))
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, Scripted]]:
+    """The page over a scripted backend, on a free port of this machine."""
     from bianque.consult.session import Session
     from bianque.ui import serve
     from bianque.ui.page import Page
@@ -114,13 +125,23 @@ def served() -> Iterator[tuple[str, Scripted]]:
     demo.close(verbose=False)
 
 
-@pytest.fixture
-def script(served: tuple[str, Scripted]) -> Scripted:
-    """What the voices say, as if nobody had ever spoken; a stream of an earlier test leaves no trace in it."""
-    voices = served[1]
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, Scripted]]:
+    """One server for the tests of a file, which run one after the other."""
+    with serving() as found:
+        yield found
+
+
+def afresh(voices: Scripted) -> Scripted:
     vars(voices).clear()
     vars(voices).update(vars(Scripted(asks=list(QUESTIONS), advises=[ADVICE], pause=0.002)))
     return voices
+
+
+@pytest.fixture
+def script(served: tuple[str, Scripted]) -> Scripted:
+    """What the voices say, as if nobody had ever spoken; a stream of an earlier test leaves no trace in it."""
+    return afresh(served[1])
 
 
 @pytest.fixture

@@ -198,6 +198,7 @@ def test_facts_know_nobody_but_the_reader_of_their_tables(module, known):
     assert {short(imported) for importing, imported in ARROWS if short(importing) == module} == set(known)
 
 
+@pytest.mark.process
 def test_the_package_opens_without_the_heavy_libraries():
     """The page must not wait for torch, nor the command line for gradio."""
     code = (

@@ -32,6 +32,7 @@ def get(url):
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_the_api_is_what_was_promised(url):
     """To change the API on purpose, write the new answer of /gradio_api/info into the snapshot."""
     info = get(f"{url}gradio_api/info")
@@ -40,6 +41,7 @@ def test_the_api_is_what_was_promised(url):
     assert info == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_consultation_from_python(client):
     first = client.predict("我最近总是头痛", api_name="/chat_once")
     assert first["phase"] == "asking" and first["reply"] == "请问头痛多久了？" and first["model"] == "ask-mini"
@@ -58,6 +60,7 @@ def test_a_notice_reaches_the_client(client):
     assert reply["notice"]["level"] == "crisis" and "12356" in reply["notice"]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "names"),
     [
@@ -78,6 +81,7 @@ def test_a_wrong_argument_is_named(client, arguments, code, names):
         assert caught.value.title == code and names in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"),
     [(LoadFailed("模型不在"), "BQ_LOAD_FAILED"), (Busy("人多"), "BQ_BUSY"), (OSError("/srv/secret"), "BQ_INTERNAL")],
@@ -92,6 +96,7 @@ def test_a_failure_has_a_code_and_shows_no_path(client, script, error, code):
 BOTH = ["ask", "advise-mini:temperature=0.2"]
 
 
+@pytest.mark.slow
 def test_a_comparison_streams_every_column(client, script):
     script.asks, script.advises, script.pause = ["请问头痛多久了？" * 4], ["建议您先休息。" * 4], 0.05
     call = client.submit("我最近总是头痛", contenders=BOTH, seed=7, api_name="/compare")
@@ -152,6 +157,7 @@ def test_a_wrong_comparison_is_refused(client):
         assert caught.value.title == code and names in str(caught.value), arguments
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_a_comparison_with_curl(url):
     call = f"{url}gradio_api/call/compare"
@@ -167,6 +173,7 @@ def test_models_lists_the_cards(client):
     assert all(card["licence"] and card["bytes"] > 0 and card["loaded"] in (True, False) for card in cards)
 
 
+@pytest.mark.slow
 def test_probes_say_that_the_page_lives_and_who_answers(url, client, script):
     assert get(f"{url}healthz") == {"status": "ok"}
     pair = {"ask": {"name": "ask-mini", "loaded": False}, "advise": {"name": "advise-mini", "loaded": False}}
@@ -181,6 +188,7 @@ def test_probes_say_that_the_page_lives_and_who_answers(url, client, script):
     assert get(f"{url}healthz") == {"status": "ok"}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_a_consultation_with_curl(url):
     body = json.dumps({"data": ["我最近总是头痛", None, "auto", None, None, None, None, None, None]})

@@ -25,6 +25,9 @@ from tests.conftest import QUESTIONS, ROOT, Scripted, free_port
 TEXT = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in DIALOGUES)
 
 
+pytestmark = pytest.mark.process  # a server
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """One server for all tests of this file, with a temporary directory of its own."""
@@ -53,6 +56,7 @@ def client(served, script) -> Client:
     return served[2]
 
 
+@pytest.mark.slow
 def test_a_file_is_evaluated_with_progress(client, script, tmp_path):
     file = handle_file(written(tmp_path, DIALOGUES))
     asked = {"contenders": ["auto", "advise-mini:temperature=0"], "limit": 3, "seed": 5, "max_new_tokens": 40}

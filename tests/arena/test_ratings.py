@@ -211,6 +211,7 @@ def test_more_votes_make_intervals_narrower_and_a_seed_decides_them():
     assert rank(found).resamples == ranking.RESAMPLES == 1000
 
 
+@pytest.mark.slow
 def test_resampling_outcomes_is_resampling_votes():
     """The multinomial draw has the spread that drawing the votes themselves has."""
     found = simulated({"p": 0.6, "q": 0.0, "r": -0.6}, 150, 5)

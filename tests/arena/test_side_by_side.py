@@ -342,6 +342,7 @@ def contenders(draw):
     return ModelSpec(name, bits, SamplingOverrides(**numbers))
 
 
+@pytest.mark.slow
 @given(
     st.builds(Setup, st.lists(contenders(), min_size=2, max_size=4).map(tuple), TEXTS, st.none() | st.integers(0, 99))
 )

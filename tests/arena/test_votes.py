@@ -138,6 +138,8 @@ def test_an_export_is_the_votes_that_were_cast_here_in_one_file(tmp_path):
     assert ids(Votes(tmp_path)) == ["w-0", "w-1", "w-2"]
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_processes_write_at_once(tmp_path):
     jobs = [writer(tmp_path, who, 100) for who in "abc"]
     said = [job.communicate(timeout=60)[0].split() for job in jobs]
@@ -169,6 +171,8 @@ def test_two_who_vote_on_the_same_battles_at_once_get_one_vote_each(tmp_path):
     assert len(ids(Votes(tmp_path))) == 40
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_killed_writer_loses_no_vote_it_had_reported_and_locks_nobody_out(tmp_path):
     chance = random.Random(3)
     reported: list[str] = []

@@ -44,6 +44,7 @@ def test_every_published_card_has_a_small_double():
     assert set(WRITERS) == {card.name for card in CARDS if card.repo}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_published_checkpoint_answers(name, folders):
     local = Local(Settings(paths=folders, memory_gb=1000))
@@ -61,6 +62,7 @@ def logits(name: str, folder: Path, bits=16, adapter: Path | None = None, dtype=
     return tiny.begun(model, [prompt])[0].float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, bits", [("bianque-1", 8), ("bianque-2", 8), ("bianque-2", 4), ("disc-medllm", 8)])
 def test_fewer_bits_change_little(name, bits, folders):
     """Random weights suffer more than trained ones; what is held here is that none got lost."""
@@ -69,6 +71,7 @@ def test_fewer_bits_change_little(name, bits, folders):
     assert 0 < off < (0.05 if bits == 8 else 0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 def test_what_is_published_quantised_stays_as_it_is(bits, folders):
     name = f"chatglm-6b-int{bits}"
@@ -87,6 +90,7 @@ def test_the_lora_is_merged_and_must_be_of_this_model(folders):
             logits(other, folders[other], adapter=adapter)
 
 
+@pytest.mark.slow
 def test_a_lora_on_fewer_bits_is_merged_before_they_are_cut(folders):
     folder, adapter = folders["medicalgpt-zh"], folders["medicalgpt-zh.adapter"]
     merged, cut = (logits("medicalgpt-zh", folder, bits, adapter) for bits in (16, 8))
@@ -111,6 +115,8 @@ def environment(folders) -> dict[str, str]:
     }
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_command_line_answers(name, folders):
     command = [sys.executable, "-m", "bianque", "chat", "--model", name, "--max-new-tokens", "16", "--temperature", "0"]
@@ -121,6 +127,7 @@ def test_the_command_line_answers(name, folders):
     assert f"· {name}" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_page_answers(folders, monkeypatch):
     from gradio_client import Client
 

@@ -90,6 +90,7 @@ def test_a_processor_without_bfloat16_computes_16_bits_in_32(folder, monkeypatch
     assert found.kernel("one") == "float32" and "int8" in found.kernel("one@8")
 
 
+@pytest.mark.slow
 def test_models_that_do_not_fit_together_take_turns_and_memory_is_given_back(folder):
     found = local(folder, 2100)
     asyncio.run(reply(found, "one"))
@@ -101,6 +102,7 @@ def test_models_that_do_not_fit_together_take_turns_and_memory_is_given_back(fol
     assert set(found.pool.resident()) == {"one"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATUS.exists(), reason="needs Linux to tell what a process holds")
 def test_an_evicted_model_leaves_the_process_as_small_as_it_was():
     """Weights of a usual size, twice: after the first time the C library would keep them."""

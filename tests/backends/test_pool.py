@@ -869,6 +869,7 @@ class Anything(RuleBasedStateMachine):
         self.loop.close()
 
 
+@pytest.mark.slow
 def test_whatever_happens_memory_holds_and_everybody_gets_their_turn():
     run_state_machine_as_test(Anything, settings=settings(max_examples=100, stateful_step_count=40))
 

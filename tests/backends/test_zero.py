@@ -266,6 +266,8 @@ def parent(pid: int) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_one_function_is_lent_and_the_weights_of_the_pair_are_packed(space):
     assert space.facts == {
         "functions": ["Zero.generate"],
@@ -273,6 +275,8 @@ def test_one_function_is_lent_and_the_weights_of_the_pair_are_packed(space):
     }
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_all_replies_come_from_one_forked_worker(client, space):
     first = ask(client)
     workers = space.device.workers
@@ -285,12 +289,14 @@ def test_all_replies_come_from_one_forked_worker(client, space):
     assert all(given["fail"] == "false" for given in space.device.heard("/release")[-3:])
 
 
+@pytest.mark.process
 def test_the_visitors_share_and_the_time_reach_the_scheduler(client, space):
     ask(client)
     given = space.device.heard("/schedule")[-1]
     assert given["token"] == "head.e30.sign" and SHORTEST <= int(given["durationSeconds"]) <= LONGEST
 
 
+@pytest.mark.process
 def test_a_stop_frees_the_worker(client, space):
     """A reply left alone takes more than a minute."""
     job = begin(client)
@@ -302,12 +308,15 @@ def test_a_stop_frees_the_worker(client, space):
     assert ask(client)["reply"] and space.device.workers == workers
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_one_visitor_does_not_wait_for_another(client, space):
     job = begin(client)
     assert ask(client)["reply"] and not space.device.idle()
     job.cancel()
 
 
+@pytest.mark.process
 def test_an_error_of_ours_crosses_with_its_code(client, space):
     with pytest.raises(AppError) as caught:
         ask(client, "头痛" * 2000)
@@ -316,6 +325,7 @@ def test_an_error_of_ours_crosses_with_its_code(client, space):
     assert space.device.heard("/release")[-1]["fail"] == "false"
 
 
+@pytest.mark.process
 def test_a_model_that_was_not_preloaded_is_refused_with_the_remedy(client, space):
     asked = len(space.device.calls)
     with pytest.raises(AppError) as caught:
@@ -325,6 +335,7 @@ def test_a_model_that_was_not_preloaded_is_refused_with_the_remedy(client, space
     assert len(space.device.calls) == asked
 
 
+@pytest.mark.process
 def test_a_visitor_without_a_share_is_told_so(client, space):
     space.device.refusal = {"left": 3, "wait": 3600}
     with pytest.raises(AppError) as caught:
@@ -332,6 +343,8 @@ def test_a_visitor_without_a_share_is_told_so(client, space):
     assert caught.value.title == "BQ_BUSY" and "3s left" in str(caught.value)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(client, space):
     job = begin(client)
     for worker in space.device.workers:

@@ -25,6 +25,7 @@ def small(monkeypatch):
     torch.set_grad_enabled(True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["t5", "chatglm"])
 def test_decode_tells_each_precision_and_prompt(arch, capsys, tmp_path):
     file = tmp_path / "found.json"
@@ -41,6 +42,7 @@ def test_decode_tells_each_precision_and_prompt(arch, capsys, tmp_path):
     assert f"threads: 1 of {found['cores']} cores; python" in said.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_decode_runs_peers_in_the_same_rounds(capsys, tmp_path):
     script = tmp_path / "peer.py"
     script.write_text("import json, sys\nprint(json.dumps({'prefill_ms': float(sys.argv[1]), 'ms_per_token': 1e6}))\n")
@@ -121,6 +123,7 @@ def test_the_peer_writes_the_same_tokens():
     assert asyncio.run(ours()) == theirs.tolist()
 
 
+@pytest.mark.slow
 def test_concurrency_serves_all_visitors(capsys, tmp_path):
     file = tmp_path / "found.json"
     given = ("--precision", "fp32", "--visitors", "1", "3", "--peer", "hf", "--json", str(file))

@@ -227,6 +227,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([*custom.FIELDS, "like", "path", "other"]), json_values, max_size=3))
 def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, change):

@@ -81,6 +81,7 @@ PARTS = (
 TYPED = st.lists(st.sampled_from(PARTS) | st.text(max_size=2), max_size=14).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(TYPED)
 def test_no_label_token_or_control_character_is_left(text):
@@ -92,6 +93,7 @@ def test_no_label_token_or_control_character_is_left(text):
     assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") for c in calm)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(TYPED)
 def test_neutralising_twice_changes_nothing_more(text):
@@ -362,6 +364,7 @@ def shown(whole: bytes, cuts: list[int], clean) -> tuple[list[str], str]:
     return deltas, raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", CLEANERS)
 @settings(max_examples=1000)
 @given(RAW, st.data())
@@ -396,6 +399,7 @@ def test_a_reply_shows_while_it_is_written():
     assert len(deltas) > 25 and max(map(len, deltas)) <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [" ", "\n", "\\n", "\\", "[", ",", "病", "\n病人", "[Round ", "[Round 1"])
 def test_a_degenerate_reply_costs_little(run):
     begun = time.thread_time()

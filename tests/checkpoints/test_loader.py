@@ -53,6 +53,7 @@ def refused(card, folder) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["bin", "bin shards", "safetensors", "safetensors shards"])
 def test_every_format_gives_the_same_parameters(form, copy, published):
     card, folder, tensors = copy

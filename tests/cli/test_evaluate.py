@@ -196,6 +196,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_recorded_outputs_need_no_model_library(tmp_path):
     references = written(tmp_path, [{"id": "a", "set": "own", "reference": "头痛几天了？"}], "references.jsonl")
     arguments = ["evaluate", "--data", written(tmp_path, RECORDED), "--recorded", "--references", references]
@@ -244,6 +246,8 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(tmp_path, data):
     out = tmp_path / "out"

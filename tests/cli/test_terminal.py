@@ -108,6 +108,7 @@ def heard(script, turn=-1):
     return model, [message.content for message in dialogue]
 
 
+@pytest.mark.process
 def test_a_piped_consultation_keeps_its_history(talk, script):
     code, out, complaints = talk("最近总是头痛", "", "三天了", "请直接给出建议。")
     assert (code, complaints) == (0, "")
@@ -119,17 +120,20 @@ def test_a_piped_consultation_keeps_its_history(talk, script):
     assert script.heard[-1][1][1].phase == "asking" and script.heard[-1][1][1].model == "ask-mini"
 
 
+@pytest.mark.process
 def test_wishes_reach_the_model(talk, script):
     talk("头痛", choices=Choices("advise", sampling=SamplingOverrides(temperature=0.25, seed=9)))
     usual = by_name()["advise-mini"].sampling
     assert script.heard[-1][0] == "advise-mini" and script.heard[-1][2] == replace(usual, temperature=0.25, seed=9)
 
 
+@pytest.mark.process
 def test_a_notice_stands_above_the_reply(talk):
     _, out, _ = talk("我不想活了")
     assert out.index("12356") < out.index(QUESTIONS[0])
 
 
+@pytest.mark.process
 def test_a_cut_reply_says_so(talk, script, monkeypatch):
     spoken = script.stream
 
@@ -141,27 +145,32 @@ def test_a_cut_reply_says_so(talk, script, monkeypatch):
     assert f"{QUESTIONS[0]}（已到长度上限）\n" in talk("头痛")[1]
 
 
+@pytest.mark.process
 def test_clearing_forgets(talk, script):
     talk("最近总是头痛", "/clear", "孩子咳嗽")
     assert heard(script)[1] == ["孩子咳嗽"]
 
 
+@pytest.mark.process
 def test_the_mode_can_be_changed_and_asked_for(talk, script):
     code, out, _ = talk("/mode", "/mode advise", "头痛", "/mode ask", "三天了")
     assert code == 0 and [model for model, *_ in script.heard] == ["advise-mini", "ask-mini"]
     assert "auto：先由问诊模型" in out and "advise：不再提问" in out and "ask：只提问" in out
 
 
+@pytest.mark.process
 def test_models_and_help_are_shown(talk):
     _, out, _ = talk("/models", "/help")
     assert all(card.name in out and card.licence in out for card in CARDS)
     assert all(command in out for command in ("/mode", "/export", "/clear", "/models", "/help", "/quit"))
 
 
+@pytest.mark.process
 def test_quitting_leaves_the_rest_unread(talk, script):
     assert talk("/quit", "头痛")[0] == 0 and script.heard == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -183,6 +192,7 @@ def test_what_makes_no_sense_is_one_calm_line(line, words, talk, typing):
     assert code == 0 and QUESTIONS[0] in out and complaints.count("\n") == 1  # whoever types can mend it
 
 
+@pytest.mark.process
 def test_a_failure_is_calm_and_its_message_not_kept(talk, typing, script):
     script.fails = LoadFailed("模型库连不上\n请稍后重试")
     assert talk("头痛")[::2] == (1, "BQ_LOAD_FAILED: 模型库连不上 请稍后重试\n")
@@ -198,6 +208,7 @@ def test_a_failure_is_calm_and_its_message_not_kept(talk, typing, script):
 LONG = QUESTIONS[0] + "还有别的地方不舒服吗？" * 50
 
 
+@pytest.mark.process
 def test_ctrl_c_stops_the_reply_alone(typing, script, tmp_path):
     script.asks, script.after = [LONG, QUESTIONS[1]], 20
     code, out, complaints = typing("头痛", "/export cut.json", "三天了")
@@ -210,6 +221,7 @@ def test_ctrl_c_stops_the_reply_alone(typing, script, tmp_path):
     assert out.count("问诊 ") == 2 and f"{QUESTIONS[1]}\n" in out  # and the next turn is answered whole
 
 
+@pytest.mark.process
 def test_what_was_stopped_before_it_began_leaves_nothing(typing, script):
     script.silence = 60
     script.prepare = lambda model: os.kill(os.getpid(), signal.SIGINT)
@@ -218,24 +230,28 @@ def test_what_was_stopped_before_it_began_leaves_nothing(typing, script):
     assert heard(script)[1] == ["肚子疼"]
 
 
+@pytest.mark.process
 def test_ctrl_c_ends_a_pipe(talk, script):
     script.asks, script.after = [LONG], 20
     code, out, complaints = talk("头痛", "三天了")
     assert (code, complaints, len(script.heard)) == (130, "", 1) and "（已停止）" in out
 
 
+@pytest.mark.process
 def test_whoever_sits_down_is_told_who_speaks_and_under_which_licence(typing):
     _, out, _ = typing("/quit", choices=Choices(mode="ask"))
     assert f"问诊小模型 ask-mini · {by_name()['ask-mini'].licence}\n" in out
     assert "advise-mini" not in out and LABEL in out and "只提问，不给建议。 /help" in out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), EOFError()])
 def test_leaving_at_the_prompt_is_polite(typing, end):
     code, out, complaints = typing("头痛", end)
     assert (code, complaints) == (0, "") and out.endswith("再见，请保重 (goodbye, take care)\n")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("suffix", [".md", ".json", ".JSON"])
 def test_an_export_is_the_pages_own(talk, script, tmp_path, suffix):
     code, _, _ = talk(
@@ -255,6 +271,7 @@ def test_an_export_is_the_pages_own(talk, script, tmp_path, suffix):
     assert written == transcript.as_json(whole["messages"], by_name())
 
 
+@pytest.mark.process
 def test_an_export_overwrites_no_file_of_others_and_needs_a_place(talk, tmp_path):
     (tmp_path / "mine.md").write_text("mine")
     code, _, complaints = talk("头痛", "/export mine.md")
@@ -263,6 +280,7 @@ def test_an_export_overwrites_no_file_of_others_and_needs_a_place(talk, tmp_path
     assert code == 1 and "no/such.md" in complaints and complaints.startswith("BQ_BAD_INPUT")
 
 
+@pytest.mark.process
 def test_nothing_is_written_unless_it_is_exported(talk, tmp_path):
     talk("最近总是头痛", "三天了")
     assert list(tmp_path.iterdir()) == []
@@ -270,12 +288,14 @@ def test_nothing_is_written_unless_it_is_exported(talk, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bianque.md"]
 
 
+@pytest.mark.process
 def test_a_reply_cannot_move_the_cursor(talk, script):
     script.asks = ["请问\x1b[2J头痛\x07多久了\x9b31m？"]
     assert "请问[2J头痛多久了31m？\n" in talk("头痛")[1]
     assert printable("一\t二\n\ud800三\r") == "一\t二\n三"
 
 
+@pytest.mark.process
 def test_loading_is_drawn_on_one_line_of_a_terminal_and_nowhere_else(talk, monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     assert talk("头痛")[0] == 0
@@ -285,6 +305,7 @@ def test_loading_is_drawn_on_one_line_of_a_terminal_and_nowhere_else(talk, monke
     assert last.strip() == "" and width(last) >= width("正在想要问什么…")  # nothing stays of it
 
 
+@pytest.mark.process
 def test_a_status_wider_than_the_terminal_is_cut(talk, script, monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     monkeypatch.setenv("COLUMNS", "12")
@@ -292,6 +313,7 @@ def test_a_status_wider_than_the_terminal_is_cut(talk, script, monkeypatch):
     assert max(map(width, screen.getvalue().split("\r"))) == 11
 
 
+@pytest.mark.process
 def test_the_terminal_speaks_the_locales_language(talk, monkeypatch):
     for name in ("LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
@@ -349,6 +371,8 @@ def python(*arguments, **options):
     return subprocess.Popen([sys.executable, *arguments], env=env, **pipes)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_bundled_models_answer_a_pipe_in_utf_8(tmp_path):
     """A byte-order mark, bytes that are no UTF-8, a Windows line end and a locale without Chinese change nothing."""
     arguments = ("-m", "bianque", "chat", "--seed", "1", "--max-new-tokens", "24")
@@ -360,6 +384,7 @@ def test_the_bundled_models_answer_a_pipe_in_utf_8(tmp_path):
     assert "auto：" in said and said.count("mini\n") == 2 and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_reader_that_leaves_ends_the_command_quietly():
     reading, writing = os.pipe()
     os.close(reading)
@@ -381,6 +406,8 @@ raise SystemExit(Terminal(Session(script, "ask-mini", "advise-mini")).run())
 """
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_real_terminal(tmp_path):
     """Chinese is edited by characters, Ctrl-C first stops a reply and then leaves."""
     pytest.importorskip("readline")

@@ -215,6 +215,7 @@ def test_the_notice_says_in_english_too_whom_to_call(text):
     assert "12356" in english or level(text) == "emergency"
 
 
+@pytest.mark.process
 def test_no_rule_is_compiled_before_the_first_message():
     """All of them at once would hold up the first paint."""
     fresh = (

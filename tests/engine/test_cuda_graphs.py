@@ -71,12 +71,14 @@ def told(model, recorder, slots=4):
     return asyncio.run(everybody())
 
 
+@pytest.mark.slow
 def test_the_words_are_those_of_plain_steps(model):
     tape = Tape()
     assert told(model, tape) == told(model, None)
     assert tape.recorded > 2 and not tape.failed
 
 
+@pytest.mark.slow
 def test_a_shape_is_recorded_once(model):
     """Rows 1, 2 and 3 are two shapes and a rounded one; so are spans."""
     cache, tape = model.new_cache(4, 16, 16), Tape()
@@ -92,6 +94,7 @@ def test_a_shape_is_recorded_once(model):
     assert {span for _, (span, *_) in steps.known} <= {4, 8, 16}
 
 
+@pytest.mark.slow
 def test_rows_that_nobody_writes_touch_no_prompt(model):
     """Three of four slots write; the prompt that the fourth one holds is as it was."""
     cache = model.new_cache(4, 8, 8)
@@ -110,6 +113,7 @@ def test_rows_that_nobody_writes_touch_no_prompt(model):
     torch.testing.assert_close(again, model.decode_step(torch.tensor([7]), fresh))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded_is_launched_step_by_step(model, caplog):
     refusing = Refusing()
     with caplog.at_level(logging.WARNING, logger="bianque.engine.cuda_graphs"):

@@ -101,6 +101,7 @@ PARTS = ("医生：", "病人", "病人：", "患者 :", "：", ":", ",", "!", "
          "🙂", "龘", "<n>", "<", "。", "建议")  # fmt: skip
 
 
+@pytest.mark.slow
 @NAMES
 @settings(max_examples=150)
 @given(parts=st.lists(st.sampled_from(PARTS), max_size=12))
@@ -110,6 +111,7 @@ def test_the_pieces_joined_are_the_cleaned_reply(name, tokenizers, parts):
     assert text_of(spoken(engine)) == engine.card.clean(written)
 
 
+@pytest.mark.slow
 @NAMES
 def test_so_are_those_of_a_model_that_writes_at_random(name, tokenizers):
     build = {"bianque-1": tiny.t5_of, "bianque-2": tiny.chatglm_of}[name]

@@ -75,6 +75,7 @@ def tied(scores: torch.Tensor) -> bool:
     return len(finite.unique()) < len(finite)
 
 
+@pytest.mark.slow
 @given(ROWS)
 def test_distributions_are_those_of_transformers_in_any_company(rows):
     logits = torch.tensor([scores for scores, _, _ in rows])
@@ -133,6 +134,7 @@ def test_an_ngram_is_remembered_while_the_reply_grows():
     assert [sampler.draw(torch.tensor([[3.0, 2.0, 1.0]]))[0] for _ in range(6)] == [0, 0, 1, 0, 2, 0]
 
 
+@pytest.mark.slow
 @given(ROWS, st.integers(0, 99))
 def test_a_row_draws_in_company_what_it_draws_alone(rows, seed):
     logits = torch.tensor([scores for scores, _, _ in rows])
@@ -160,6 +162,7 @@ def test_a_slot_forgets_who_was_there():
     assert sampler.draw(torch.tensor([[1.0, 1.5, 2.0]])) == [2]
 
 
+@pytest.mark.slow
 def test_frequencies_are_those_of_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     sampler = joined([(Sampling(temperature=0.8, max_new_tokens=4000, seed=3), [])], 4, ())

@@ -95,6 +95,7 @@ WORDS = st.sampled_from([[5, 6, 7], [9] * 20]) | st.lists(st.integers(4, 39), mi
 VISIT = st.tuples(WORDS, WISH, st.integers(0, 3), st.integers(0, 9))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(name=st.sampled_from(list(MODELS)), visits=st.lists(VISIT, min_size=2, max_size=9), slots=st.integers(1, 4))
 def test_visitors_who_come_and_go_get_what_they_would_get_alone(name, visits, slots):
@@ -517,6 +518,8 @@ def test_the_thread_is_there_while_there_is_work_and_the_cache_a_while_longer(mo
     assert asyncio.run(twice())
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_a_process_that_ends_in_the_middle_of_a_reply_ends_well():
     """torch aborts a process whose thread is torn out of it; the reply here would take hours."""
     program = """

@@ -57,6 +57,7 @@ def model(request):
     return MODELS[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", BITS)
 @pytest.mark.parametrize("arch", WIDE)
 def test_a_trace_gives_the_numbers_of_a_plain_step(arch, precision, monkeypatch):
@@ -77,12 +78,14 @@ def test_a_trace_gives_the_numbers_of_a_plain_step(arch, precision, monkeypatch)
     assert not traces.failed and len(traces.known) == 3 and set(traces.plain.values()) == {2}
 
 
+@pytest.mark.slow
 def test_the_words_are_those_of_plain_steps(model):
     traces = Traces(worth=1)
     assert told(model, traces) == told(model, None)
     assert len(traces.known) > 1 and not traces.failed
 
 
+@pytest.mark.slow
 def test_a_kind_is_traced_once_it_is_met_often(model):
     traces = Traces(worth=8)
     cache = model.new_cache(4, 16, 64)
@@ -100,6 +103,7 @@ def test_a_kind_is_traced_once_it_is_met_often(model):
         assert len(traces.known) == 2
 
 
+@pytest.mark.slow
 def test_a_trace_outlives_its_cache(model):
     """A visitor who comes after a quiet minute finds a new cache, and the old trace."""
     traces, prompt = Traces(worth=0), prompt_of(model, 5, 6, 7)
@@ -118,6 +122,7 @@ def test_a_trace_outlives_its_cache(model):
     decoder.close()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_traced_runs_as_it_is_written(model, caplog, monkeypatch):
     def refuse(*args, **options):
         raise RuntimeError("no longer supported\nwith [5, 6]")
@@ -132,6 +137,7 @@ def test_what_cannot_be_traced_runs_as_it_is_written(model, caplog, monkeypatch)
     ]
 
 
+@pytest.mark.slow
 def test_a_trace_that_breaks_gives_way_to_plain_steps(model, monkeypatch):
     def broken(*args):
         def run(*given):
@@ -145,6 +151,7 @@ def test_a_trace_that_breaks_gives_way_to_plain_steps(model, monkeypatch):
     assert traces.failed and not traces.known
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_no_fault_of_the_trace(model, monkeypatch):
     """The step fails as any other would; the next one is traced again."""
     traces, cache = Traces(worth=0), model.new_cache(1, 8, 8)

@@ -188,6 +188,8 @@ def begin(folder, pause) -> subprocess.Popen:
                             stdout=subprocess.PIPE)  # fmt: skip
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_kill_9_in_the_middle_loses_nothing_and_doubles_nothing(tmp_path):
     first = begin(tmp_path, 0.02)
@@ -213,6 +215,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_doubles_nothing(tmp_path):
 # --- the bundled models -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_bundled_models_are_evaluated(tmp_path):
     contenders = parse_all(
         ["ask-mini:temperature=0", ADVISE, f"{ADVISE}@8"], SamplingOverrides(max_new_tokens=8, seed=0)

@@ -213,6 +213,7 @@ def test_every_word_of_the_reader_is_in_both_languages():
         assert set(re.findall(r"\{\w+\}", chinese)) == set(re.findall(r"\{\w+\}", english))
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
 def test_an_axis_holds_zero_and_all_values(values):
     values = [round(value, 6) for value in values]
@@ -281,6 +282,7 @@ def count(page: Page, text: str) -> None:
     expect(page.locator("#count")).to_contain_text(text, timeout=WAIT)
 
 
+@pytest.mark.slow
 def test_no_request_leaves_and_markup_stays_text(chromium, written):
     page = visit(chromium, written, "#set=旧录")
     count(page, "26 条中的 2 条")
@@ -308,6 +310,7 @@ def test_a_turn_is_read_side_by_side(chromium, written):
     expect(cards(page).nth(3).locator(".answer").nth(2)).to_contain_text("截断")
 
 
+@pytest.mark.slow
 def test_filters_find_and_order(chromium, written):
     page = visit(chromium, written)
     expect(cards(page)).to_have_count(10)  # a page of them, however many there are
@@ -338,6 +341,7 @@ def test_filters_find_and_order(chromium, written):
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_a_link_leads_back_to_the_same_item_and_conditions(chromium, written):
     page = visit(chromium, written)
     page.get_by_role("combobox", name="数据集").select_option("门诊")
@@ -400,6 +404,7 @@ def test_what_is_on_view_can_be_taken_along(chromium, written):
     assert page.errors == []
 
 
+@pytest.mark.slow
 def test_all_of_the_page_speaks_either_language(chromium, written):
     page = visit(chromium, written)
     page.get_by_role("button", name="English").click()
@@ -436,6 +441,7 @@ def test_a_phone_scrolls_down_only(chromium, written, scheme):
     assert level > 230 if scheme == "light" else level < 40
 
 
+@pytest.mark.slow
 def test_paper_gets_the_text_and_not_the_controls(chromium, written):
     page = visit(chromium, written)
     page.emulate_media(media="print")

@@ -257,6 +257,7 @@ with Store.open(Path(sys.argv[1]), {"a": 1}):
 """
 
 
+@pytest.mark.process
 def test_one_process_at_a_time(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], cwd=ROOT, text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
@@ -291,6 +292,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL here")
 def test_kill_9_loses_no_row_that_was_added(tmp_path):
     done = subprocess.run([sys.executable, "-c", ADDS, str(tmp_path), "40"], cwd=ROOT, timeout=60)

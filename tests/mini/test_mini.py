@@ -60,6 +60,7 @@ def replies(local, card, seeds=range(6), at_once=8):
 CIRCLING = 0.1
 
 
+@pytest.mark.slow
 def test_the_asking_model_asks(local):
     found = replies(local, PREVIEWS[0])
     assert all(found) and sum(map(repeats_4gram, found)) / len(found) <= CIRCLING

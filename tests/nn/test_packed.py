@@ -105,6 +105,7 @@ def test_layers_are_let_go_as_soon_as_they_are_joined(bits, monkeypatch):
     assert len(left) == count > 3 and not any(any(readers) for readers in left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_says_the_same(name):
     model = MODELS[name]()

@@ -61,6 +61,7 @@ def loss(found: torch.Tensor, expected: torch.Tensor) -> float:
 # The published format.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits, name", [(8, "plain-int8"), (4, "plain-int4-row")])
 def test_a_published_checkpoint_loads_exactly(bits, name):
     """The same logits as a model whose weights are the stored numbers times their scales."""
@@ -79,6 +80,7 @@ def test_a_published_checkpoint_loads_exactly(bits, name):
     torch.testing.assert_close(reply(loaded), reply(model), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_published_checkpoint_runs_on_the_cpus_kernels(bits):
     model = tiny.chatglm(hidden_size=64, inner_hidden_size=128)
@@ -107,6 +109,7 @@ def test_the_even_column_is_in_the_high_half():
 # Quantising.
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([(8, None), (4, 32), (4, 64), (4, 128)]), st.integers(1, 200), st.integers(-6, 6), st.integers(0, 9)
 )
@@ -253,6 +256,7 @@ def test_an_odd_width_cannot_be_two_in_a_byte():
     assert model[0].form == Form(4, 33, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model, bits, most",
     [
@@ -407,6 +411,7 @@ def test_quantised_embeddings_are_refused_by_name():
         quant.bits_of({"quantization_bit": 4, "quantization_embeddings": True})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("dtype", [FLOAT, BF16])
 def test_layers_that_read_the_same_become_one(bits, dtype, monkeypatch):

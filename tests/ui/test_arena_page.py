@@ -143,6 +143,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(written(vote)) for vote in Votes(folder).read()[0]]
 
 
+@pytest.mark.process
 def test_a_whole_battle_is_blind_until_the_vote_and_the_board_shows_it(chromium, bundled):
     url, folder, space = bundled
     page = opened(chromium, url)

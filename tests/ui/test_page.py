@@ -18,7 +18,7 @@ from bianque.consult.pacing import with_heartbeat
 from bianque.errors import LoadFailed
 from bianque.ui import compare, render
 from bianque.ui import page as chat
-from tests.conftest import ROOT
+from tests.conftest import ROOT, afresh, serving
 
 WAIT = 20_000
 LABEL = "内容由人工智能生成，仅供参考"
@@ -90,11 +90,14 @@ def late(monkeypatch):
 
     for tab in (chat.Page, compare.Compare):
         monkeypatch.setattr(tab, "greet", slow(tab.greet))
-    yield lambda: (wanted.set(), [greeted.acquire(timeout=WAIT / 1000) for _ in range(2)])[1]
-    wanted.set()
+    with serving() as (url, voices):
+        afresh(voices)
+        yield url, lambda: (wanted.set(), [greeted.acquire(timeout=WAIT / 1000) for _ in range(2)])[1]
+        wanted.set()
 
 
-def test_a_first_message_outlives_a_late_greeting(chromium, late, url):
+def test_a_first_message_outlives_a_late_greeting(chromium, late):
+    url, late = late
     page = visit(chromium, url)
     say(page, "最近总是头痛")
     expect(replies(page).first).to_contain_text("问诊 1/8 · ask-mini", timeout=WAIT)
