@@ -358,7 +358,7 @@ class Guarded:
 def current(dialogue: Sequence[Message]) -> Sequence[Message]:
     """The round that is under way, as far as it is read."""
     recent = dialogue[-LONGEST:]
-    return recent[handoff.read(recent).start :]
+    return recent[handoff.read_round(recent).start :]
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]
