@@ -16,7 +16,7 @@ from itertools import combinations
 from random import Random
 from typing import Any, Literal, cast, get_args
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.errors import BadInput
 from bianque.types import Dialogue, Sampling
 
@@ -62,7 +62,7 @@ class Contender:
     sampling: Mapping[str, Any]
 
     @classmethod
-    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Contender:
+    def of(cls, card: Model, sampling: Sampling, precision: str | None = None) -> Contender:
         return cls(card.name, card.revision, precision, asdict(sampling))
 
 

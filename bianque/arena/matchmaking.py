@@ -9,7 +9,7 @@ from random import Random
 
 from bianque.arena import battle
 from bianque.catalog import builtin
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult import spec
 from bianque.consult.session import Session
 from bianque.errors import BadInput
@@ -49,7 +49,7 @@ def entrants(session: Session, runs: Callable[[str], bool]) -> list[Entrant]:
     return [both(*pair), *map(alone, cards.values())]
 
 
-def both(ask: ModelCard, advise: ModelCard) -> Entrant:
+def both(ask: Model, advise: Model) -> Entrant:
     """The handing over of one model to the other; its name tells the two, so that another pair's votes are not its own."""
     contender = battle.Contender(
         name=f"auto ({ask.name} + {advise.name})",
@@ -60,7 +60,7 @@ def both(ask: ModelCard, advise: ModelCard) -> Entrant:
     return Entrant(contender, spec.Contender("auto"), PARTS["both"])
 
 
-def alone(card: ModelCard) -> Entrant:
+def alone(card: Model) -> Entrant:
     return Entrant(battle.Contender.of(card, card.sampling), spec.Contender.parse(card.name), PARTS[card.role])
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, cast
 from urllib.parse import parse_qs, quote
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult import questions, transcript, triage
 from bianque.consult.session import MAX_CHARACTERS, Delta, Done, Event, Notice, Session, Speaking, Thinking
 from bianque.consult.spec import Contender, Wishes, number
@@ -255,12 +255,12 @@ class Setup:
         return cls(tuple(map(Contender.parse, named)), message, cast(int, number("seed", seed)) if seed else None)
 
 
-def licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:
+def licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> dict[str, str]:
     """The licence of every model that spoke in any column."""
     return transcript.licences(chain.from_iterable(columns), cards)
 
 
-def as_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def as_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> str:
     named = zip(setup.contenders, columns, strict=False)
     whole = {
         "label": f"{triage.LABEL}；{triage.DISCLAIMER}",
@@ -272,7 +272,7 @@ def as_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str,
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def as_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def as_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> str:
     lines = ["# 扁鹊 BianQue · 对比", "", f"> {triage.LABEL}；{triage.DISCLAIMER}。", "", f"`{setup.encode()}`", ""]
     for letter, contender, turns in zip(LETTERS, setup.contenders, columns, strict=False):
         lines += [f"## {letter} · {contender.label}", ""]

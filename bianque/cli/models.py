@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bianque.catalog.builtin import FORMATS
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.catalog.footprint import sizes
 from bianque.types import Bits, Sampling
 
@@ -20,26 +20,30 @@ HEAD = ("name", "title", "architecture", "role", "prompt", "window", f"{'/'.join
 SOURCES = ("name", "from", "sampling", "licence")
 
 
-def text(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
+def text(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:
     """Two tables, the models and where they come from, each line under some 110 columns but for long licences."""
     models = [
-        (card.name, card.title, card.architecture, card.role, format_of(card.prompt), str(card.window), sizes(card))
+        (card.name, card.title, found.architecture, card.role, format_of(found.prompt), str(found.window), sizes(card))
         for card in cards
+        if (found := card.checkpoint)
     ]
     sources = [(card.name, source(card, paths or {}), drawn(card.sampling), card.licence) for card in cards]
     return "\n".join([*table([HEAD, *models]), "", *table([SOURCES, *sources])])
 
 
-def as_json(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
+def as_json(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:
     return json.dumps([facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
 
 
-def facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
+def facts(card: Model, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
-    found = {field.name: getattr(card, field.name) for field in fields(card)}
-    named = {"prompt": format_of(card.prompt), "clean": format_of(card.clean, 1), "sampling": asdict(card.sampling)}
-    memory = {str(bits): card.memory(bits) for bits in card.precisions}
-    return found | named | {"memory": memory, "path": str(paths[card.name]) if card.name in paths else None}
+    found = {field.name: getattr(card, field.name) for field in fields(card) if field.name != "checkpoint"}
+    found["sampling"] = asdict(card.sampling)
+    if inner := card.checkpoint:
+        found |= {field.name: getattr(inner, field.name) for field in fields(inner)}
+        found |= {"prompt": format_of(inner.prompt), "clean": format_of(inner.clean, 1)}
+        found["memory"] = {str(bits): inner.memory(bits) for bits in card.precisions}
+    return found | {"path": str(paths[card.name]) if card.name in paths else None}
 
 
 def format_of(function: Callable[..., str], place: int = 0) -> str:
@@ -47,9 +51,10 @@ def format_of(function: Callable[..., str], place: int = 0) -> str:
     return next((name for name, pair in FORMATS.items() if pair[place] is function), function.__name__)
 
 
-def source(card: ModelCard, paths: Mapping[str, Path]) -> str:
+def source(card: Model, paths: Mapping[str, Path]) -> str:
     where = str(paths[card.name]) if card.name in paths else f"{card.repo}@{card.revision}" if card.repo else "bundled"
-    return f"{where} + {card.adapter}" if card.adapter else where
+    adapter = card.checkpoint.adapter if card.checkpoint else None
+    return f"{where} + {adapter}" if adapter else where
 
 
 def drawn(sampling: Sampling) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult import triage
 from bianque.consult.session import Delta, Done, Event, Handed, Notice, Speaking
 from bianque.i18n import say
@@ -42,13 +42,13 @@ def messages(turns: Iterable[Turn]) -> list[Message]:
     return [Message(t["role"], t["content"], t.get("phase"), t.get("model")) for t in turns]
 
 
-def licences(turns: Iterable[Turn], cards: Mapping[str, ModelCard]) -> dict[str, str]:
+def licences(turns: Iterable[Turn], cards: Mapping[str, Model]) -> dict[str, str]:
     """The licence of every model that spoke."""
     spoke = dict.fromkeys(str(t.get("model")).partition("@")[0] for t in turns)  # a precision has no licence of its own
     return {name: cards[name].licence for name in spoke if name in cards}
 
 
-def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
+def as_markdown(turns: Sequence[Turn], cards: Mapping[str, Model]) -> str:
     lines = ["# 扁鹊 BianQue", "", f"> {triage.LABEL}；{triage.DISCLAIMER}。", ""]
     for turn in turns:
         name = (
@@ -63,7 +63,7 @@ def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
+def as_json(turns: Sequence[Turn], cards: Mapping[str, Model]) -> str:
     whole = {
         "label": f"{triage.LABEL}；{triage.DISCLAIMER}",
         "licences": licences(turns, cards),

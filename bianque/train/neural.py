@@ -44,12 +44,12 @@ class Neural:
         return float(chosen(logits, wanted).sum())
 
     def encode(self, history: Dialogue) -> list[int]:
-        return self.engine.tokenizer.prompt(self.engine.card.prompt(self.fitting(history)))
+        return self.engine.tokenizer.prompt(self.engine.card.loadable.prompt(self.fitting(history)))
 
     def fitting(self, history: Dialogue) -> Dialogue:
         """The history as the page would cut it; of a message that alone is too long, its end, as in training."""
         room = self.engine.room(self.engine.card.sampling)
-        count = lambda turns: len(self.engine.tokenizer.prompt(self.engine.card.prompt(turns)))
+        count = lambda turns: len(self.engine.tokenizer.prompt(self.engine.card.loadable.prompt(turns)))
         try:
             return prompts.fit(history, room, count)[0]
         except TooLong:

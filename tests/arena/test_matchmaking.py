@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,15 +98,15 @@ def cache(tmp_path, monkeypatch):
 def test_a_card_is_here_if_its_files_are(cache, tmp_path):
     bianque, zh = KNOWN["bianque-2"], KNOWN["medicalgpt-zh"]
     assert is_downloaded(KNOWN["ask-mini"], {})
-    assert not is_downloaded(bianque, {}) and here(bianque, {"bianque-2": tmp_path})
+    assert not is_downloaded(bianque, {}) and is_downloaded(bianque, {"bianque-2": tmp_path})
     whole = ("config.json", "ice_text.model", "pytorch_model.bin.index.json", "pytorch_model-00001-of-00001.bin")
     cache("scutcyr/BianQue-2", "main", *whole)
-    assert is_downloaded(bianque, {}) and here(bianque.at(8), {})
+    assert is_downloaded(bianque, {}) and is_downloaded(bianque.at(8), {})
     cache("scutcyr/BianQue-1.0", "main", "config.json")  # a download that broke off
     assert not is_downloaded(KNOWN["bianque-1"], {})
     cache("THUDM/chatglm-6b", "v0.1.0", *whole)
-    assert not is_downloaded(zh, {}) and here(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
-    mine = replace(zh, adapter="me/lora")
+    assert not is_downloaded(zh, {}) and is_downloaded(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
+    mine = zh.changed(adapter="me/lora")
     assert not is_downloaded(mine, {})
     cache("me/lora", "main", "adapter_config.json")
     assert is_downloaded(mine, {})
