@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,13 @@ Architecture = Literal["t5", "chatglm", "baichuan"]
 Bits = Literal[16, 8, 4]
 ModelRole = Literal["asks", "advises", "both", "counsels"]
 
+# The parts of a consultation that a model of each role may do.
+ROLE_PHASES: Mapping[ModelRole, frozenset[Phase]] = {
+    "asks": frozenset({"asking"}),
+    "advises": frozenset({"advising"}),
+    "counsels": frozenset({"advising"}),
+    "both": frozenset({"asking", "advising"}),
+}
 LONGEST_REPLY = 2048  # tokens; the most that a visitor may ask for
 
 

@@ -13,14 +13,7 @@ from bianque.catalog.card import Model
 from bianque.consult import spec
 from bianque.consult.session import Session
 from bianque.errors import BadInput
-from bianque.types import ModelRole, Phase
-
-PARTS: dict[ModelRole, frozenset[Phase]] = {
-    "asks": frozenset({"asking"}),
-    "advises": frozenset({"advising"}),
-    "counsels": frozenset({"advising"}),
-    "both": frozenset({"asking", "advising"}),
-}
+from bianque.types import ROLE_PHASES, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +50,11 @@ def both(ask: Model, advise: Model) -> Entrant:
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Entrant(contender, spec.Contender("auto"), PARTS["both"])
+    return Entrant(contender, spec.Contender("auto"), ROLE_PHASES["both"])
 
 
 def alone(card: Model) -> Entrant:
-    return Entrant(battle.Contender.of(card, card.sampling), spec.Contender.parse(card.name), PARTS[card.role])
+    return Entrant(battle.Contender.of(card, card.sampling), spec.Contender.parse(card.name), ROLE_PHASES[card.role])
 
 
 def draw(

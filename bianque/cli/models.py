@@ -22,13 +22,16 @@ SOURCES = ("name", "from", "sampling", "licence")
 
 def text(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:
     """Two tables, the models and where they come from, each line under some 110 columns but for long licences."""
-    models = [
-        (card.name, card.title, found.architecture, card.role, format_of(found.prompt), str(found.window), sizes(card))
-        for card in cards
-        if (found := card.checkpoint)
-    ]
+    models = [row(card) for card in cards]
     sources = [(card.name, source(card, paths or {}), drawn(card.sampling), card.licence) for card in cards]
     return "\n".join([*table([HEAD, *models]), "", *table([SOURCES, *sources])])
+
+
+def row(card: Model) -> tuple[str, ...]:
+    """A line of the first table; dashes for what a model without a checkpoint has not."""
+    found = card.checkpoint
+    inner = (found.architecture, format_of(found.prompt), str(found.window)) if found else ("–",) * 3
+    return card.name, card.title, inner[0], card.role, inner[1], inner[2], sizes(card)
 
 
 def as_json(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bianque.bench.shapes import CHATGLM, T5_LARGE
 from bianque.catalog.builtin import CARDS, FORMATS, by_name, find
+from bianque.catalog.footprint import sizes
 from bianque.checkpoints.hub import BUNDLED
 from bianque.checkpoints.loader import ARCHITECTURES
-from bianque.errors import BadInput, UnknownModel
+from bianque.cli import models
+from bianque.errors import BadInput, LoadFailed, UnknownModel
 from bianque.nn import quant
 from bianque.types import Message
+from bianque.ui import about
 
 CUES = ("医生：", "心理咨询师：", "答：", "<reserved_103>")
 
@@ -108,6 +112,16 @@ def test_the_weights_of_a_card_are_counted(card):
     heads = shape.get("num_heads", 1) * shape.get("d_kv", shape.get("hidden_size", 0))
     layers = next(shape[key] for key in ("num_decoder_layers", "num_layers", "num_hidden_layers") if key in shape)
     assert card.loadable.cache == layers * heads * 2 * 2  # keys and values of two bytes
+
+
+def test_a_model_without_a_checkpoint_is_shown_and_cannot_be_loaded():
+    """As one that is answered by a URL."""
+    remote = replace(by_name()["bianque-2"], name="elsewhere", repo=None, checkpoint=None)
+    assert (remote.precisions, sizes(remote), remote.base) == ((), "–", "elsewhere")
+    assert "elsewhere" in models.text([remote]) and '"elsewhere"' in models.as_json([remote])
+    assert remote.title in about.text([remote], 8, "en")
+    with pytest.raises(LoadFailed, match="no checkpoint"):
+        _ = remote.loadable
 
 
 def test_both_pairs_are_there():
