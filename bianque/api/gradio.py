@@ -341,7 +341,7 @@ def add(session: Session) -> None:
         return [
             Card(
                 name=card.name, title=card.title, repo=card.repo, revision=card.revision,
-                architecture=card.checkpoint.architecture if card.checkpoint else None,
+                architecture=card.checkpoint.architecture if card.checkpoint else "",
                 role=card.role, licence=card.licence, bytes=card.checkpoint.bytes if card.checkpoint else 0,
                 loaded=held.loaded(card.name), kernel=held.kernel(card.name),
             )
