@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
 from bianque.catalog.builtin import by_name
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.models.baichuan import Baichuan, BaichuanConfig
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, EarlyChatGLMConfig
 from bianque.models.t5 import T5, T5Config
@@ -125,7 +125,7 @@ def t5_of(tokenizer: T5Tokenizer) -> T5:
     return t5(vocab_size=-(-(tokenizer.model.vocab_size() + 100) // 64) * 64)
 
 
-def card(name: str) -> ModelCard:
+def card(name: str) -> Model:
     return by_name()[name]
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal, cast, get_args
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.errors import BadInput
 from bianque.types import Dialogue, Sampling
 
@@ -59,7 +59,7 @@ class Player:
     sampling: Mapping[str, Any]
 
     @classmethod
-    def of(cls, card: ModelCard, sampling: Sampling, precision: str | None = None) -> Player:
+    def of(cls, card: Model, sampling: Sampling, precision: str | None = None) -> Player:
         return cls(card.name, card.revision, precision, asdict(sampling))
 
 

@@ -9,7 +9,7 @@ from random import Random
 
 from bianque.arena import battle
 from bianque.catalog import builtin
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec
 from bianque.errors import BadInput
@@ -47,7 +47,7 @@ def candidates(session: Session, can_run: Callable[[str], bool]) -> list[Candida
     return [both(*pair), *map(alone, cards.values())]
 
 
-def both(ask: ModelCard, advise: ModelCard) -> Candidate:
+def both(ask: Model, advise: Model) -> Candidate:
     """The handing over of one model to the other; its name tells the two, so that another pair's votes are not its own."""
     player = battle.Player(
         name=f"auto ({ask.name} + {advise.name})",
@@ -58,7 +58,7 @@ def both(ask: ModelCard, advise: ModelCard) -> Candidate:
     return Candidate(player, ModelSpec("auto"), parts("both"))
 
 
-def alone(card: ModelCard) -> Candidate:
+def alone(card: Model) -> Candidate:
     return Candidate(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
 
 

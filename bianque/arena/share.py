@@ -10,7 +10,7 @@ from typing import cast
 from urllib.parse import parse_qs, quote
 
 from bianque.arena.side_by_side import FEWEST, LETTERS, MOST
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult import transcript
 from bianque.consult.session import MAX_CHARACTERS
 from bianque.consult.spec import ModelSpec, sampling_value
@@ -63,12 +63,12 @@ class Setup:
         )
 
 
-def comparison_licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> dict[str, str]:
+def comparison_licences(columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> dict[str, str]:
     """The licence of every model that spoke in any column."""
     return transcript.licences(chain.from_iterable(columns), cards)
 
 
-def comparison_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def comparison_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> str:
     named = zip(setup.contenders, columns, strict=False)
     whole = {
         "label": LABEL,
@@ -80,7 +80,7 @@ def comparison_json(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapp
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
 
 
-def comparison_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, ModelCard]) -> str:
+def comparison_markdown(setup: Setup, columns: Sequence[Sequence[Turn]], cards: Mapping[str, Model]) -> str:
     lines = [*transcript.header("扁鹊 BianQue · 对比"), f"`{setup.encode()}`", ""]
     for letter, contender, turns in zip(LETTERS, setup.contenders, columns, strict=False):
         lines += [f"## {letter} · {contender.label}", ""]

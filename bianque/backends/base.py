@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.types import Dialogue, Piece, Sampling
 
 
 class Backend(Protocol):
-    def models(self) -> Sequence[ModelCard]:
+    def models(self) -> Sequence[Model]:
         """The cards this backend can answer for."""
 
     def loaded(self, model: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from bianque.backends.pool import Pool
 from bianque.catalog import builtin
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.catalog.footprint import RESERVE, LoadPlan, plan
 from bianque.checkpoints import hub
 from bianque.errors import OutOfMemory
@@ -32,7 +32,7 @@ class Local:
     """This machine's models. torch is imported when the first of them is needed, not before."""
 
     def __init__(
-        self, settings: Settings, cards: Sequence[ModelCard] = builtin.CARDS, together: Sequence[str] = ()
+        self, settings: Settings, cards: Sequence[Model] = builtin.CARDS, together: Sequence[str] = ()
     ) -> None:
         """`together` names the models that are in memory at the same time and get as many slots each."""
         self.settings = settings
@@ -42,7 +42,7 @@ class Local:
         self.cores = Cores(settings.threads)
         self.pool = Pool(self.load, drop, self.plans, self.budget, settings.max_waiting)
 
-    def models(self) -> Sequence[ModelCard]:
+    def models(self) -> Sequence[Model]:
         return tuple(self.cards.values())
 
     def loaded(self, model: str) -> bool:
@@ -76,17 +76,19 @@ class Local:
     def plans(self, name: str) -> tuple[LoadPlan, ...]:
         """The ways to hold a model: the allowed ones in the order of the settings, then the others."""
         card, allowed = builtin.find(self.cards, name), self.settings.bits
-        if bits := card.held or (card.stored if card.stored != 16 else None):  # as asked for, or as published
+        if bits := card.held or (
+            stored if (stored := card.loadable.stored) != 16 else None
+        ):  # as asked for, or as published
             return self.ways(card, bits)
         others = (bits for bits in get_args(Bits) if bits not in allowed)
         return tuple(way for bits in (*allowed, *others) for way in self.ways(card, bits, bits in allowed))
 
-    def ways(self, card: ModelCard, bits: Bits, allowed: bool = True) -> tuple[LoadPlan, ...]:
+    def ways(self, card: Model, bits: Bits, allowed: bool = True) -> tuple[LoadPlan, ...]:
         """With as many slots as there shall be, and with one."""
         most = self.slots(card, bits)
         return tuple(plan(card, bits, slots, double(card, bits), allowed) for slots in dict.fromkeys((most, 1)))
 
-    def slots(self, card: ModelCard, bits: Bits) -> int:
+    def slots(self, card: Model, bits: Bits) -> int:
         """ModelCache at a time: as many for each model as the budget leaves room for beside all their weights."""
         group = {other.name: other for other in (*self.together, card)}.values()
         alone = [plan(other, bits, 0, double(other, bits)).size for other in group]
@@ -122,11 +124,11 @@ class Local:
         return Engine(card, loaded.model, loaded.tokenizer, device, plan.slots, waiting, recorder(device), cores)
 
 
-def double(card: ModelCard, bits: Bits) -> bool:
+def double(card: Model, bits: Bits) -> bool:
     return place(card, bits)[1].itemsize == 4
 
 
-def place(card: ModelCard, bits: Bits) -> tuple[str, torch.dtype]:
+def place(card: Model, bits: Bits) -> tuple[str, torch.dtype]:
     """The device and the numbers a model computes with."""
     import torch
 
@@ -170,12 +172,12 @@ def can_run(local: Local) -> Callable[[str], bool]:
     return runs
 
 
-def is_downloaded(card: ModelCard, paths: Mapping[str, Path]) -> bool:
+def is_downloaded(card: Model, paths: Mapping[str, Path]) -> bool:
     """Whether a card's files are in a named folder, in the package or in the Hub's cache; its adapter too."""
-    files = card.base in paths or card.repo is None or is_cached(card.repo, card.revision, card.files, all)
-    if not files or card.adapter is None or f"{card.base}.adapter" in paths:
+    files = card.base in paths or card.repo is None or is_cached(card.repo, card.revision, card.loadable.files, all)
+    if not files or card.loadable.adapter is None or f"{card.base}.adapter" in paths:
         return files
-    return "/" in card.adapter and is_cached(card.adapter, "main", hub.ADAPTER_FILES, any)
+    return "/" in card.loadable.adapter and is_cached(card.loadable.adapter, "main", hub.ADAPTER_FILES, any)
 
 
 def is_cached(repo: str, revision: str, patterns: Sequence[str], enough: Callable[[Iterable[Any]], bool]) -> bool:

@@ -17,7 +17,7 @@ from torch import nn
 
 from bianque.backends.local import Local
 from bianque.catalog import builtin
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.checkpoints import hub, loader
 from bianque.engine.engine import Engine
 from bianque.errors import BianQueError, Busy, LoadFailed
@@ -42,7 +42,7 @@ class Zero:
         # Each decorated function has workers of its own: one function, then, and the model is an argument.
         self.zero_gpu_call = spaces.GPU(duration=self.duration)(self.generate)
 
-    def models(self) -> Sequence[ModelCard]:
+    def models(self) -> Sequence[Model]:
         return tuple(self.cards.values())
 
     def loaded(self, model: str) -> bool:
@@ -57,8 +57,8 @@ class Zero:
 
     def duration(self, name: str, dialogue: list[Message], sampling: Sampling) -> int:
         """Seconds to ask a GPU for; a reply that takes longer is cut off."""
-        cold = sum(engine.card.memory(16) for engine in self.engines.values()) / MOVES
-        token = LAUNCHES + self.cards[name].memory(16) / READS
+        cold = sum(engine.card.loadable.memory(16) for engine in self.engines.values()) / MOVES
+        token = LAUNCHES + self.cards[name].loadable.memory(16) / READS
         return max(SHORTEST, min(LONGEST, math.ceil(cold + token * sampling.max_new_tokens)))
 
     def generate(self, name: str, dialogue: list[Message], sampling: Sampling) -> Generator[Answer, None, None]:

@@ -23,12 +23,12 @@ from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, transformers_t5
 from bianque.bench.rounds import Figures
 from bianque.catalog.builtin import by_name
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import Choices
 from bianque.engine.engine import Engine, recorder
 from bianque.engine.scheduler import Recorder, step_function
-from bianque.models.base import Model
+from bianque.models.base import LanguageModel
 from bianque.types import Dialogue, Message, Piece, Sampling
 
 COMPLAINT = "我最近总是头痛，晚上睡不好，白天没有精神，已经有两个星期了，吃了药也不见好，不知道是什么原因。{:04}"
@@ -41,7 +41,7 @@ class Held:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def models(self) -> Sequence[ModelCard]:
+    def models(self) -> Sequence[Model]:
         return (self.engine.card,)
 
     def loaded(self, model: str) -> bool:
@@ -71,7 +71,7 @@ def concurrency(options: Any) -> None:
         engine = Engine(
             card, model, tokenizer, options.device, max(options.visitors), recorder=recorder(options.device, worth=1)
         )
-        prompt = len(tokenizer.prompt(card.prompt([Message("user", COMPLAINT.format(0))])))
+        prompt = len(tokenizer.prompt(card.loadable.prompt([Message("user", COMPLAINT.format(0))])))
         work = Work(options.arch, options.size, precision, options.layers, prompt, tokens, True, options.device)
         ways: dict[str, Callable[[int], None]] = {
             "session": partial(session, engine, serial()),
@@ -128,7 +128,7 @@ def session(engine: Engine, numbers: Iterator[int], count: int) -> None:
     asyncio.run(everybody())
 
 
-def bare(model: Model, made: Recorder | None, work: Work, count: int) -> None:
+def bare(model: LanguageModel, made: Recorder | None, work: Work, count: int) -> None:
     """Nothing but reading prompts, recorded steps and the arg max."""
     cache: Any = model.new_cache(count, work.prompt, work.tokens)
     step = step_function(made, model, cache, count)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bianque.catalog.builtin import by_name
 from bianque.checkpoints import loader
 from bianque.checkpoints.hub import BUNDLED
-from bianque.models.base import Model
+from bianque.models.base import LanguageModel
 from bianque.models.tokenizers import Tokenizer
 from bianque.nn import packed, quant
 from bianque.types import Bits
@@ -78,7 +78,7 @@ def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
             yield name, (grain.repeat(-(-(begin + size) // GRAIN))[begin : begin + size] * shape[1] ** -0.5).view(shape)
 
 
-def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[Model, Tokenizer]:
+def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[LanguageModel, Tokenizer]:
     """The model as it is served at this precision, and the tokenizer of a bundled one."""
     bits, dtype = PRECISIONS[precision]
     card = by_name()[SHAPES[arch][0]]
@@ -96,7 +96,7 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
     model.load_state_dict(found, assign=True)
     quant.prepack_quantised(model, dtype)
     packed.prepack_linears(model)
-    return cast(Model, model.eval().requires_grad_(False)), tokenizer
+    return cast(LanguageModel, model.eval().requires_grad_(False)), tokenizer
 
 
 def bytes_read(model: nn.Module, arch: str) -> int:

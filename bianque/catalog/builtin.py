@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from bianque.catalog import prompts
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Checkpoint, Model, split_name
 from bianque.errors import BadInput, UnknownModel
 from bianque.types import Dialogue, Sampling
 
@@ -38,48 +37,51 @@ FORMATS: dict[str, tuple[Callable[[Dialogue], str], Callable[[str], str]]] = {
     "baichuan-older": (prompts.baichuan_older, prompts.plain_reply),
 }
 
-BIANQUE_1 = ModelCard(
+BIANQUE_1 = Model(
     name="bianque-1",
     title="扁鹊-1.0 BianQue-1.0",
-    architecture="t5",
     role="asks",
-    prompt=prompts.bianque_1,
-    clean=prompts.t5_reply,
     # scutcyr/BianQue-1.0 model card, `answer(sample=True)`; the input is cut to 768 tokens there.
     sampling=Sampling(temperature=0.7, top_p=1.0, no_repeat_ngram=3, max_new_tokens=512),
-    window=768,
-    bytes=3_100_000_000,
-    parameters=783_150_080,
-    kept=33_025_024,
-    head=32_899_072,
-    cache=98_304,
     licence="Apache-2.0",
     citation=BIANQUE_PAPER,
     repo="scutcyr/BianQue-1.0",
-    files=("config.json", "spiece.model", "pytorch_model.bin"),
+    checkpoint=Checkpoint(
+        architecture="t5",
+        prompt=prompts.bianque_1,
+        clean=prompts.t5_reply,
+        window=768,
+        bytes=3_100_000_000,
+        parameters=783_150_080,
+        kept=33_025_024,
+        head=32_899_072,
+        cache=98_304,
+        files=("config.json", "spiece.model", "pytorch_model.bin"),
+    ),
 )
-BIANQUE_2 = ModelCard(
+BIANQUE_2 = Model(
     name="bianque-2",
     title="扁鹊-2.0 BianQue-2.0",
-    architecture="chatglm",
     role="advises",
-    prompt=prompts.bianque_2,
-    clean=prompts.chatglm_reply,
     # scutcyr/BianQue bianque_v2_app.py: `model.chat(max_length=2048, top_p=0.7, temperature=0.95)`.
     sampling=Sampling(temperature=0.95, top_p=0.7, max_new_tokens=1024),
-    window=2048,
-    bytes=13_420_000_000,
-    parameters=6_707_929_088,
-    kept=536_141_824,
-    head=534_642_688,
-    cache=458_752,
     licence="Apache-2.0 (code), ChatGLM-6B MODEL_LICENSE (weights): non-commercial research only",
     citation=BIANQUE_PAPER,
     repo="scutcyr/BianQue-2",
-    files=("config.json", "ice_text.model", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    checkpoint=Checkpoint(
+        architecture="chatglm",
+        prompt=prompts.bianque_2,
+        clean=prompts.chatglm_reply,
+        window=2048,
+        bytes=13_420_000_000,
+        parameters=6_707_929_088,
+        kept=536_141_824,
+        head=534_642_688,
+        cache=458_752,
+        files=("config.json", "ice_text.model", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ),
 )
-SOULCHAT = replace(
-    BIANQUE_2,
+SOULCHAT = BIANQUE_2.changed(
     name="soulchat",
     title="灵心 SoulChat",
     role="counsels",
@@ -91,8 +93,8 @@ SOULCHAT = replace(
     citation=SOULCHAT_PAPER,
     repo="scutcyr/SoulChat",
 )
-CHATGLM_6B = replace(
-    BIANQUE_2,  # its `chat` defaults are those the BianQue-2.0 app uses
+CHATGLM_6B = BIANQUE_2.changed(
+    # its `chat` defaults are those the BianQue-2.0 app uses
     name="chatglm-6b",
     title="ChatGLM-6B",
     prompt=prompts.chatglm_rounds,
@@ -100,8 +102,7 @@ CHATGLM_6B = replace(
     repo="THUDM/chatglm-6b",
     revision="v1.1.0",
 )
-MEDICALGPT_ZH = replace(
-    CHATGLM_6B,
+MEDICALGPT_ZH = CHATGLM_6B.changed(
     name="medicalgpt-zh",
     title="青囊 MedicalGPT-zh (QingGeng)",
     # The first release, vocabulary 150528; its LoRA also fits the later one, which lacks only the image tokens.
@@ -113,25 +114,27 @@ MEDICALGPT_ZH = replace(
     revision="v0.1.0",
     adapter="lora.p",
 )
-DISC_MEDLLM = ModelCard(
+DISC_MEDLLM = Model(
     name="disc-medllm",
     title="DISC-MedLLM (HealGPT)",
-    architecture="baichuan",
     role="both",
-    prompt=prompts.baichuan,
-    clean=prompts.plain_reply,
     # FudanDISC/DISC-MedLLM web_demo.py, its commented defaults (there `max_new_tokens=4096`).
     sampling=Sampling(temperature=1.0, top_k=5, top_p=0.85, repetition_penalty=1.1, max_new_tokens=1024),
-    window=4096,
-    bytes=26_529_802_240,
-    parameters=13_264_901_120,
-    kept=328_094_720,
-    head=327_680_000,
-    cache=819_200,
     licence="Apache-2.0 (code), Baichuan-13B Community Licence (weights)",
     citation=DISC_PAPER,
     repo="Flmc/DISC-MedLLM",
-    files=("config.json", "tokenizer.model", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    checkpoint=Checkpoint(
+        architecture="baichuan",
+        prompt=prompts.baichuan,
+        clean=prompts.plain_reply,
+        window=4096,
+        bytes=26_529_802_240,
+        parameters=13_264_901_120,
+        kept=328_094_720,
+        head=327_680_000,
+        cache=819_200,
+        files=("config.json", "tokenizer.model", "pytorch_model*.bin", "pytorch_model.bin.index.json"),
+    ),
 )
 
 CARDS = (
@@ -141,8 +144,7 @@ CARDS = (
     MEDICALGPT_ZH,
     DISC_MEDLLM,
     CHATGLM_6B,
-    replace(
-        CHATGLM_6B,
+    CHATGLM_6B.changed(
         name="chatglm-6b-int8",
         title="ChatGLM-6B INT8",
         bytes=7_000_000_000,
@@ -150,8 +152,7 @@ CARDS = (
         revision="main",
         stored=8,
     ),
-    replace(
-        CHATGLM_6B,
+    CHATGLM_6B.changed(
         name="chatglm-6b-int4",
         title="ChatGLM-6B INT4",
         bytes=4_000_000_000,
@@ -159,58 +160,62 @@ CARDS = (
         revision="main",
         stored=4,
     ),
-    ModelCard(
+    Model(
         name="ask-mini",
         title="问诊小模型 ask-mini",
-        architecture="t5",
         role="asks",
-        prompt=prompts.bianque_1,
-        clean=prompts.t5_reply,
         sampling=Sampling(temperature=0.7, top_p=0.8, max_new_tokens=160),
-        window=448,
-        bytes=34_022_912,
-        parameters=17_005_760,
-        kept=2_608_320,
-        head=2_600_960,
-        cache=5_120,
         licence=DATA_LICENCES,
         citation=BIANQUE_PAPER,
         preview=True,
+        checkpoint=Checkpoint(
+            architecture="t5",
+            prompt=prompts.bianque_1,
+            clean=prompts.t5_reply,
+            window=448,
+            bytes=34_022_912,
+            parameters=17_005_760,
+            kept=2_608_320,
+            head=2_600_960,
+            cache=5_120,
+        ),
     ),
-    ModelCard(
+    Model(
         name="advise-mini",
         title="建议小模型 advise-mini",
-        architecture="chatglm",
         role="advises",
-        prompt=prompts.bianque_2,
-        clean=prompts.chatglm_reply,
         sampling=Sampling(temperature=0.3, top_p=0.8, max_new_tokens=320),
-        window=768,
-        bytes=30_471_528,
-        parameters=15_230_080,
-        kept=2_716_800,
-        head=2_682_880,
-        cache=10_240,
         licence=DATA_LICENCES,
         citation=BIANQUE_PAPER,
         preview=True,
+        checkpoint=Checkpoint(
+            architecture="chatglm",
+            prompt=prompts.bianque_2,
+            clean=prompts.chatglm_reply,
+            window=768,
+            bytes=30_471_528,
+            parameters=15_230_080,
+            kept=2_716_800,
+            head=2_682_880,
+            cache=10_240,
+        ),
     ),
 )
 
 
-def by_name(cards: Iterable[ModelCard] = CARDS) -> dict[str, ModelCard]:
+def by_name(cards: Iterable[Model] = CARDS) -> dict[str, Model]:
     return {card.name: card for card in cards}
 
 
-def find(cards: Mapping[str, ModelCard], name: str) -> ModelCard:
+def find(cards: Mapping[str, Model], name: str) -> Model:
     """The card of exactly this name, or of `name@bits`, which is held with so many bits a weight.
 
     UnknownModel lists the names there are, BadInput the bits.
     """
-    base, at, bits = name.partition("@")
+    base, bits = split_name(name)
     if base not in cards:
         raise UnknownModel(f"没有名为 {name!r} 的模型 (no such model); 可选 (choose one of): {', '.join(cards)}")
-    if not at:
+    if bits is None:
         return cards[base]
     for known in cards[base].precisions:
         if bits == str(known):

@@ -1,40 +1,32 @@
-"""Everything the project knows about one model."""
+"""What the project knows of a model: what is shown of it, and how it is loaded on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import cast, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, cast, get_args
 
+from bianque.errors import LoadFailed
 from bianque.types import LONGEST_REPLY, Architecture, Bits, Dialogue, ModelRole, Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """Everything the project knows about one model; each fact is written here and nowhere else."""
+class Checkpoint:
+    """How a model is loaded: its architecture, prompt format, files and sizes."""
 
-    name: str
-    title: str
     architecture: Architecture
-    role: ModelRole
     prompt: Callable[[Dialogue], str]
     clean: Callable[[str], str]
-    sampling: Sampling
     window: int  # tokens the prompt may fill (t5) or prompt and reply together (the others)
     bytes: int  # weights as published, in bytes
     parameters: int  # weights in all
     kept: int  # of them keep 16 bits when the others go to 8 or 4: embeddings, norms, biases
     cache: int  # bytes of keys and values per token of a conversation, 16 bit
-    licence: str
-    citation: str
-    repo: str | None = None  # Hub id; None for a model that comes with the package
-    revision: str = "main"
     files: tuple[str, ...] = field(default=())  # what is fetched from the Hub, as glob patterns
     stored: Bits = 16  # bits a weight as published, 16 also for float32
     head: int = 0  # of the weights go to 8 bits, never to 4, and stay at 16 if published so: the vocabulary's scores
     adapter: str | None = None  # a LoRA that is merged at load: its Hub id, or the file to name in BIANQUE_PATHS
     rounds: int | None = None  # finished rounds that the prompt keeps at most
-    preview: bool = False  # a small bundled stand-in, not medical knowledge
 
     def memory(self, bits: Bits) -> int:
         """Bytes of the weights once loaded with `bits` a weight; what is published quantised stays as it is."""
@@ -48,23 +40,67 @@ class ModelCard:
         """The bits a weight that the model can be held with."""
         return get_args(Bits) if self.stored == 16 else (self.stored,)
 
-    def at(self, bits: Bits) -> ModelCard:
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is shown of a model, wherever it runs; `checkpoint` is None for one that is answered elsewhere."""
+
+    name: str
+    title: str
+    role: ModelRole
+    sampling: Sampling
+    licence: str
+    citation: str
+    repo: str | None = None  # Hub id; None for a model that comes with the package, or has no repo
+    revision: str = "main"
+    preview: bool = False  # a small bundled stand-in, not medical knowledge
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def loadable(self) -> Checkpoint:
+        """The checkpoint; LoadFailed if there is none."""
+        if self.checkpoint is None:
+            raise LoadFailed(f"{self.title}: 没有可在本机加载的权重 (it has no checkpoint to load on this machine)")
+        return self.checkpoint
+
+    def changed(self, **facts: Any) -> Model:
+        """The same with other facts, those of its checkpoint among them."""
+        inner = {name: facts.pop(name) for name in [*facts] if name in CHECKPOINT_FIELDS}
+        if inner:
+            facts["checkpoint"] = replace(self.loadable, **inner)
+        return replace(self, **facts)
+
+    @property
+    def precisions(self) -> tuple[Bits, ...]:
+        """The bits a weight that one may choose; none where there is no checkpoint."""
+        return self.checkpoint.precisions if self.checkpoint else ()
+
+    def at(self, bits: Bits) -> Model:
         """The same model, held with so many bits a weight; its name says so, as `bianque-2@8`."""
         return replace(self, name=f"{self.base}@{bits}")
 
     @property
     def held(self) -> Bits | None:
         """Bits a weight that it must be held with; None: as memory allows."""
-        _, at, bits = self.name.partition("@")
-        return cast(Bits, int(bits)) if at else None
+        bits = split_name(self.name)[1]
+        return cast(Bits, int(bits)) if bits is not None else None
 
     @property
     def base(self) -> str:
         """The name without a precision: what files go by."""
-        return self.name.partition("@")[0]
+        return split_name(self.name)[0]
 
     @property
     def longest(self) -> int:
         """Tokens of the longest conversation: a t5 keeps prompt and reply apart, the others share the window."""
-        reply = max(LONGEST_REPLY, self.sampling.max_new_tokens) if self.architecture == "t5" else 0
-        return self.window + reply
+        facts = self.loadable
+        return facts.window + (max(LONGEST_REPLY, self.sampling.max_new_tokens) if facts.architecture == "t5" else 0)
+
+
+CHECKPOINT_FIELDS = frozenset(field.name for field in fields(Checkpoint))
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """`bianque-2@8` → its name and its precision as written; None where there is none."""
+    base, at, bits = name.partition("@")
+    return base, bits if at else None

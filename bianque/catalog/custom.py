@@ -5,7 +5,7 @@ A fine-tune of a model that is known already needs three fields:
     {"name": "my-bianque", "like": "bianque-2", "repo": "me/my-bianque"}
 
 `like` takes over every field that the card does not state itself; only the title is then the card's name, and the
-revision of another repo starts at "main". Beside the fields of `ModelCard`, `path` and `adapter_path` name a local
+revision of another repo starts at "main". Beside the fields of `Model` and `Checkpoint`, `path` and `adapter_path` name a local
 folder or file as BIANQUE_PATHS does; they are relative to the file.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from bianque.catalog import builtin
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Model
 from bianque.errors import SettingsError
 from bianque.settings import Settings
 from bianque.types import Architecture, Bits, ModelRole, Sampling
@@ -108,11 +108,13 @@ SAMPLING: dict[str, Rule] = {
     "seed": optional(whole(0, 2**63 - 1)),
 }
 PLACES = {"path": "", "adapter_path": ".adapter"}  # field → what BIANQUE_PATHS has behind the card's name
-NEEDED = [field.name for field in fields(ModelCard) if field.default is field.default_factory is MISSING]
+NEEDED = [
+    field.name for field in (*fields(Model), *fields(Checkpoint)) if field.default is field.default_factory is MISSING
+]
 SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
 
 
-def known(settings: Settings) -> tuple[Settings, tuple[ModelCard, ...]]:
+def known(settings: Settings) -> tuple[Settings, tuple[Model, ...]]:
     """Every card there is, and the settings with the folders that cards of the user's file name; BIANQUE_PATHS wins."""
     if settings.cards is None:
         return settings, builtin.CARDS
@@ -126,7 +128,7 @@ def known(settings: Settings) -> tuple[Settings, tuple[ModelCard, ...]]:
     return replace(settings, paths=paths), (*builtin.CARDS, *cards)
 
 
-def read(path: Path) -> tuple[tuple[ModelCard, ...], dict[str, Path]]:
+def read(path: Path) -> tuple[tuple[Model, ...], dict[str, Path]]:
     """The cards in a file, and the folders they name; SettingsError names file, card, field, value and what it may be."""
     cards = builtin.by_name()
     folders: dict[str, Path] = {}
@@ -188,7 +190,7 @@ class Entry:
             if not rules[field].fits(value):
                 self.fail(inside + field, value, rules[field].words)
 
-    def card(self, cards: Mapping[str, ModelCard]) -> ModelCard:
+    def card(self, cards: Mapping[str, Model]) -> Model:
         """The card, on top of the one it is like; `cards` are those before it."""
         anywhere = Rule(lambda value: isinstance(value, str) and value != "", "本机的位置 (a place on this machine)")
         self.check(self.given, FIELDS | {"like": one_of(cards)} | dict.fromkeys(PLACES, anywhere))
@@ -200,22 +202,27 @@ class Entry:
         values |= {"title": values.get("title") or values.get("name")} | self.made(values, like)
         if like and "repo" in values:
             # Fine-tunes are published as either kind of weights; a pinned revision belongs to the other repo.
-            values = {"revision": "main", "files": tuple(dict.fromkeys((*like.files, *SAFETENSORS)))} | values
+            values = {"revision": "main", "files": tuple(dict.fromkeys((*like.loadable.files, *SAFETENSORS)))} | values
         needed = ["name"] if like else [*NEEDED, *(["files"] if values.get("repo") else [])]
         if missing := [field for field in needed if field not in values]:
             raise SettingsError(
                 f"{self.path}: {self.label} 缺少 (lacks) {', '.join(missing)}；"
                 f"也可以写 like 来沿用已有的卡片 (or take over a card with like): {', '.join(cards)}"
             )
-        card = replace(like, **values) if like else ModelCard(**values)
-        if card.kept + card.head > card.parameters:
-            most = card.parameters - card.head
+        if like:
+            card = like.changed(**values)
+        else:
+            inner = {name: values.pop(name) for name in [*values] if name in CHECKPOINT_FIELDS}
+            card = Model(**values, checkpoint=Checkpoint(**inner))
+        found = card.loadable
+        if found.kept + found.head > found.parameters:
+            most = found.parameters - found.head
             self.fail(
-                "kept", card.kept, f"不大于 parameters 减去 head 的数 (at most the parameters less the head, {most})"
+                "kept", found.kept, f"不大于 parameters 减去 head 的数 (at most the parameters less the head, {most})"
             )
         return card
 
-    def made(self, values: Mapping[str, Any], like: ModelCard | None) -> dict[str, Any]:
+    def made(self, values: Mapping[str, Any], like: Model | None) -> dict[str, Any]:
         """The fields that JSON cannot hold as they are."""
         found: dict[str, Any] = {}
         if "prompt" in values:

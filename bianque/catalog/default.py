@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bianque.catalog.builtin import by_name, find
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.settings import Settings
 
 MINI, HUB = ("ask-mini", "advise-mini"), ("bianque-1", "bianque-2")
 
 
-def choose(settings: Settings, cards: Iterable[ModelCard]) -> tuple[str, str]:
+def choose(settings: Settings, cards: Iterable[Model]) -> tuple[str, str]:
     """The cards that ask and advise: named ones first, then the real ones where they can run, else the bundled."""
     known = by_name(cards)
     ask, advise = settings.ask, settings.advise
@@ -23,7 +23,7 @@ def choose(settings: Settings, cards: Iterable[ModelCard]) -> tuple[str, str]:
     return find(known, ask).name, find(known, advise).name
 
 
-def can_run_hub(known: Mapping[str, ModelCard]) -> bool:
+def can_run_hub(known: Mapping[str, Model]) -> bool:
     return has_gpu() and hub_answers(find(known, HUB[0]).repo or "")
 
 

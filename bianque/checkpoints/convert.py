@@ -10,14 +10,14 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.checkpoints import loader
 from bianque.checkpoints.hub import Report
 from bianque.errors import BadInput
 from bianque.types import Progress
 
 
-def convert(card: ModelCard, folder: Path, out: Path, report: Report, limit: int = 2_000_000_000) -> int:
+def convert(card: Model, folder: Path, out: Path, report: Report, limit: int = 2_000_000_000) -> int:
     """Write `folder`'s weights to `out` in shards of at most `limit` bytes, with its configuration and tokenizer.
 
     Types and values stay as they are; keys the model never reads are left out. Holds one shard in memory. Returns the

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.errors import LoadFailed
 from bianque.types import Progress
 
@@ -18,31 +18,31 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "lora.p")
 Report = Callable[[Progress], None]
 
 
-def folder_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Path:
+def folder_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path:
     """Where this card's files are: a named local folder, the package itself, or the Hub's cache after a download."""
     if card.base in paths:
         return paths[card.base]
     if card.repo is None:
         return BUNDLED / card.base
-    return fetch(card, card.repo, card.revision, card.files, report)
+    return fetch(card, card.repo, card.revision, card.loadable.files, report)
 
 
-def adapter_of(card: ModelCard, paths: Mapping[str, Path], report: Report) -> Path | None:
+def adapter_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path | None:
     """Where this card's LoRA is: a file or folder named `card.adapter=…` in `paths`, else a Hub id; None without one."""
-    if card.adapter is None:
+    if card.loadable.adapter is None:
         return None
     if (named := f"{card.base}.adapter") in paths:
         return paths[named]
-    if "/" not in card.adapter:
+    if "/" not in card.loadable.adapter:
         raise LoadFailed(
-            f"{card.title}: 需要 LoRA 文件 {card.adapter} (its LoRA is not on the Hub): "
-            f"请用 BIANQUE_PATHS={named}=/path/{card.adapter} 指定"
+            f"{card.title}: 需要 LoRA 文件 {card.loadable.adapter} (its LoRA is not on the Hub): "
+            f"请用 BIANQUE_PATHS={named}=/path/{card.loadable.adapter} 指定"
         )
-    folder = fetch(card, card.adapter, "main", ADAPTER_FILES, report)
+    folder = fetch(card, card.loadable.adapter, "main", ADAPTER_FILES, report)
     return folder if (folder / "adapter_config.json").exists() else folder / "lora.p"
 
 
-def fetch(card: ModelCard, repo: str, revision: str, files: Sequence[str], report: Report) -> Path:
+def fetch(card: Model, repo: str, revision: str, files: Sequence[str], report: Report) -> Path:
     """Download from the Hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are its own); a broken download resumes.
 
     What came is compared with the sizes the Hub tells, and what came just now with its SHA-256.
@@ -107,7 +107,7 @@ def refusal(error: Exception, repo: str, revision: str) -> str:
     return said + "请稍后重试，或设置 HF_ENDPOINT 换用镜像 (retry later, or set HF_ENDPOINT to a mirror)"
 
 
-def bar(card: ModelCard, report: Report) -> type:
+def bar(card: Model, report: Report) -> type:
     """A progress bar class for huggingface_hub that draws nothing and reports all files' bytes, never backwards."""
     from tqdm.auto import tqdm
 
@@ -128,7 +128,7 @@ def bar(card: ModelCard, report: Report) -> type:
     return Bar
 
 
-def room(card: ModelCard, needed: int) -> None:
+def room(card: Model, needed: int) -> None:
     """LoadFailed unless the disk under the Hub's cache has this many bytes left."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -143,7 +143,7 @@ def room(card: ModelCard, needed: int) -> None:
         )
 
 
-def check(card: ModelCard, file: Path, size: int, fresh: bool) -> None:
+def check(card: Model, file: Path, size: int, fresh: bool) -> None:
     """LoadFailed, and the file removed, if it has not the bytes the Hub told, or (`fresh`) not their SHA-256."""
     blob = file.resolve()
     wrong = blob.stat().st_size != size

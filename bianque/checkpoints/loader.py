@@ -15,12 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.checkpoints import hub, lora
 from bianque.checkpoints.hub import Report
 from bianque.errors import LoadFailed
 from bianque.models.baichuan import Baichuan, BaichuanConfig
-from bianque.models.base import Model
+from bianque.models.base import LanguageModel
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig
 from bianque.models.t5 import T5, T5Config
 from bianque.models.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, EarlyChatGLMTokenizer, T5Tokenizer, Tokenizer
@@ -56,12 +56,12 @@ ARCHITECTURES: dict[str, Kind] = {
 class LoadedModel:
     """A model that is ready to decode, and its tokenizer."""
 
-    model: Model
+    model: LanguageModel
     tokenizer: Tokenizer
 
 
 def load(
-    card: ModelCard, paths: Mapping[str, Path], device: str, dtype: torch.dtype, report: Report, bits: Bits = 16
+    card: Model, paths: Mapping[str, Path], device: str, dtype: torch.dtype, report: Report, bits: Bits = 16
 ) -> LoadedModel:
     """A card's files, fetched if they must be, as a finished model: read, merged with its LoRA, quantised, packed.
 
@@ -75,14 +75,14 @@ def load(
 
 
 def read(
-    card: ModelCard,
+    card: Model,
     folder: Path,
     device: str,
     dtype: torch.dtype,
     report: Report,
     bits: Bits = 16,
     adapter: Path | None = None,
-) -> tuple[Model, Tokenizer]:
+) -> tuple[LanguageModel, Tokenizer]:
     """Read a folder tensor by tensor onto `device`, merged with a LoRA and in `bits` a weight, the rest as `dtype`.
 
     One that is published quantised keeps its own bits. Layers are not packed: the model may still move to another
@@ -103,7 +103,7 @@ def read(
     reader.found.clear()  # a layer that is rearranged leaves its former weights behind
     quant.prepack_quantised(model, dtype)
     report(Progress(card.name, "loading", 1.0))
-    return cast(Model, model.eval().requires_grad_(False)), tokenizer
+    return cast(LanguageModel, model.eval().requires_grad_(False)), tokenizer
 
 
 class StateDictReader:
@@ -148,9 +148,9 @@ class StateDictReader:
         return "; ".join(f"{fault}: {', '.join(names[:8])}" for fault, names in found.items() if names)
 
 
-def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module, Tokenizer]:
+def skeleton(card: Model, folder: Path, bits: Bits = 16) -> tuple[nn.Module, Tokenizer]:
     """The model without weights, its linear layers ready for `bits` or for what is published, and its tokenizer."""
-    kind = ARCHITECTURES[card.architecture]
+    kind = ARCHITECTURES[card.loadable.architecture]
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if raw.get("model_type") != kind.model_type:
@@ -166,7 +166,7 @@ def skeleton(card: ModelCard, folder: Path, bits: Bits = 16) -> tuple[nn.Module,
         raise LoadFailed(f"{card.title}: 模型目录不可用 (unusable model folder): {plain(error, folder)}") from error
 
 
-def checked(shard: Path, card: ModelCard) -> Iterator[tuple[str, Tensor]]:
+def checked(shard: Path, card: Model) -> Iterator[tuple[str, Tensor]]:
     """A file's tensors; what is damaged, or wants to run code while it is read, is refused."""
     try:
         yield from tensors(shard)
@@ -186,7 +186,7 @@ def plain(error: Exception, folder: Path) -> str:
     return str(error).replace(str(folder), "…").splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def shard_files(card: ModelCard, folder: Path) -> list[Path]:
+def shard_files(card: Model, folder: Path) -> list[Path]:
     """The weight files in order, all of them there; safetensors are preferred to `.bin`."""
     try:
         found = indexed(folder)

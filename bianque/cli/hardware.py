@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.catalog.footprint import RESERVE, plan
 from bianque.types import Bits
 
@@ -30,15 +30,15 @@ HARDWARE = (
 )
 
 
-def best(cards: Sequence[ModelCard], hardware: Hardware) -> Bits | None:
+def best(cards: Sequence[Model], hardware: Hardware) -> Bits | None:
     """The most bits a weight with which all these models and a longest conversation of each fit; None if none does."""
     for bits in get_args(Bits)[: None if hardware.quantises else 1]:
         if sum(plan(card, bits).size for card in cards) <= hardware.memory * 1e9 * (1 - RESERVE):
-            return min(bits, *(card.stored for card in cards))
+            return min(bits, *(card.loadable.stored for card in cards))
     return None
 
 
-def hardware_table(cards: Sequence[ModelCard], pair: Sequence[ModelCard]) -> str:
+def hardware_table(cards: Sequence[Model], pair: Sequence[Model]) -> str:
     """A Markdown table of the cards one by one, and of a pair at once."""
     groups = [*([card] for card in cards if card.repo), pair]
     lines = [["", *(hardware.name for hardware in HARDWARE)], ["---"] * (len(HARDWARE) + 1)]

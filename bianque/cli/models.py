@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from bianque.catalog.builtin import FORMATS
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.catalog.footprint import sizes
 from bianque.types import Bits, Sampling
 
@@ -21,26 +21,33 @@ HEAD = ("name", "title", "architecture", "role", "prompt", "window", f"{'/'.join
 SOURCES = ("name", "from", "sampling", "licence")
 
 
-def text(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
+def text(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:
     """Two tables, the models and where they come from, each line under some 110 columns but for long licences."""
-    models = [
-        (card.name, card.title, card.architecture, card.role, format_of(card.prompt), str(card.window), sizes(card))
-        for card in cards
-    ]
+    models = [row(card) for card in cards]
     sources = [(card.name, source(card, paths or {}), drawn(card.sampling), card.licence) for card in cards]
     return "\n".join([*aligned([HEAD, *models]), "", *aligned([SOURCES, *sources])])
 
 
-def as_json(cards: Sequence[ModelCard], paths: Mapping[str, Path] | None = None) -> str:
+def row(card: Model) -> tuple[str, ...]:
+    """A line of the first table; dashes for what a model without a checkpoint has not."""
+    found = card.checkpoint
+    inner = (found.architecture, format_of(found.prompt), str(found.window)) if found else ("–",) * 3
+    return card.name, card.title, inner[0], card.role, inner[1], inner[2], sizes(card)
+
+
+def as_json(cards: Sequence[Model], paths: Mapping[str, Path] | None = None) -> str:
     return json.dumps([card_facts(card, paths or {}) for card in cards], ensure_ascii=False, indent=1)
 
 
-def card_facts(card: ModelCard, paths: Mapping[str, Path]) -> dict[str, Any]:
+def card_facts(card: Model, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
-    found = {field.name: getattr(card, field.name) for field in fields(card)}
-    named = {"prompt": format_of(card.prompt), "clean": format_of(card.clean, 1), "sampling": asdict(card.sampling)}
-    memory = {str(bits): card.memory(bits) for bits in card.precisions}
-    return found | named | {"memory": memory, "path": str(paths[card.name]) if card.name in paths else None}
+    found = {field.name: getattr(card, field.name) for field in fields(card) if field.name != "checkpoint"}
+    found["sampling"] = asdict(card.sampling)
+    if inner := card.checkpoint:
+        found |= {field.name: getattr(inner, field.name) for field in fields(inner)}
+        found |= {"prompt": format_of(inner.prompt), "clean": format_of(inner.clean, 1)}
+        found["memory"] = {str(bits): inner.memory(bits) for bits in card.precisions}
+    return found | {"path": str(paths[card.name]) if card.name in paths else None}
 
 
 def format_of(function: Callable[..., str], place: int = 0) -> str:
@@ -48,9 +55,10 @@ def format_of(function: Callable[..., str], place: int = 0) -> str:
     return next((name for name, pair in FORMATS.items() if pair[place] is function), function.__name__)
 
 
-def source(card: ModelCard, paths: Mapping[str, Path]) -> str:
+def source(card: Model, paths: Mapping[str, Path]) -> str:
     where = str(paths[card.name]) if card.name in paths else f"{card.repo}@{card.revision}" if card.repo else "bundled"
-    return f"{where} + {card.adapter}" if card.adapter else where
+    adapter = card.checkpoint.adapter if card.checkpoint else None
+    return f"{where} + {adapter}" if adapter else where
 
 
 def drawn(sampling: Sampling) -> str:

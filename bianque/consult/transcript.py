@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult import questions
 from bianque.consult.session import Delta, Done, Event, Failure, Handed, Loading, Notice, Speaking, Thinking
 from bianque.consult.text import LABEL, length
@@ -182,7 +182,7 @@ def messages(turns: Iterable[Turn]) -> list[Message]:
     return [Message(t["role"], t["content"], t.get("phase"), t.get("model")) for t in turns]
 
 
-def licences(turns: Iterable[Turn], cards: Mapping[str, ModelCard]) -> dict[str, str]:
+def licences(turns: Iterable[Turn], cards: Mapping[str, Model]) -> dict[str, str]:
     """The licence of every model that spoke."""
     spoke = dict.fromkeys(str(t.get("model")).partition("@")[0] for t in turns)  # a precision has no licence of its own
     return {name: cards[name].licence for name in spoke if name in cards}
@@ -212,12 +212,12 @@ def turn_lines(turn: Turn) -> list[str]:
     return lines
 
 
-def as_markdown(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
+def as_markdown(turns: Sequence[Turn], cards: Mapping[str, Model]) -> str:
     lines = header("扁鹊 BianQue") + [line for turn in turns for line in turn_lines(turn)]
     lines += [f"- {name}: {licence}" for name, licence in licences(turns, cards).items()]
     return "\n".join(lines) + "\n"
 
 
-def as_json(turns: Sequence[Turn], cards: Mapping[str, ModelCard]) -> str:
+def as_json(turns: Sequence[Turn], cards: Mapping[str, Model]) -> str:
     whole = {"label": LABEL, "licences": licences(turns, cards), "messages": list(turns)}
     return json.dumps(whole, ensure_ascii=False, indent=1) + "\n"

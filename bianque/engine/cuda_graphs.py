@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bianque.models.base import Model, step_and_advance
+from bianque.models.base import LanguageModel, step_and_advance
 from bianque.nn.cache import StepInputs
 
 SPAN = 128  # the least span that is recorded: shorter ones cost about the same
@@ -33,14 +33,14 @@ class GraphRecorder:
     def record(self, step: Play) -> Play:
         raise NotImplementedError
 
-    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+    def steps(self, model: LanguageModel, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         return Graphs(model, cache, slots, self).decode_step
 
 
 class Graphs:
     """Steps of one model over one cache; plain ones from the first recording on that fails."""
 
-    def __init__(self, model: Model, cache: Any, slots: int, recorder: GraphRecorder) -> None:
+    def __init__(self, model: LanguageModel, cache: Any, slots: int, recorder: GraphRecorder) -> None:
         self.model, self.cache, self.slots, self.recorder = model, cache, slots, recorder
         self.known: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Play]] = {}
 

@@ -12,11 +12,11 @@ from typing import cast
 from torch import nn
 
 from bianque.catalog import prompts
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.engine.cuda_graphs import Cuda
 from bianque.engine.scheduler import Decoder, QueuePosition, Recorder
 from bianque.engine.traces import WORTH, Traces, is_supported
-from bianque.models.base import Model
+from bianque.models.base import LanguageModel
 from bianque.models.tokenizers import Tokenizer
 from bianque.nn.cpu import Cores
 from bianque.nn.quant import kernel_of
@@ -30,8 +30,8 @@ class Engine:
 
     def __init__(
         self,
-        card: ModelCard,
-        model: Model,
+        card: Model,
+        model: LanguageModel,
         tokenizer: Tokenizer,
         device: str,
         slots: int = 8,
@@ -40,8 +40,10 @@ class Engine:
         cores: Cores | None = None,
     ) -> None:
         self.card, self.model, self.tokenizer = card, model, tokenizer
-        room = (card.window, 0 if model.decoder_only else card.longest - card.window)
-        self.decoder = Decoder(model, tokenizer.ends, device, room, slots, max_waiting, recorder, cores)
+        self.facts = card.loadable
+        window = self.facts.window
+        lengths = (window, 0 if model.decoder_only else card.longest - window)
+        self.decoder = Decoder(model, tokenizer.ends, device, lengths, slots, max_waiting, recorder, cores)
 
     @property
     def kernel(self) -> str:
@@ -56,20 +58,20 @@ class Engine:
     def room(self, sampling: Sampling) -> int:
         """Tokens the prompt may fill: all of an encoder's window, what a shared window leaves beside the reply."""
         if not self.model.decoder_only:
-            return self.card.window
-        return self.card.window - min(sampling.max_new_tokens, self.card.window // 2)
+            return self.facts.window
+        return self.facts.window - min(sampling.max_new_tokens, self.facts.window // 2)
 
     async def stream(self, dialogue: Dialogue, sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """First a piece with the prompt's usage, then who is ahead, then new text, last a piece with `finish`.
 
         The texts joined are exactly the card's clean-up of all that the model wrote before a stop string.
         """
-        encode = lambda turns: self.tokenizer.prompt(self.card.prompt(turns))
-        fitting = (dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.card.rounds)
+        encode = lambda turns: self.tokenizer.prompt(self.facts.prompt(turns))
+        fitting = (dialogue, self.room(sampling), lambda turns: len(encode(turns)), self.facts.rounds)
         kept, dropped = await asyncio.to_thread(prompts.fit, *fitting)  # a long dialogue takes a while to read
         ids = encode(kept)
         if self.model.decoder_only:
-            sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.card.window - len(ids)))
+            sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, self.facts.window - len(ids)))
         usage = Usage(len(ids), 0, dropped)
         yield Piece(usage=usage)
         produced: list[int] = []
@@ -84,7 +86,7 @@ class Engine:
                 if time.monotonic() < due:  # what comes meanwhile comes in one piece
                     continue
                 raw = self.tokenizer.decode(produced)
-                text, stopped = before(self.card.clean(prompts.settled(raw)), sampling.stop)
+                text, stopped = before(self.facts.clean(prompts.settled(raw)), sampling.stop)
                 if stopped or prompts.over(raw):
                     break
                 text = text[: len(text) - held(text, sampling.stop)]
@@ -92,7 +94,7 @@ class Engine:
                     yield Piece(text=text[len(shown) :])
                     shown, due = text, time.monotonic() + PACE
         raw = self.tokenizer.decode(produced)
-        final, stopped = before(self.card.clean(raw), sampling.stop)
+        final, stopped = before(self.facts.clean(raw), sampling.stop)
         if len(final) > len(shown):
             yield Piece(text=final[len(shown) :])
         full = len(produced) >= sampling.max_new_tokens and not stopped and not prompts.over(raw)

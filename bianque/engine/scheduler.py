@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bianque.engine.sampler import Sampler
 from bianque.errors import Busy, copy_of
-from bianque.models.base import Model
+from bianque.models.base import LanguageModel
 from bianque.nn.cpu import Cores
 from bianque.types import Sampling
 
@@ -51,11 +51,13 @@ class Recorder(Protocol):
     def failed(self) -> bool:
         """Whether recording failed: then steps are plain ones."""
 
-    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+    def steps(self, model: LanguageModel, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         """`model.decode_step` in the first slots of a cache, of which there are so many."""
 
 
-def step_function(recorder: Recorder | None, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+def step_function(
+    recorder: Recorder | None, model: LanguageModel, cache: Any, slots: int
+) -> Callable[[Tensor], Tensor]:
     """The recorder's decode step, or the model's own without one."""
     return recorder.steps(model, cache, slots) if recorder else lambda ids: model.decode_step(ids, cache)
 
@@ -123,7 +125,7 @@ class Decoder:
 
     def __init__(
         self,
-        model: Model,
+        model: LanguageModel,
         ends: Collection[int],
         device: str,
         lengths: tuple[int, int],

@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bianque.models.base import Model, step_and_advance
+from bianque.models.base import LanguageModel, step_and_advance
 from bianque.nn.cache import StepInputs
 from bianque.nn.cpu import is_out_of_memory
 from bianque.nn.layers import FEW
@@ -47,11 +47,11 @@ class Traces:
         self.plain: Counter[int] = Counter()  # steps that were not traced, by their kind
         self.known: dict[int, Callable[..., Tensor]] = {}
 
-    def steps(self, model: Model, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
+    def steps(self, model: LanguageModel, cache: Any, slots: int) -> Callable[[Tensor], Tensor]:
         """One token further in the first slots: their newest tokens [rows] → logits [rows, vocab]."""
         return lambda ids: step_and_advance(partial(self.forward_step, model), ids, cache)
 
-    def forward_step(self, model: Model, ids: Tensor, cache: Any, inputs: StepInputs) -> Tensor:
+    def forward_step(self, model: LanguageModel, ids: Tensor, cache: Any, inputs: StepInputs) -> Tensor:
         kind, given = kind_of(len(ids)), (ids, inputs.numbers, torch.tensor(inputs.spans), *cache.tensors)
         if not self.failed and (kind in self.known or self.plain[kind] >= self.worth):
             try:
@@ -77,7 +77,7 @@ class Traces:
         reason = str(error).partition("\n")[0]
         log.warning("no TorchScript, steps run as they are written: %s: %s", type(error).__name__, reason)
 
-    def play(self, kind: int, model: Model, cache: Any, given: Sequence[Tensor]) -> Tensor:
+    def play(self, kind: int, model: LanguageModel, cache: Any, given: Sequence[Tensor]) -> Tensor:
         if kind not in self.known:
             with tracing:
                 self.known[kind] = traced(model, cache, given)
@@ -90,7 +90,7 @@ def kind_of(rows: int) -> int:
     return (rows > 1) + (rows > FEW)
 
 
-def traced(model: Model, cache: Any, given: Sequence[Tensor]) -> Callable[..., Tensor]:
+def traced(model: LanguageModel, cache: Any, given: Sequence[Tensor]) -> Callable[..., Tensor]:
     """A step as a function of the newest tokens, the standing's numbers and spans, and the cache's tensors.
 
     It holds the model's weights, and no cache. This is `torch.jit.trace` by hand: that keeps for ever what it has traced,

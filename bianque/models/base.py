@@ -10,7 +10,7 @@ from torch import Tensor
 from bianque.nn.cache import StepInputs
 
 
-class Model(Protocol):
+class LanguageModel(Protocol):
     """What decoding needs of an architecture."""
 
     decoder_only: bool

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.catalog.footprint import sizes
 from bianque.i18n import say
 
 ARCHITECTURES = {"t5": "T5", "chatglm": "ChatGLM", "baichuan": "Baichuan"}
 
 
-def text(cards: Sequence[ModelCard], budget: int, lang: str) -> str:
+def text(cards: Sequence[Model], budget: int, lang: str) -> str:
     """Markdown in the visitor's language; a block a model, which a phone shows as well as a wide window does."""
     cites = (f"- {cite}" for cite in dict.fromkeys(card.citation for card in cards))
     return "\n\n".join([
@@ -26,11 +26,13 @@ def text(cards: Sequence[ModelCard], budget: int, lang: str) -> str:
     ])  # fmt: skip
 
 
-def block(card: ModelCard, lang: str) -> str:
+def block(card: Model, lang: str) -> str:
     """Name, what it is and where from, memory, licence: a line each."""
     source = f"[{card.repo}](https://huggingface.co/{card.repo})" if card.repo else say(lang, "bundled")
-    kind = ARCHITECTURES.get(card.architecture, card.architecture)
-    facts = (say(lang, card.role), kind, f"{source} + {card.adapter}" if card.adapter else source)
+    facts = [say(lang, card.role), source]
+    if found := card.checkpoint:
+        kind = ARCHITECTURES.get(found.architecture, found.architecture)
+        facts = [facts[0], kind, f"{source} + {found.adapter}" if found.adapter else source]
     bits = "/".join(map(str, card.precisions))
     memory, licence = say(lang, "memory", sizes=sizes(card), bits=bits), say(lang, "licence", licence=card.licence)
     return "- " + "  \n  ".join((f"**{card.title}** `{card.name}`", " · ".join(facts), memory, licence))

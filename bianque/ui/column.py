@@ -10,7 +10,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from bianque.arena.side_by_side import LETTERS
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Model
 from bianque.consult.session import Session
 from bianque.consult.spec import MODES, RANGES, ModelSpec
 from bianque.consult.text import LABEL
@@ -79,19 +79,19 @@ def figures_line() -> gr.HTML:
     return gr.HTML("", padding=False, elem_classes="bq-told")
 
 
-def names(cards: Mapping[str, ModelCard], lang: str) -> list[tuple[str, str]]:
+def names(cards: Mapping[str, Model], lang: str) -> list[tuple[str, str]]:
     """Who can answer: the modes in the visitor's language, then the cards."""
     return [*((say(lang, mode), mode) for mode in MODES), *((card.title, card.name) for card in cards.values())]
 
 
-def bits_choices(cards: Mapping[str, ModelCard], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
+def bits_choices(cards: Mapping[str, Model], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
     """Choices and value of the dropdown of bits; a mode, or a card of one precision, leaves none to choose."""
     can = cards[name].precisions if name in cards and name not in MODES else ()
     choices = [(say(lang, "default"), ""), *((say(lang, "some_bits", bits=bits), str(bits)) for bits in can)]
     return {"choices": choices, "value": str(value or ""), "visible": len(can) > 1}
 
 
-def hint(cards: Mapping[str, ModelCard], name: str, lang: str) -> str:
+def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
     """What an empty column says of who will answer in it: a mode's way, or a card's part and licence."""
     if name in MODES or name not in cards:
         text = say(lang, f"{name}_why") if name in MODES else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -150,7 +149,7 @@ def test_a_card_is_here_if_its_files_are(cache, tmp_path):
     assert not is_downloaded(KNOWN["bianque-1"], {})
     cache("THUDM/chatglm-6b", "v0.1.0", *whole)
     assert not is_downloaded(zh, {}) and is_downloaded(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
-    mine = replace(zh, adapter="me/lora")
+    mine = zh.changed(adapter="me/lora")
     assert not is_downloaded(mine, {})
     cache("me/lora", "main", "adapter_config.json")
     assert is_downloaded(mine, {})

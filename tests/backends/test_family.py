@@ -57,8 +57,8 @@ def test_a_published_checkpoint_answers(name, folders):
 
 def logits(name: str, folder: Path, bits=16, adapter: Path | None = None, dtype=torch.float32) -> torch.Tensor:
     card = by_name()[name]
-    model, tokenizer = loader.load(card, folder, "cpu", dtype, lambda progress: None, bits, adapter)
-    prompt = tokenizer.prompt(card.prompt([Message("user", "头痛两天，晚上更厉害")]))
+    model, tokenizer = loader.read(card, folder, "cpu", dtype, lambda progress: None, bits, adapter)
+    prompt = tokenizer.prompt(card.loadable.prompt([Message("user", "头痛两天，晚上更厉害")]))
     return tiny.begun(model, [prompt])[0].float()
 
 

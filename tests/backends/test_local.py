@@ -7,7 +7,6 @@ import re
 import threading
 import weakref
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,7 +44,7 @@ def instructions(monkeypatch):
 def local(folder, size: int, **changes) -> Local:
     """Two models of 1000 weights (so their cards say) and a cache of 100 bytes, in so many bytes of memory."""
     facts = {"parameters": 1000, "kept": 0, "head": 0, "cache": 1, "window": 100}
-    cards = [replace(tiny.card("bianque-2"), name=name, **facts) for name in ("one", "two")]
+    cards = [tiny.card("bianque-2").changed(name=name, **facts) for name in ("one", "two")]
     return Local(Settings(paths={"one": folder, "two": folder}, memory_gb=size / 1e9, threads=1, **changes), cards)
 
 
@@ -162,24 +161,24 @@ def test_what_a_card_needs(name, weights, cache, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     card, found = tiny.card(name), Local(Settings(memory_gb=64)).plans(name)
     digits = 3 if card.preview else 2
-    each = card.cache * card.longest
-    assert (round(card.memory(16) * (2 if card.preview else 1) / 1e9, digits)) == weights
+    each = card.loadable.cache * card.longest
+    assert (round(card.loadable.memory(16) * (2 if card.preview else 1) / 1e9, digits)) == weights
     assert (round(each * (2 if card.preview else 1) / 1e9, digits)) == cache
     assert [(fit.bits, fit.slots, fit.allowed) for fit in found] == [
         (16, 8, True), (16, 1, True), (8, 8, True), (8, 1, True), (4, 8, False), (4, 1, False),
     ]  # fmt: skip
     for fit in found:
         wide = 2 if card.preview and fit.bits == 16 else 1  # a preview has 32 bits until it is quantised
-        assert fit.size == wide * (card.memory(fit.bits) + fit.slots * each)
+        assert fit.size == wide * (card.loadable.memory(fit.bits) + fit.slots * each)
 
 
 def test_slots_are_shared_fairly_by_the_models_that_work_together(monkeypatch):
     """A T4: beside 8-bit weights of both, each gets as many slots as the other."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     pair, first, second = ("bianque-1", "bianque-2"), tiny.card("bianque-1"), tiny.card("bianque-2")
-    both = first.cache * first.longest + second.cache * second.longest
+    both = first.loadable.cache * first.longest + second.loadable.cache * second.longest
     for room, slots in ((both * 5 // 2, 2), (both * 100, 32), (both // 2, 1)):
-        total = first.memory(8) + second.memory(8) + room
+        total = first.loadable.memory(8) + second.loadable.memory(8) + room
         local = Local(Settings(bits=(8,), memory_gb=total / 1e9), together=pair)
         assert [local.plans(name)[0].slots for name in pair] == [slots, slots]
         alone = Local(Settings(bits=(8,), memory_gb=total / 1e9)).plans("bianque-1")[0].slots
@@ -197,10 +196,10 @@ def test_precisions_come_in_the_order_of_the_settings_and_the_others_are_not_all
 
 
 def test_a_model_that_is_published_quantised_stays_so():
-    card = replace(tiny.card("bianque-2"), stored=8)
+    card = tiny.card("bianque-2").changed(stored=8)
     found = Local(Settings(bits=(16,), memory_gb=64), [card]).plans(card.name)
     assert [(fit.bits, fit.allowed) for fit in found] == [(8, True)] * 2
-    assert found[1].size == card.memory(8) + card.cache * card.longest
+    assert found[1].size == card.loadable.memory(8) + card.loadable.cache * card.longest
 
 
 def test_the_budget_is_what_the_settings_say_or_what_is_free(monkeypatch):

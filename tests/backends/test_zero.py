@@ -271,7 +271,7 @@ def parent(pid: int) -> int:
 def test_one_function_is_lent_and_the_weights_of_the_pair_are_packed(space):
     assert space.facts == {
         "functions": ["Zero.generate"],
-        "weights": sum(tiny.card(name).memory(16) for name in PAIR),
+        "weights": sum(tiny.card(name).loadable.memory(16) for name in PAIR),
     }
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bianque.bench.shapes import CHATGLM, T5_LARGE
 from bianque.catalog.builtin import CARDS, FORMATS, by_name, find
+from bianque.catalog.footprint import sizes
 from bianque.checkpoints.hub import BUNDLED
 from bianque.checkpoints.loader import ARCHITECTURES
-from bianque.errors import BadInput, UnknownModel
+from bianque.cli import models
+from bianque.errors import BadInput, LoadFailed, UnknownModel
 from bianque.nn import quant
 from bianque.types import Message
+from bianque.ui import about
 
 CUES = ("医生：", "心理咨询师：", "答：", "<reserved_103>")
 
@@ -36,7 +40,7 @@ def test_names_are_not_guessed(name):
 def test_a_precision_is_part_of_a_name():
     card = find(by_name(), "bianque-2@8")
     assert (card.name, card.base, card.held, card.repo) == ("bianque-2@8", "bianque-2", 8, by_name()["bianque-2"].repo)
-    assert card.memory(8) == by_name()["bianque-2"].memory(8)
+    assert card.loadable.memory(8) == by_name()["bianque-2"].loadable.memory(8)
     assert find(by_name(), "chatglm-6b-int4@4").held == 4
 
 
@@ -49,26 +53,26 @@ def test_a_precision_that_a_model_cannot_have_is_refused(name):
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_card_can_be_loaded_prompted_and_cited(card):
-    assert card.architecture in ARCHITECTURES
-    assert (card.prompt, card.clean) in FORMATS.values()
+    assert card.loadable.architecture in ARCHITECTURES
+    assert (card.loadable.prompt, card.loadable.clean) in FORMATS.values()
     lone, second = [Message("user", "头痛")], [Message("assistant", "多久了？"), Message("user", "两天")]
-    assert card.prompt(lone) == "头痛" or card.prompt(lone).endswith(CUES)
-    assert card.prompt([*lone, *second]).endswith(CUES)
-    assert card.clean(" 好 ") == "好"
-    assert card.licence and card.citation and card.bytes > 0
+    assert card.loadable.prompt(lone) == "头痛" or card.loadable.prompt(lone).endswith(CUES)
+    assert card.loadable.prompt([*lone, *second]).endswith(CUES)
+    assert card.loadable.clean(" 好 ") == "好"
+    assert card.licence and card.citation and card.loadable.bytes > 0
     assert card.sampling.max_new_tokens > 0 and card.sampling.temperature > 0
-    if card.architecture != "t5":  # prompt and reply share the window
-        assert card.sampling.max_new_tokens < card.window
+    if card.loadable.architecture != "t5":  # prompt and reply share the window
+        assert card.sampling.max_new_tokens < card.loadable.window
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_card_names_what_is_fetched_or_comes_with_the_package(card):
     if card.repo is None:
-        assert card.preview and not card.files
+        assert card.preview and not card.loadable.files
     else:
-        assert {"config.json", ARCHITECTURES[card.architecture].vocabulary} <= set(card.files)
-        assert any(name.startswith("pytorch_model") for name in card.files)
-        assert not any(name.endswith((".py", "*")) for name in card.files), "no remote code"
+        assert {"config.json", ARCHITECTURES[card.loadable.architecture].vocabulary} <= set(card.loadable.files)
+        assert any(name.startswith("pytorch_model") for name in card.loadable.files)
+        assert not any(name.endswith((".py", "*")) for name in card.loadable.files), "no remote code"
 
 
 def counted(architecture: str, config: dict) -> tuple[int, int, int]:
@@ -100,10 +104,24 @@ SHAPES = {
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_the_weights_of_a_card_are_counted(card):
     shape = SHAPES.get(card.name) or json.loads((BUNDLED / card.name / "config.json").read_text())
-    assert counted(card.architecture, shape) == (card.parameters, card.kept, card.head)
+    assert counted(card.loadable.architecture, shape) == (
+        card.loadable.parameters,
+        card.loadable.kept,
+        card.loadable.head,
+    )
     heads = shape.get("num_heads", 1) * shape.get("d_kv", shape.get("hidden_size", 0))
     layers = next(shape[key] for key in ("num_decoder_layers", "num_layers", "num_hidden_layers") if key in shape)
-    assert card.cache == layers * heads * 2 * 2  # keys and values of two bytes
+    assert card.loadable.cache == layers * heads * 2 * 2  # keys and values of two bytes
+
+
+def test_a_model_without_a_checkpoint_is_shown_and_cannot_be_loaded():
+    """As one that is answered by a URL."""
+    remote = replace(by_name()["bianque-2"], name="elsewhere", repo=None, checkpoint=None)
+    assert (remote.precisions, sizes(remote), remote.base) == ((), "–", "elsewhere")
+    assert "elsewhere" in models.text([remote]) and '"elsewhere"' in models.as_json([remote])
+    assert remote.title in about.text([remote], 8, "en")
+    with pytest.raises(LoadFailed, match="no checkpoint"):
+        _ = remote.loadable
 
 
 def test_both_pairs_are_there():

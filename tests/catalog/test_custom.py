@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bianque.catalog import custom, default
 from bianque.catalog.builtin import CARDS, FORMATS, by_name
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Model
 from bianque.errors import SettingsError
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
@@ -43,7 +43,7 @@ def written(folder: Path, given: object) -> Path:
     return path
 
 
-def one(folder: Path, given: object) -> ModelCard:
+def one(folder: Path, given: object) -> Model:
     found, _ = custom.read(written(folder, given))
     (card,) = found
     return card
@@ -57,30 +57,30 @@ def fault(folder: Path, given: object) -> str:
 
 
 def test_every_field_of_a_card_can_be_stated_and_is_checked():
-    assert set(custom.FIELDS) == {field.name for field in fields(ModelCard)}
+    assert set(custom.FIELDS) == {field.name for field in (*fields(Model), *fields(Checkpoint))} - {"checkpoint"}
     assert set(custom.SAMPLING) == {field.name for field in fields(Sampling)}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_the_projects_own_cards_keep_the_rules(card):
     for name, rule in custom.FIELDS.items():
-        value = getattr(card, name)
+        value = getattr(card.loadable if name in CHECKPOINT_FIELDS else card, name)
         if name in ("prompt", "clean"):
             continue
         if name == "files":
             assert not value or rule.fits(list(value))
         elif name != "sampling":
             assert rule.fits(value), name
-    assert (card.prompt, card.clean) in FORMATS.values()
+    assert (card.loadable.prompt, card.loadable.clean) in FORMATS.values()
     assert all(rule.fits(getattr(card.sampling, name)) for name, rule in custom.SAMPLING.items())
 
 
 def test_a_fine_tune_takes_over_all_but_what_it_states(tmp_path):
     like = by_name()["bianque-2"]
     card = one(tmp_path, LIKE)
-    files = (*like.files, "model*.safetensors", "model.safetensors.index.json")
-    assert card == replace(
-        like, name="my-bianque", title="my-bianque", repo="me/my-bianque", revision="main", files=files
+    files = (*like.loadable.files, "model*.safetensors", "model.safetensors.index.json")
+    assert card == like.changed(
+        name="my-bianque", title="my-bianque", repo="me/my-bianque", revision="main", files=files
     )
 
 
@@ -88,9 +88,11 @@ def test_what_is_stated_beside_like_counts(tmp_path):
     changes = {"title": "我的", "role": "both", "window": 4096, "revision": "v2", "files": ["a.bin"], "licence": "MIT"}
     card = one(tmp_path, LIKE | changes | {"sampling": {"top_p": 0.9}, "rounds": 3, "stored": 8})
     like = by_name()["bianque-2"]
-    assert [getattr(card, name) for name in changes if name != "files"] == ["我的", "both", 4096, "v2", "MIT"]
-    assert card.files == ("a.bin",) and card.rounds == 3 and card.stored == 8
-    assert card.sampling == replace(like.sampling, top_p=0.9) and card.parameters == like.parameters
+    assert [
+        getattr(card.loadable if name in CHECKPOINT_FIELDS else card, name) for name in changes if name != "files"
+    ] == ["我的", "both", 4096, "v2", "MIT"]
+    assert card.loadable.files == ("a.bin",) and card.loadable.rounds == 3 and card.loadable.stored == 8
+    assert card.sampling == replace(like.sampling, top_p=0.9) and card.loadable.parameters == like.loadable.parameters
 
 
 def test_a_pinned_revision_is_not_taken_over_to_another_repo(tmp_path):
@@ -101,28 +103,28 @@ def test_a_pinned_revision_is_not_taken_over_to_another_repo(tmp_path):
 
 def test_a_card_may_be_like_an_earlier_one_of_the_file(tmp_path):
     found, _ = custom.read(written(tmp_path, [LIKE | {"window": 512}, {"name": "next", "like": "my-bianque"}]))
-    assert [card.name for card in found] == ["my-bianque", "next"] and found[1].window == 512
+    assert [card.name for card in found] == ["my-bianque", "next"] and found[1].loadable.window == 512
     assert "next" in fault(tmp_path, [{"name": "first", "like": "next"}, LIKE | {"name": "next"}])
 
 
 def test_a_whole_card_needs_no_other(tmp_path):
     card = one(tmp_path, WHOLE)
-    assert card.sampling == Sampling(temperature=0.5, top_k=4, stop=("\n病人",)) and card.files == (
+    assert card.sampling == Sampling(temperature=0.5, top_k=4, stop=("\n病人",)) and card.loadable.files == (
         "config.json",
         "model*.safetensors",
     )
-    assert (card.revision, card.adapter, card.rounds, card.preview) == ("main", None, None, False)
-    assert card.prompt([Message("user", "头痛")]) == "病人：头痛\n医生："
+    assert (card.revision, card.loadable.adapter, card.loadable.rounds, card.preview) == ("main", None, None, False)
+    assert card.loadable.prompt([Message("user", "头痛")]) == "病人：头痛\n医生："
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_prompt_is_named_and_brings_its_clean_up(tmp_path, name):
     card = one(tmp_path, LIKE | {"prompt": name})
-    assert (card.prompt, card.clean) == FORMATS[name]
+    assert (card.loadable.prompt, card.loadable.clean) == FORMATS[name]
     card = one(tmp_path, LIKE | {"clean": name})
-    assert (card.prompt, card.clean) == (FORMATS["bianque-2"][0], FORMATS[name][1])
+    assert (card.loadable.prompt, card.loadable.clean) == (FORMATS["bianque-2"][0], FORMATS[name][1])
     card = one(tmp_path, LIKE | {"prompt": name, "clean": "bianque-1"})
-    assert (card.prompt, card.clean) == (FORMATS[name][0], FORMATS["bianque-1"][1])
+    assert (card.loadable.prompt, card.loadable.clean) == (FORMATS[name][0], FORMATS["bianque-1"][1])
 
 
 @pytest.mark.parametrize("given", [[], [LIKE], LIKE])
@@ -237,7 +239,7 @@ def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, c
     except SettingsError as error:
         assert "cards.json" in str(error)
     else:
-        assert isinstance(found[0], ModelCard)
+        assert isinstance(found[0], Model)
 
 
 # --- in the settings ------------------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def test_places_join_the_named_folders_and_give_way_to_them(tmp_path):
     path = written(tmp_path, LIKE | {"path": "mine", "adapter": "lora.p", "adapter_path": str(tmp_path / "lora.p")})
     settings, known = custom.known(Settings(cards=path))
     assert settings.paths == {"my-bianque": tmp_path / "mine", "my-bianque.adapter": tmp_path / "lora.p"}
-    assert known[:-1] == CARDS and known[-1].name == "my-bianque" and known[-1].adapter == "lora.p"
+    assert known[:-1] == CARDS and known[-1].name == "my-bianque" and known[-1].loadable.adapter == "lora.p"
     settings, _ = custom.known(Settings(cards=path, paths={"my-bianque": tmp_path / "other"}))
     assert settings.paths["my-bianque"] == tmp_path / "other"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from bianque.cli import hardware
 from bianque.cli.hardware import HARDWARE, Hardware
 
 README = Path(__file__).parent.parent.parent / "README.md"
-CARD = replace(
-    by_name()["bianque-2"], parameters=11_000, kept=900, head=100, cache=1, window=100
+CARD = by_name()["bianque-2"].changed(
+    parameters=11_000, kept=900, head=100, cache=1, window=100
 )  # 22,000, 11,900, 7,212 bytes
 
 
@@ -30,7 +29,7 @@ def test_a_pair_must_fit_at_once():
 
 
 def test_what_is_published_quantised_stays_so_and_some_hardware_quantises_nothing():
-    assert hardware.best([replace(CARD, stored=8)], HARDWARE[-2]) == 8
+    assert hardware.best([CARD.changed(stored=8)], HARDWARE[-2]) == 8
     assert hardware.best([CARD], Hardware("X", 15_000 / 1e9, quantises=False)) is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bianque.__main__ import main
 from bianque.catalog.builtin import CARDS, by_name
-from bianque.catalog.card import ModelCard
+from bianque.catalog.card import Checkpoint, Model
 from bianque.catalog.footprint import sizes
 from bianque.cli import models
 from bianque.types import Sampling
@@ -34,7 +34,9 @@ def test_the_table_tells_the_facts_of_every_card(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     for card in CARDS:
         first, second = (line for line in lines if line.split(" ")[0] == card.name)
-        assert all(str(fact) in first for fact in (card.title, card.architecture, card.role, card.window))
+        assert all(
+            str(fact) in first for fact in (card.title, card.loadable.architecture, card.role, card.loadable.window)
+        )
         assert sizes(card) in first and card.licence in second
         assert (f"{card.repo}@{card.revision}" if card.repo else "bundled") in second
 
@@ -60,8 +62,11 @@ def test_a_program_gets_every_field_and_the_users_cards(monkeypatch, capsys, tmp
     told = {card["name"]: card for card in json.loads(capsys.readouterr().out)}
     assert list(told) == [*(card.name for card in CARDS), "mine"]
     for name, card in by_name().items():
-        assert {field.name for field in fields(ModelCard)} | {"memory", "path"} == set(told[name])
-        assert told[name]["memory"] == {str(bits): card.memory(bits) for bits in card.precisions}
+        assert {field.name for field in (*fields(Model), *fields(Checkpoint))} - {"checkpoint"} | {
+            "memory",
+            "path",
+        } == set(told[name])
+        assert told[name]["memory"] == {str(bits): card.loadable.memory(bits) for bits in card.precisions}
         assert told[name]["sampling"]["top_p"] == card.sampling.top_p and told[name]["path"] is None
     assert told["mine"]["prompt"] == told["mine"]["clean"] == "bianque-2"
     assert told["mine"]["path"] == str(tmp_path)

@@ -66,7 +66,7 @@ NAMES = pytest.mark.parametrize("name", ["bianque-1", "bianque-2"])
 
 def scripted(name, tokenizers, text, **facts) -> Engine:
     """An engine whose model writes this text and ends."""
-    card, tokenizer = replace(tiny.card(name), **facts), tokenizers[name]
+    card, tokenizer = tiny.card(name).changed(**facts), tokenizers[name]
     model = Scripted([*tokenizer.encode(text), tokenizer.eos], decoder_only=name == "bianque-2")
     return Engine(card, model, tokenizer, "cpu")
 
@@ -83,7 +83,7 @@ def text_of(pieces) -> str:
 def test_a_reply_from_usage_to_finish(name, tokenizers):
     engine = scripted(name, tokenizers, "头痛是一阵一阵的吗？")
     first, *middle, last = spoken(engine)
-    prompt = tokenizers[name].prompt(engine.card.prompt(TALK))
+    prompt = tokenizers[name].prompt(engine.card.loadable.prompt(TALK))
     assert engine.model.prompt == prompt
     assert (first.usage.prompt_tokens, first.usage.dropped_rounds, first.text, first.finish) == (
         len(prompt),
@@ -108,7 +108,7 @@ PARTS = ("医生：", "病人", "病人：", "患者 :", "：", ":", ",", "!", "
 def test_the_pieces_joined_are_the_cleaned_reply(name, tokenizers, parts):
     engine = scripted(name, tokenizers, "".join(parts))
     written = tokenizers[name].decode(engine.model.tokens)
-    assert text_of(spoken(engine)) == engine.card.clean(written)
+    assert text_of(spoken(engine)) == engine.card.loadable.clean(written)
 
 
 @pytest.mark.slow
@@ -121,12 +121,12 @@ def test_so_are_those_of_a_model_that_writes_at_random(name, tokenizers):
 
     async def both(seed):
         wish = replace(sampling, seed=seed)
-        parts = await tiny.collect(engine.decoder.stream(tokenizer.prompt(engine.card.prompt(TALK)), wish))
+        parts = await tiny.collect(engine.decoder.stream(tokenizer.prompt(engine.card.loadable.prompt(TALK)), wish))
         return [token for part in parts for token in part], await tiny.collect(engine.stream(TALK, wish))
 
     for seed in range(12):
         tokens, pieces = asyncio.run(both(seed))
-        assert text_of(pieces) == engine.card.clean(tokenizer.decode(tokens))
+        assert text_of(pieces) == engine.card.loadable.clean(tokenizer.decode(tokens))
 
 
 @NAMES
@@ -151,7 +151,7 @@ def test_nothing_of_a_stop_string_is_shown(name, tokenizers, parts, stops):
     engine = scripted(name, tokenizers, "".join(parts))
     engine.model.seconds = 0.0001
     *_, last = pieces = spoken(engine, sampling=replace(GREEDY, stop=tuple(stops)))
-    whole = engine.card.clean(tokenizers[name].decode(engine.model.tokens))
+    whole = engine.card.loadable.clean(tokenizers[name].decode(engine.model.tokens))
     cuts = [whole.index(stop) for stop in stops if stop in whole]
     assert text_of(pieces) == whole[: min(cuts, default=len(whole))]
     assert last.finish == "stop"
@@ -231,7 +231,7 @@ def test_prompt_and_reply_keep_to_the_window(name, window, tokenizers):
 def test_a_model_reads_its_last_rounds_alone(name, tokenizers):
     engine = scripted(name, tokenizers, "好", window=2000, rounds=2)
     first, *_ = spoken(engine, dialogue := long_talk(7))
-    assert engine.model.prompt == tokenizers[name].prompt(engine.card.prompt(dialogue[-5:]))
+    assert engine.model.prompt == tokenizers[name].prompt(engine.card.loadable.prompt(dialogue[-5:]))
     assert first.usage.dropped_rounds == 5
 
 

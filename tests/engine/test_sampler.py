@@ -59,15 +59,15 @@ def reference(scores: torch.Tensor, said, sampling: Sampling) -> torch.Tensor:
 def joined(wishes, vocabulary: int = VOCAB, ends=(END,)) -> Sampler:
     sampler = Sampler(len(wishes), vocabulary, ends, "cpu")
     for slot, (sampling, said) in enumerate(wishes):
-        sampler.join(slot, sampling, said)
+        sampler.admit(slot, sampling, said)
     return sampler
 
 
 def adjusted(sampler: Sampler, logits: torch.Tensor) -> torch.Tensor:
     """Scores after every step, as they are drawn from; a greedy row's before temperature."""
     scores = sampler.scores(logits)
-    greedy = sampler.wishes.greedy[:, None]
-    return torch.where(greedy, scores, narrowed(scores, sampler.wishes))
+    greedy = sampler.params.greedy[:, None]
+    return torch.where(greedy, scores, narrowed(scores, sampler.params))
 
 
 def tied(scores: torch.Tensor) -> bool:
@@ -158,7 +158,7 @@ def test_a_row_that_is_moved_goes_on_as_before():
 
 def test_a_slot_forgets_who_was_there():
     sampler = joined([(Sampling(temperature=0, repetition_penalty=9.0), [2])], 3, ())
-    sampler.join(0, Sampling(temperature=0, repetition_penalty=9.0), [])
+    sampler.admit(0, Sampling(temperature=0, repetition_penalty=9.0), [])
     assert sampler.draw(torch.tensor([[1.0, 1.5, 2.0]])) == [2]
 
 

@@ -418,7 +418,7 @@ def test_layers_that_read_the_same_become_one(bits, dtype, monkeypatch):
     """Side by side they make what each made alone: q, k and v, gate and up."""
     made = tiny.t5(d_model=64, d_kv=16, num_heads=4, d_ff=64)
     joined = quantised(made, bits, dtype)
-    monkeypatch.setattr(quant, "join", lambda module: None)
+    monkeypatch.setattr(quant, "fuse", lambda module: None)
     apart = quantised(made, bits, dtype)
     own, other = (model.encoder.block[0].layer[0].SelfAttention for model in (joined, apart))
     assert own.fused.form.out == 3 * other.q.form.out and not hasattr(own, "q")
@@ -433,7 +433,7 @@ def test_only_layers_of_one_kind_become_one():
     empty = emptied(tiny.t5(d_model=64, d_kv=16, num_heads=4, d_ff=64), 8)
     attention = empty.encoder.block[0].layer[0].SelfAttention
     attention.k = nn.Linear(64, 64, bias=False)
-    quant.join(attention)
+    quant.fuse(attention)
     assert attention.fused is None and isinstance(attention.q, quant.QuantLinear)
 
 
