@@ -12,7 +12,7 @@ import pytest
 
 from bianque.backends.pool import Cancelled, Pool
 from bianque.catalog.builtin import CARDS
-from bianque.catalog.footprint import Fit
+from bianque.catalog.footprint import LoadPlan
 from bianque.consult.session import Session
 from bianque.types import Piece, Progress
 from bianque.ui import serve
@@ -25,7 +25,7 @@ class Downloading:
 
     def __init__(self, silent: bool) -> None:
         self.silent, self.under_way = silent, 0
-        self.pool = Pool(self.load, lambda engine: None, lambda name: [Fit(16, 1, True, 1)], lambda: 10)
+        self.pool = Pool(self.load, lambda engine: None, lambda name: [LoadPlan(16, 1, True, 1)], lambda: 10)
 
     def load(self, name, fit, report):
         self.under_way += 1
@@ -50,7 +50,7 @@ class Downloading:
         pass
 
     async def stream(self, model, dialogue, sampling):
-        async with self.pool.lease(model) as lease, aclosing(lease.coming()) as coming:
+        async with self.pool.lease(model) as lease, aclosing(lease.loading()) as coming:
             async for progress in coming:
                 yield Piece(progress=progress)
 

@@ -17,7 +17,7 @@ from bianque.arena.share import Setup
 from bianque.arena.side_by_side import EVERY, WAITING, together, verify
 from bianque.backends.pool import Pool
 from bianque.catalog.builtin import CARDS, by_name
-from bianque.catalog.footprint import Fit
+from bianque.catalog.footprint import LoadPlan
 from bianque.consult import triage
 from bianque.consult.session import (
     INTERNAL,
@@ -234,11 +234,11 @@ class Cramped(Voices):
     def __init__(self):
         super().__init__()
         drop = lambda engine: None
-        self.pool = Pool(lambda name, fit, report: object(), drop, lambda name: (Fit(16, 8),), lambda: 10)
+        self.pool = Pool(lambda name, fit, report: object(), drop, lambda name: (LoadPlan(16, 8),), lambda: 10)
 
     async def stream(self, model, dialogue, sampling):
         async with self.pool.lease(model) as lease:
-            async with aclosing(lease.coming()) as coming:
+            async with aclosing(lease.loading()) as coming:
                 async for progress in coming:
                     yield Piece(progress=progress)
             await asyncio.sleep(0.15)  # the other one looks for its progress ten times a second

@@ -44,7 +44,7 @@ def test_help_names_every_command_and_waits_for_no_library():
     "arguments, word",
     [
         (["sing"], "sing"),
-        (["evaluate"], "--data"),
+        (["evaluate", "--limit", "x"], "--limit"),
         (["chat", "--seed", "x"], "--seed"),
         (["chat", "--mode", "sing"], "sing"),
         (["chat", "--model", "a", "b"], "b"),

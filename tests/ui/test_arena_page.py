@@ -319,7 +319,7 @@ def test_after_the_vote_names_models_and_settings_are_told():
     assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
     assert all("advise-mini" in line for line in duel.side_figures(fight, "zh-CN"))
     assert duel.revealed(fight, "en") == (
-        "Your vote is kept: B is better. A was auto (ask-mini + advise-mini), B was advise-mini."
+        "Vote saved: B is better. A is auto (ask-mini + advise-mini), B is advise-mini."
     )
 
 
@@ -389,4 +389,4 @@ def held(shown: Board, category: str = board.ALL) -> tuple:
 )
 def test_the_board_says_where_votes_go(where, words):
     told = board.board_html(ratings.rank([]), where, [BadLine("a.jsonl", 3, "not JSON")], "en")
-    assert all(word in told for word in [*words, "left out: 1"])
+    assert all(word in told for word in [*words, "not votes: 1"])

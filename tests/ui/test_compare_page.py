@@ -278,7 +278,7 @@ ENDED = Done(Message("assistant", "多久？", "asking", "ask-mini"), "stop", Us
     ("lanes", "words"),
     [
         ([lane(QUEUED), lane(QUEUED)], "正在作答：A、B"),
-        ([lane(QUEUED), lane(THINKING)], "轮流作答。A 在等"),
+        ([lane(QUEUED), lane(THINKING)], "轮流作答。等待：A"),
         ([lane(SPEAKING), lane(THINKING, Loading(Progress("ask-mini", "queued", 0.0, 1)))], "正在作答：A、B"),
         ([lane(SPEAKING, ENDED), lane(SPEAKING)], "正在作答：B"),
         ([lane(SPEAKING, ENDED), lane(Failure("BQ_BUSY", "人多"))], "已答完"),

@@ -414,7 +414,7 @@ def test_modes_choose_who_speaks(chromium, url, script):
 
 @pytest.mark.parametrize("kept", [None, "x", {}, [1], [{"role": "system", "content": "x"}], [{"role": "user"}]])
 def test_what_the_page_did_not_keep_is_no_dialogue(kept):
-    assert render.kept(kept) == []
+    assert render.kept_turns(kept) == []
 
 
 def test_only_a_growing_reply_is_not_yet_stopped():
