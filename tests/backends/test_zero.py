@@ -166,8 +166,8 @@ class Device:
             return 200, {}
         if self.refusal:
             return 429, self.refusal
-        place = self.zero_gpu_call - len(self.heard("/release"))
-        self.zero_gpu_call += 1
+        place = self.lent - len(self.heard("/release"))
+        self.lent += 1
         return 200, {"idle": True, "nvidiaIndex": place, "nvidiaUUID": "GPU", "allowToken": uuid.uuid4().hex}
 
     def heard(self, path: str) -> list[dict[str, str]]:
@@ -178,7 +178,7 @@ class Device:
         return [int(given["pid"]) for given in self.heard("/allow")]
 
     def idle(self) -> bool:
-        return self.zero_gpu_call == len(self.heard("/release"))
+        return self.lent == len(self.heard("/release"))
 
 
 def serve(device: Device) -> ThreadingHTTPServer:
