@@ -1,8 +1,8 @@
-"""A decoding step on a GPU as a recording that is played back (a CUDA graph).
+"""Decode steps on a GPU as CUDA graphs.
 
-A step launches some hundred small kernels, and at one row most of its time is launching them. A recording is launched
-at once, but knows one shape alone: rows and spans are rounded up to powers of two, and each pair is recorded when it
-first comes up.
+A step launches some hundred small kernels, and at one row most of its time is launching them. A graph is launched at
+once, but has one fixed shape: rows and spans are rounded up to powers of two, and each pair is recorded when it first
+occurs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Graphs:
             numbers = ids.new_zeros(1 + len(inputs.numbers), count)
         numbers[0, :rows] = ids
         numbers[1:, :rows] = inputs.numbers
-        # A row that nobody writes stands at the end of its slot, where a prompt that is held or read never is.
+        # Unused rows write to the end of their slot, where no cached or unfinished prompt reaches.
         numbers[:, rows:] = 0
         numbers[1, rows:] = limits[0] - 1
         if recording is None:

@@ -22,11 +22,11 @@ from bianque.nn.cpu import Cores
 from bianque.nn.quant import kernel_of
 from bianque.types import Dialogue, Piece, Progress, Sampling, Usage
 
-PACE = 0.04  # seconds between two pieces of a reply: the eye wants no more, and cleaning the text takes time
+PIECE_SECONDS = 0.04  # between two pieces of a reply: faster is not visible, and cleaning the text takes time
 
 
 class Engine:
-    """`slots` conversations at a time; others wait, `max_waiting` at most. `recorder` and `cores`: as the decoder's."""
+    """Up to `slots` conversations at a time; at most `max_waiting` wait. `recorder` and `cores` are the decoder's."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Engine:
                 text = text[: len(text) - held(text, sampling.stop)]
                 if len(text) > len(shown):
                     yield Piece(text=text[len(shown) :])
-                    shown, due = text, time.monotonic() + PACE
+                    shown, due = text, time.monotonic() + PIECE_SECONDS
         raw = self.tokenizer.decode(produced)
         final, stopped = before(self.facts.clean(raw), sampling.stop)
         if len(final) > len(shown):

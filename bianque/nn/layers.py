@@ -27,8 +27,8 @@ class Linear(nn.Linear):
 class RMSNorm(nn.Module):
     """A norm without a mean: its square is taken in float32, rounded, then weighted (T5LayerNorm and Baichuan's).
 
-    `packed.prepack_linears` may write the weight `twice`, one after the other. x and −x beside each other have no mean, and x's
-    mean square as their variance: for a few rows torch's norm of layers is one call where a root mean square is ten.
+    `packed.prepack_linears` may store the weight `twice`. (x, −x) has a mean of zero and x's mean square as its variance:
+    for a few rows, one call of torch's layer norm replaces ten of a root mean square.
     """
 
     def __init__(self, size: int, eps: float) -> None:

@@ -48,14 +48,14 @@ def scripted() -> Callable[..., Tensor]:
 
 def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:
     weight = linear.weight
-    there = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    there = there and hasattr(torch.ops.mkldnn, "_linear_pointwise") and weight.dtype in least
-    able = weight.dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return there and able and weight.numel() >= least[weight.dtype]
+    on_cpu = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    callable_ = hasattr(torch.ops.mkldnn, "_linear_pointwise") and weight.dtype in least
+    supported = weight.dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return on_cpu and callable_ and supported and weight.numel() >= least[weight.dtype]
 
 
 def prepack_linears(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:
-    """Pack the linear layers of at least so many weights of a type, each in its place, and as one those that read the same."""
+    """Fuse projections of the same input, and pack every linear layer of at least `least` weights of its type."""
     for module in model.modules():
         if isinstance(module, RMSNorm) and module.weight.device.type == "cpu":
             module.twice = torch.cat((module.weight.data, module.weight.data))

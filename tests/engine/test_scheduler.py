@@ -460,7 +460,8 @@ def test_busy_when_too_many_wait_and_room_again_when_they_leave():
         gate = threading.Semaphore(0)
         decoder = of(Counting(gate), slots=1, max_waiting=2)
         first = asyncio.create_task(spoken(decoder, [40], GREEDY))
-        await asyncio.sleep(0.05)  # the first is active, and held at the gate
+        while not decoder.scheduler or not decoder.scheduler.prefilling:  # the first is active, and held at the gate
+            await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(spoken(decoder, [start], GREEDY)) for start in (50, 60)]
         await asyncio.sleep(0.01)
         with pytest.raises(Busy, match="2"):
