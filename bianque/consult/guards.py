@@ -97,6 +97,11 @@ class Guard:
                 for value in slot.values.values():
                     self.facts[value.fact].add(entry.id)
         self.close = knowledge.common.close[0]
+        generic = knowledge.generic
+        self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
+        self.rare = {symptom.x for symptom in generic.symptoms} | {
+            part + feeling for place in generic.places for part in place.words for feeling in generic.feelings
+        }
         self.text = "\n".join(texts(knowledge))
 
     def slots(self, text: str) -> dict[tuple[str, str], float]:
@@ -176,6 +181,17 @@ class Guard:
             return None
         key = max(own, key=own.__getitem__)
         return "repeat" if key in heard.asked else "said" if heard.told.get(key) is not None else None
+
+    def rightly_named(self, question: str, told: str) -> str:
+        """The question without a complaint that the visitor never named, as `您提到…，`."""
+        for pattern in self.naming:
+            if (match := pattern.match(question)) and match[1] not in told:
+                return question[match.end() :] or question
+        head, mark, rest = question.rpartition("，") if "，" in question else ("", "", question)
+        for size in range(min(18, len(rest) - 2), 3, -1):
+            if rest[:size] in self.rare and rest[:size] not in told:
+                return f"{head}{mark}这种情况{rest[size:]}"
+        return question
 
     def early(self, heard: Heard) -> bool:
         """Whether there is more to ask before anybody could advise."""
@@ -313,7 +329,8 @@ class Guarded:
                         end = replace(piece, text="")
                     elif not piece.text and not attempt:
                         yield piece
-            found, heard, _ = await listen()
+            found, heard, told = await listen()
+            text = found.rightly_named(text, told)
             if danger := found.danger(heard):
                 text = text if cares(text) else danger
                 break

@@ -112,6 +112,25 @@ def test_closing_after_one_question_is_drawn_again():
     assert replies(backend, "ask-mini", talk(OPENING.content, ASKED, "两周了")) == "平时喝咖啡、浓茶或者酒吗？"
 
 
+@pytest.mark.parametrize(
+    ("said", "asked", "shown"),
+    [
+        ("嘴唇上长了几个黑点", "您好，您提到同房后总带点血丝，有没有高烧不退？", "有没有高烧不退？"),
+        (
+            "嘴唇上长了几个黑点",
+            "您好，您提到嘴唇上长了几个黑点，有没有高烧不退？",
+            "您好，您提到嘴唇上长了几个黑点，有没有高烧不退？",
+        ),
+        ("舌根底下青筋鼓着", "舌尖一按就疼是从什么时候开始的？", "这种情况是从什么时候开始的？"),
+        ("舌尖一按就疼", "舌尖一按就疼是从什么时候开始的？", "舌尖一按就疼是从什么时候开始的？"),
+        ("我失眠了", "您好，失眠有多久了？", "您好，失眠有多久了？"),
+    ],
+)
+def test_a_complaint_that_nobody_named_is_not_named(said, asked, shown):
+    assert guard().rightly_named(asked, said) == shown
+    assert replies(Scripted([asked]), "ask-mini", talk(said)) == shown
+
+
 def test_danger_ends_the_questions_and_is_answered():
     dialogue = talk(OPENING.content, "情绪怎么样，会不会经常低落、高兴不起来？", "觉得活着没意思")
     for model, text in (
