@@ -71,10 +71,14 @@ class Consultation:
 
 
 class Composer:
-    """Composes from a knowledge base; each consultation depends on its random generator alone."""
+    """Composes from a knowledge base; each consultation depends on its random generator alone.
 
-    def __init__(self, knowledge: Knowledge | None = None) -> None:
-        self.knowledge = knowledge or bundled()
+    `phrases` are further complaints in patients' own words, which a question names as they are: with few of them a
+    model learns the list by heart instead of listening.
+    """
+
+    def __init__(self, knowledge: Knowledge | None = None, phrases: Sequence[str] = ()) -> None:
+        self.knowledge, self.phrases = knowledge or bundled(), phrases
         self.entries = list(self.knowledge.complaints.values())
         self.combined = [
             (place.region, place.department, part + feeling)
@@ -117,7 +121,9 @@ class Case:
 
     def name_complaint(self, entry: Generic, composer: Composer) -> None:
         r = self.r
-        if r.random() < 0.5:
+        if composer.phrases and r.random() < 0.5:
+            self.x, self.department, region, who = r.choice(composer.phrases), entry.department, "body", "self"
+        elif r.random() < 0.5:
             symptom = r.choice(entry.symptoms)
             self.x, self.department, region, who = symptom.x, symptom.department, symptom.region, symptom.who
         else:
@@ -233,6 +239,8 @@ class Case:
         told = {key: r.choice(v) if isinstance(v, tuple) else v for key, v in opening.has.items()}
         self.state |= told
         text = opening.say
+        if not opening.has and not isinstance(entry, Generic):
+            text = self.reworded(text)
         if entry.group not in ADULT_GROUPS and (found := OTHER.match(text)) and not re.search(r"[，。]我", text):
             self.pronoun = "他" if found[1] else "她"
         if not re.match(r"医生|您好|你好|大夫|请|想", text) and r.random() < 0.25:
@@ -249,6 +257,18 @@ class Case:
         if r.random() < 0.06:
             text = f"{text.rstrip('？。')}，{r.choice(self.common.want)}"
         self.patient(text, told)
+
+    def reworded(self, text: str) -> str:
+        """An opening that tells nothing in particular: by the complaint's name, or with a clause less."""
+        r, chance = self.r, self.r.random()
+        if chance < 0.12:
+            return r.choice(self.common.by_name).format(name=self.entry.name)
+        clauses = text.split("，")
+        if chance < 0.3 and len(clauses) > 1:
+            left_out = r.choice(clauses[1:])
+            kept = "，".join(clause for clause in clauses if clause is not left_out)
+            return kept if len(kept) >= 5 else text
+        return text
 
     def introduced(self, text: str) -> str:
         r = self.r

@@ -189,6 +189,7 @@ class Common(Strict):
     again: Texts
     first_aid: Texts
     greet: Texts
+    by_name: Texts
     wrong: Texts
     typos: dict[str, str]
     situations: tuple[Situation, ...]

@@ -190,7 +190,7 @@ class Lessons(IterableDataset[dict[str, Tensor]]):
         self.subject, self.role, self.plan, self.first = subject, role, plan, first
         self.records = list(records)
         self.real = [record for record in records if record.source in samples.REAL]
-        self.composer = Composer()
+        self.composer = Composer(phrases=samples.complaints(records))
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         worker = get_worker_info()

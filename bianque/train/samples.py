@@ -77,6 +77,13 @@ class Format:
         return Sample(self.prompt(history), ids[: self.reply_tokens])
 
 
+def complaints(records: Sequence[Record]) -> list[str]:
+    """Clauses with which real patients open, 4 to 14 Han characters each."""
+    opened = (record.turns[0].text for record in records if record.source in REAL)
+    clauses = (clause for text in opened for clause in re.split(r"[，。？！,?!；\s]+", text)[:2])
+    return sorted({clause for clause in clauses if re.fullmatch(r"[一-鿿]{4,14}", clause)})
+
+
 def continuation(lines: Sequence[Line]) -> str:
     """What follows a doctor's cue: that turn and every later one with its label."""
     return "\n".join([lines[0][1], *(LABEL[who] + text for who, text in lines[1:])])

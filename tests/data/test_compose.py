@@ -95,6 +95,20 @@ def test_a_rare_complaint_is_named_in_the_first_question(composer):
             assert consultation.x in first.text
 
 
+def test_further_complaints_are_named_in_the_patients_words():
+    composer = Composer(phrases=["爷爷吃饭老掉筷子"])
+    seen = [composer(random.Random(n), composer.knowledge.generic) for n in range(60)]
+    ours = [c for c in seen if c.x == "爷爷吃饭老掉筷子"]
+    assert 15 < len(ours) < 45
+    assert any(c.x in turn.text for c in ours for turn in c.turns if turn.slot)
+
+
+def test_some_patients_give_only_the_name(composer):
+    entry = composer.knowledge.complaints["insomnia"]
+    openings = [composer(random.Random(n), entry).turns[0].text for n in range(400)]
+    assert any("失眠怎么办" in text for text in openings)
+
+
 def test_patients_are_of_many_kinds(composer):
     """Some do not know, some want the advice, some talk of something else; nothing is rare enough to be missed."""
     said = "\n".join(t.text for n in range(3000) for t in composer(random.Random(n)).turns if t.role == "patient")

@@ -167,6 +167,11 @@ def test_broken_dialogues_are_counted_and_left_out(tmp_path):
     assert said == ["d.jsonl: 8 dialogues, 2 unreadable ones left out"]
 
 
+def test_complaints_are_taken_from_real_openings():
+    assert samples.complaints(records())[:2] == ["已经三天了", "我的后背疼"]
+    assert samples.complaints([]) == []
+
+
 class Killed(Exception):
     pass
 
