@@ -171,9 +171,9 @@ def test_who_waits_for_a_slot_is_told_so(tokenizers):
     async def two():
         return await asyncio.gather(*(tiny.collect(engine.stream(TALK, GREEDY)) for _ in range(2)))
 
-    first, second = asyncio.run(two())
-    assert [piece.progress for piece in first if piece.progress] == []
-    assert [piece.progress for piece in second if piece.progress] == [Progress("bianque-2", "queued", 0.0, 1)]
+    first, second = asyncio.run(two())  # prompts are read in threads: either may be first at the decoder
+    told = [[piece.progress for piece in pieces if piece.progress] for pieces in (first, second)]
+    assert sorted(told, key=len) == [[], [Progress("bianque-2", "queued", 0.0, 1)]]
     assert text_of(first) == text_of(second) == "头痛三天了" * 4
 
 
