@@ -648,7 +648,7 @@ def test_one_thread_surveys_however_many_ask():
         go.wait(10)
         return SMALL[name]
 
-    pool = Pool(lambda name, plan, report: Engine(name, plan), None, plans, lambda: 100)
+    pool = Pool(lambda name, plan, report: Engine(name, plan), None, plans, lambda: 100, max_waiting=200)
 
     async def visits():
         before = threading.active_count()
