@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from bianque.backends.base import Backend
 from bianque.consult import handoff
+from bianque.data import speech
 from bianque.data.knowledge import Complaint, Generic, Knowledge, bundled
 from bianque.types import Message, Piece, Sampling
 
@@ -31,8 +32,6 @@ SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
 SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
-# Answers that mean nothing without their question.
-BOUND = re.compile(r"^(?:没|不|都|无|还|挺|正常|可以|一般|嗯|对|是|有点?$|有过?$|会|能|就|很|也|从来|偶尔$|好像没)")
 DRUG = re.compile(
     r"[一-鿿]{1,6}(?:霉素|沙星|西林|拉唑|地平|沙坦|他汀|普利|洛尔|替丁|硝唑|康唑|松龙|洛芬|酚片|胶囊|颗粒|口服液|注射液|软膏"
     r"|滴眼液|滴丸|咀嚼片|分散片|缓释片)|头孢[一-鿿]{1,3}|[一-鿿]{2,4}(?:片|丸)(?![刻段区面])"
@@ -165,7 +164,7 @@ class Guard:
             if slot.key in pending:
                 continue
             for label, value in slot.values.items():
-                if any(len(said) >= 4 and not BOUND.match(said) and said in text for said in value.says):
+                if any(len(said) >= 4 and not speech.BOUND.match(said) and said in text for said in value.says):
                     heard.told[slot.key] = label
 
     def match(self, said: str, text: str, grams: frozenset[str]) -> float:
