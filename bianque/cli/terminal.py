@@ -96,7 +96,7 @@ class Terminal:
         if self.typed:
             self.line("扁鹊 BianQue")
             for card in cards:
-                self.line(f"{card.title} · {card.licence}")
+                self.line(f"{card.title} · {card.terms}")
         if any(card.preview for card in cards):
             self.line(say(self.lang, "preview"))
         self.line(say(self.lang, "label"))
