@@ -49,7 +49,7 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "ray": (set(), set()),
+    "ray": ({"backends"}, set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
