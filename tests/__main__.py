@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
 CORES = os.cpu_count() or 2
-LEFT_OUT = "not browser and not process and not slow and not gpu and not ray"
+LEFT_OUT = "not browser and not process and not slow and not gpu"
 LINT = (("ruff", "format", "--check", "."), ("ruff", "check", "."))
 
 

@@ -94,7 +94,7 @@ def replicas(args: dict[str, Any]) -> serve.Application:
         "max_ongoing_requests": SLOTS["cuda"] + Settings().max_waiting,  # the engine's own queue tells who is ahead
         "max_queued_requests": QUEUED, "graceful_shutdown_timeout_s": LONGEST_REPLY, "health_check_period_s": 5,
         "health_check_timeout_s": 30,
-        "request_router_config": {"request_router_class": ROUTER},
+        "request_router_config": {"request_router_class": ROUTER, "request_router_kwargs": {"num_virtual_nodes": 500}},
     }  # fmt: skip
     made = serve.deployment(Engines, name="Engines", **usual | args.get("options", {}))  # type: ignore[call-overload]
     return made.bind(args["model"])

@@ -151,13 +151,12 @@ def application(one: Placement, gpu_gb: float) -> dict[str, Any]:
 
 
 def ray_service(config: dict[str, Any], machines: Sequence[Any], image: str, version: str) -> dict[str, Any]:
-    """KubeRay's RayService with a worker group for each kind of machine; it replaces replicas without a pause itself."""
-    from yaml import safe_dump
+    """KubeRay's RayService with a worker group for each kind of machine."""
 
     def pod(name: str, cpus: int, memory: float, gpus: int) -> dict[str, Any]:
         limits: dict[str, Any] = {"cpu": cpus, "memory": f"{math.floor(memory)}G"}
         limits |= {"nvidia.com/gpu": gpus} if gpus else {}
-        return {"spec": {"containers": [{"name": name, "image": image, "resources": {"limits": limits, "requests": limits}}]}}  # fmt: skip
+        return {"spec": {"containers": [{"name": name, "image": image, "resources": {"limits": limits, "requests": dict(limits)}}]}}  # fmt: skip
 
     workers = [
         {
@@ -171,7 +170,8 @@ def ray_service(config: dict[str, Any], machines: Sequence[Any], image: str, ver
         "kind": "RayService",
         "metadata": {"name": "bianque"},
         "spec": {
-            "serveConfigV2": safe_dump(config, sort_keys=False, allow_unicode=True),
+            # KubeRay asks Serve's proxies whether a pod is ready, so they run; nothing but that is behind them.
+            "serveConfigV2": as_yaml(config | {"proxy_location": "EveryNode"}),
             "rayClusterConfig": {
                 "rayVersion": version,
                 "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": pod("ray-head", 2, 8, 0)},
@@ -179,6 +179,18 @@ def ray_service(config: dict[str, Any], machines: Sequence[Any], image: str, ver
             },
         },
     }
+
+
+def as_yaml(value: Any) -> str:
+    """In the order of the keys; a text of several lines stands as it is."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    style = lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)  # fmt: skip
+    Dumper.add_representer(str, style)
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def needed(visitors: Sequence[int], rate: float, tokens: int, every: float) -> str:
@@ -211,8 +223,6 @@ def cluster(
         return
     if machines is None:
         raise BadInput("--machines: 需要机器清单，见 bianque/deploy/machines.json (a list of machines is needed)")
-    from yaml import safe_dump
-
     from bianque.catalog import builtin, custom, default
     from bianque.settings import Settings
 
@@ -227,6 +237,6 @@ def cluster(
     named = "".join(f" {name}" for name in dict.fromkeys(model or ()))
     command = f"python -m bianque cluster --machines {machines}{' --model' + named if named else ''}"
     if kuberay:
-        print(f"# {command} --kuberay", safe_dump(ray_service(config, there, image, ray_version), sort_keys=False, allow_unicode=True), sep="\n", end="")  # fmt: skip
+        print(f"# {command} --kuberay\n{as_yaml(ray_service(config, there, image, ray_version))}", end="")
     else:
-        print(HEAD.format(command=command) + safe_dump(config, sort_keys=False, allow_unicode=True), end="")
+        print(HEAD.format(command=command) + as_yaml(config), end="")

@@ -68,7 +68,7 @@ def test_a_precision_may_be_named(told):
 def test_kubernetes_gets_the_same_and_a_group_for_each_machine(told):
     plain, service = told([T4])[0], yaml.safe_load(told([T4], "--kuberay", "--image", "me/bianque:1")[0])
     assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
-    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == yaml.safe_load(plain)
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == yaml.safe_load(plain) | {"proxy_location": "EveryNode"}
     cluster = service["spec"]["rayClusterConfig"]
     (group,) = cluster["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
