@@ -96,7 +96,7 @@ def replicas(args: dict[str, Any]) -> serve.Application:
         "health_check_timeout_s": 30,
         "request_router_config": {"request_router_class": ROUTER, "request_router_kwargs": {"num_virtual_nodes": 500}},
     }  # fmt: skip
-    made = serve.deployment(Engines, name="Engines", **usual | args.get("options", {}))  # type: ignore[call-overload]
+    made: Any = serve.deployment(Engines, name="Engines", **usual | args.get("options", {}))
     return made.bind(args["model"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from bianque.backends.base import Backend
 from bianque.backends.local import Local, can_run
@@ -14,10 +15,9 @@ from bianque.types import Dialogue, Piece, Sampling
 
 
 class Routed:
-    """Asks the backends in the place of one. `runs` says which models can answer now, and may take seconds."""
+    """Asks the backends in the place of one."""
 
-    def __init__(self, backends: Iterable[Backend], runs: Callable[[str], bool] = bool) -> None:
-        self.runs = runs
+    def __init__(self, backends: Iterable[Backend]) -> None:
         self.backends = {card.name: backend for backend in backends for card in backend.models()}
         self.cards = {name: builtin.by_name(backend.models())[name] for name, backend in self.backends.items()}
 
@@ -41,22 +41,22 @@ class Routed:
             async for piece in pieces:
                 yield piece
 
-    def battles(self, name: str) -> bool:
-        """Whether a model may be drawn for a blind battle: one that runs here, or whose card lets its server be asked."""
-        endpoint = builtin.find(self.cards, name).endpoint
-        return endpoint.arena if endpoint else self.runs(name)
+
+class Opened(NamedTuple):
+    """A process's backend, and which of its models may be drawn for blind battles: to find out may take seconds."""
+
+    backend: Backend
+    battles: Callable[[str], bool]
 
 
 def open_backend(
     settings: Settings, known: Sequence[Model], together: Sequence[str] = (), zero: Callable[[Local], Backend] | None = None
-) -> Routed:  # fmt: skip
+) -> Opened:  # fmt: skip
     """The models of this process: on this machine or in the cluster that the settings name, and behind URLs.
 
     `together` are those that speak together; `zero` takes this machine's models to a GPU that comes and goes.
     """
-    remote = [card for card in known if card.endpoint]
     here = [card for card in known if card.endpoint is None]
-    names = {card.name for card in here}
     runs: Callable[[str], bool]
     if settings.cluster:
         from bianque.backends.ray import Cluster
@@ -64,11 +64,14 @@ def open_backend(
         first: Backend = Cluster(settings.cluster, here)
         runs = first.loaded
     else:
+        names = {card.name for card in here}
         local = Local(settings, here, [name for name in together if name.partition("@")[0] in names])
         first = zero(local) if zero else local
         runs = first.loaded if zero else can_run(local)
+    remote = {card.name: card.endpoint for card in known if card.endpoint}
     if not remote:
-        return Routed([first], runs)
+        return Opened(first, runs)
     from bianque.backends.remote import Remote
 
-    return Routed([first, Remote(remote)], runs)
+    backend = Routed([first, Remote([card for card in known if card.endpoint])])
+    return Opened(backend, lambda name: remote[name].arena if name in remote else runs(name))

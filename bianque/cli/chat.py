@@ -40,6 +40,8 @@ def chat(
         modes = ROLE_MODES[builtin.find(builtin.by_name(known), model).role]
     named: dict[str, Any] = {"ask": ask or model, "advise": advise or model}
     asks, advises = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
-    session = Session(Guarded(open_backend(settings, known, (asks, advises))), asks, advises, settings.question_budget)
+    session = Session(
+        Guarded(open_backend(settings, known, (asks, advises)).backend), asks, advises, settings.question_budget
+    )
     choices = Choices(mode or modes[0], sampling=SamplingOverrides(temperature, top_p, max_new_tokens, seed))
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()

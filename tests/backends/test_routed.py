@@ -88,17 +88,21 @@ def test_each_card_is_answered_by_its_own_backend():
 
 def test_the_process_opens_what_its_settings_and_cards_say():
     known = (*CARDS, card("https://host.example/v1"))
-    backend = open_backend(Settings(), known, ("qwen", "advise-mini"))
-    assert isinstance(backend.of("qwen"), Remote) and isinstance(backend.of("bianque-2@8"), Local)
+    backend = open_backend(Settings(), known, ("qwen", "advise-mini")).backend
+    assert (
+        isinstance(backend, Routed)
+        and isinstance(backend.of("qwen"), Remote)
+        and isinstance(backend.of("bianque-2@8"), Local)
+    )
     assert [held.name for held in backend.of("ask-mini").together] == ["advise-mini"]  # type: ignore[attr-defined]
     assert [known.name for known in backend.models()] == [*(known.name for known in CARDS), "qwen"]
-    assert not any(isinstance(found, Remote) for found in open_backend(Settings(), CARDS).backends.values())
+    assert isinstance(open_backend(Settings(), CARDS).backend, Local)
 
 
 def test_a_server_elsewhere_joins_battles_only_where_its_card_says_so():
     for arena in (False, True):
         found = open_backend(Settings(memory_gb=0.001), (*CARDS, card("https://host.example/v1", arena=arena)))
-        session = Session(found, "ask-mini", "advise-mini")
+        session = Session(found.backend, "ask-mini", "advise-mini")
         names = [candidate.name for candidate in matchmaking.candidates(session, found.battles)]
         assert ("qwen" in names) is arena and "bianque-2" not in names
 
