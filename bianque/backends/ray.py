@@ -33,6 +33,9 @@ from bianque.types import Dialogue, Message, Piece, Progress, Sampling
 ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
 QUEUED = 256  # requests that wait for a replica, those included that are being given to one: a burst is no overload
 LONGEST_REPLY = 180.0  # seconds that a replica may still write when it is told to end
+TAKEN = (
+    30.0  # seconds in which a replica takes a reply up; while replicas come and go, Serve loses a request now and then
+)
 GONE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
@@ -145,6 +148,9 @@ class Cluster:
                         begun = begun or bool(piece.text)
                         yield piece
                 return
+            except asyncio.TimeoutError:
+                if last:
+                    raise busy(name) from None
             except GONE:
                 if begun or last:  # nothing is sent again of which something was shown
                     raise Interrupted(
@@ -156,21 +162,23 @@ class Cluster:
         handle = self.handles[name].options(stream=True, method_name="stream", session_id=session_of(name, dialogue))
         response: Any = handle.remote(list(dialogue), sampling)
         try:
+            self.kernels[name] = (await asyncio.wait_for(anext(response), TAKEN)).kernel
             async for item in response:
-                if isinstance(item, Begun):
-                    self.kernels[name] = item.kernel
-                elif isinstance(item, BianQueError):
+                if isinstance(item, BianQueError):
                     raise item
-                else:
-                    yield item
+                yield item
         except BackPressureError:
-            raise Busy(f"正在等待 {name} 的人太多，请稍后再试 (too many are waiting; try again shortly)") from None
+            raise busy(name) from None
         except GONE:
             raise
         except RayTaskError as error:  # its text is a trace with addresses
             raise RuntimeError(f"a replica failed: {type(error.cause).__name__}") from None
         finally:
             response.cancel()
+
+
+def busy(name: str) -> Busy:
+    return Busy(f"正在等待 {name} 的人太多，请稍后再试 (too many are waiting; try again shortly)")
 
 
 def session_of(name: str, dialogue: Dialogue) -> str:

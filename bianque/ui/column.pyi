@@ -47,8 +47,11 @@ class Choice(gr.Dropdown):
 
     def preprocess(self, payload: Any) -> Any:
         return super().preprocess(dict(self.choices).get(payload, payload))
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -103,7 +103,9 @@ async def status(cluster: Any, model: str, dialogue: list[Message]) -> dict[str,
     from bianque.backends.ray import session_of
 
     handle = cluster.handles[model].options(method_name="status", session_id=session_of(model, dialogue))
-    return await handle.remote()
+    while True:
+        with suppress(asyncio.TimeoutError):  # while replicas come and go, Serve loses a request now and then
+            return await asyncio.wait_for(handle.remote(), 5)
 
 
 async def until(what: str, test: Any) -> None:
