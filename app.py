@@ -44,9 +44,9 @@ HERE = Path(__file__).parent
 def page(settings: Settings, publisher: Publisher) -> Page:
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
-    backend, battles = open_backend(settings, known, (ask, advise), on_zero_gpu if ON_ZERO else None)
-    session = Session(Guarded(backend), ask, advise, settings.question_budget)
-    arena = Arena(session, publisher.votes, publisher.where, battles)
+    opened = open_backend(settings, known, (ask, advise), on_zero_gpu if ON_ZERO else None)
+    session = Session(Guarded(opened.backend), ask, advise, settings.question_budget)
+    arena = Arena(session, publisher.votes, publisher.where, opened.battles)
     return Page(session, HERE / "examples.json", arena)
 
 

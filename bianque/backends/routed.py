@@ -43,9 +43,13 @@ class Routed:
 
 
 class Opened(NamedTuple):
-    """A process's backend, and which of its models may be drawn for blind battles: to find out may take seconds."""
+    """A process's backend, which of its models can answer now, and which of them may be drawn for blind battles.
+
+    To find out may take seconds.
+    """
 
     backend: Backend
+    runs: Callable[[str], bool]
     battles: Callable[[str], bool]
 
 
@@ -70,8 +74,12 @@ def open_backend(
         runs = first.loaded if zero else can_run(local)
     remote = {card.name: card.endpoint for card in known if card.endpoint}
     if not remote:
-        return Opened(first, runs)
+        return Opened(first, runs, runs)
     from bianque.backends.remote import Remote
 
     backend = Routed([first, Remote([card for card in known if card.endpoint])])
-    return Opened(backend, lambda name: remote[name].arena if name in remote else runs(name))
+    return Opened(
+        backend,
+        runs=lambda name: name in remote or runs(name),
+        battles=lambda name: remote[name].arena if name in remote else runs(name),
+    )

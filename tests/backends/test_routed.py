@@ -105,6 +105,7 @@ def test_a_server_elsewhere_joins_battles_only_where_its_card_says_so():
         session = Session(found.backend, "ask-mini", "advise-mini")
         names = [candidate.name for candidate in matchmaking.candidates(session, found.battles)]
         assert ("qwen" in names) is arena and "bianque-2" not in names
+        assert found.runs("qwen") and not found.runs("bianque-2")
 
 
 def test_it_stands_beside_a_local_model():
