@@ -10,6 +10,7 @@ from bianque.backends.base import Backend
 from bianque.backends.local import Local, can_run
 from bianque.catalog import builtin
 from bianque.catalog.card import Model
+from bianque.errors import SettingsError
 from bianque.settings import Settings
 from bianque.types import Dialogue, Piece, Sampling
 
@@ -42,6 +43,17 @@ class Routed:
                 yield piece
 
 
+def cluster(address: str, cards: Sequence[Model]) -> Backend:
+    try:
+        from bianque.backends.ray import Cluster
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"BIANQUE_CLUSTER={address!r}: 需要 {error.name}，请运行 pip install -r tests/requirements-cluster.txt "
+            f"(the package {error.name} is needed)"
+        ) from None
+    return Cluster(address, cards)
+
+
 class Opened(NamedTuple):
     """A process's backend, which of its models can answer now, and which of them may be drawn for blind battles.
 
@@ -63,9 +75,7 @@ def open_backend(
     here = [card for card in known if card.endpoint is None]
     runs: Callable[[str], bool]
     if settings.cluster:
-        from bianque.backends.ray import Cluster
-
-        first: Backend = Cluster(settings.cluster, here)
+        first: Backend = cluster(settings.cluster, here)
         runs = first.loaded
     else:
         names = {card.name for card in here}

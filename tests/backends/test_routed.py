@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from bianque.consult.session import Done, Session, Speaking
 from bianque.consult.spec import Choices, ModelSpec
 from bianque.consult.transcript import Transcript
 from bianque.data.formats import Case
-from bianque.errors import BadInput, UnknownModel
+from bianque.errors import BadInput, SettingsError, UnknownModel
 from bianque.evaluate.evaluation import RunRequest, Source, evaluate
 from bianque.evaluate.judge import Judge
 from bianque.settings import Settings
@@ -97,6 +98,13 @@ def test_the_process_opens_what_its_settings_and_cards_say():
     assert [held.name for held in backend.of("ask-mini").together] == ["advise-mini"]  # type: ignore[attr-defined]
     assert [known.name for known in backend.models()] == [*(known.name for known in CARDS), "qwen"]
     assert isinstance(open_backend(Settings(), CARDS).backend, Local)
+
+
+def test_a_cluster_without_its_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "bianque.backends.ray", raising=False)
+    with pytest.raises(SettingsError, match=r"requirements-cluster\.txt"):
+        open_backend(Settings(cluster="auto"), CARDS)
 
 
 def test_a_server_elsewhere_joins_battles_only_where_its_card_says_so():
