@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,8 @@ from bianque.ui.page import Page
 HERE = Path(__file__).parent
 
 
-def page(settings: Settings, publisher: Publisher) -> Page:
+def page(settings: Settings, publisher: Publisher) -> tuple[Page, Callable[[str], bool]]:
+    """The page, and which cards can answer here."""
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
     local = Local(settings, known, (ask, advise))
@@ -41,7 +42,7 @@ def page(settings: Settings, publisher: Publisher) -> Page:
     session = Session(Guarded(backend), ask, advise, settings.question_budget)
     runs = backend.loaded if ON_ZERO else can_run(local)
     arena = Arena(session, publisher.votes, publisher.where, runs)
-    return Page(session, HERE / "examples.json", arena)
+    return Page(session, HERE / "examples.json", arena), runs
 
 
 def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
@@ -52,23 +53,25 @@ def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
 
 
 class Space(NamedTuple):
-    """All that is served: the page with its session, and the votes that are pushed to a dataset repo."""
+    """All that is served, with the settings, and the votes that are pushed to a dataset repo."""
 
     session: Session
     demo: Any
     publisher: Publisher
+    settings: Settings
+    can_run: Callable[[str], bool]
 
 
 def build() -> Space:
     """Read the environment, and build the page. With a GPU this asks the Hub whether the published models can be had."""
     settings = Settings.read()
     publisher = Publisher(Votes(settings.votes), settings.votes_repo)
-    consultation = page(settings, publisher)
-    return Space(consultation.session, consultation.build(), publisher)
+    consultation, runs = page(settings, publisher)
+    return Space(consultation.session, consultation.build(), publisher, settings, runs)
 
 
 def launch(space: Space, **options: Any) -> Any:
-    return serve.launch(space.demo, space.session, **options)
+    return serve.launch(space.demo, space.session, space.settings, space.can_run, **options)
 
 
 def main() -> None:

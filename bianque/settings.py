@@ -28,7 +28,7 @@ class Settings:
     paths: Mapping[str, Path] = field(default_factory=dict)
     threads: int = 0
     question_budget: int = 8
-    max_waiting: int = 32
+    max_waiting: int = 128
     memory_gb: float | None = None
     bits: tuple[Bits, ...] = (16, 8)
     cards: Path | None = None  # a file of further cards: see catalog/custom.py
@@ -36,6 +36,8 @@ class Settings:
     slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
     votes: Path = Path("votes")  # where the arena's votes are kept
     votes_repo: str | None = None  # a dataset repo that they are pushed to; needs HF_TOKEN
+    api_key: str | None = field(default=None, repr=False)  # asked of every caller of /v1; None leaves it open
+    mcp: bool = False  # whether agents are offered tools over MCP
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -59,6 +61,8 @@ class Settings:
             preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
             votes=Path(env.get("BIANQUE_VOTES") or defaults.votes),
             votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
+            api_key=env.get("BIANQUE_API_KEY", "").strip() or None,
+            mcp=switch(env, "BIANQUE_MCP"),
         )
 
 
@@ -69,6 +73,13 @@ def whole(env: Mapping[str, str], name: str, default: int, least: int) -> int:
     if not value.isdecimal() or int(value) < least:
         raise SettingsError(f"{name}={value!r}: a whole number of at least {least} is needed")
     return int(value)
+
+
+def switch(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name, "")
+    if value not in ("", "0", "1"):
+        raise SettingsError(f"{name}={value!r}: write 1 or 0")
+    return value == "1"
 
 
 def dataset(value: str) -> str | None:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from bianque.catalog.builtin import CARDS
 from bianque.nn import cpu
+from bianque.settings import Settings
 from bianque.types import Message, Piece, Progress, Sampling, Usage
 
 # How long an example takes says something of the machine, not of the code.
@@ -111,7 +113,7 @@ def patience(request: pytest.FixtureRequest) -> None:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, Scripted]]:
+def serving(settings: Settings | None = None, **options: Any) -> Iterator[tuple[str, Scripted]]:
     """The page over a scripted backend, on a free port of this machine."""
     from bianque.consult.session import Session
     from bianque.ui import serve
@@ -120,7 +122,7 @@ def serving() -> Iterator[tuple[str, Scripted]]:
     voices = Scripted()
     page = Page(Session(voices, "ask-mini", "advise-mini"), ROOT / "examples.json")
     demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
-    _, address, _ = serve.launch(demo, page.session, **here, prevent_thread_lock=True)
+    _, address, _ = serve.launch(demo, page.session, settings, **here, **options, prevent_thread_lock=True)
     yield address, voices
     demo.close(verbose=False)
 
