@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 from bianque.errors import Busy
 from bianque.settings import Settings
-from tests.conftest import ADVICE, QUESTIONS, afresh, serving
+from tests.conftest import ADVICE, QUESTIONS, ROOT, afresh, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # mcp's own
 
@@ -118,3 +118,10 @@ def test_without_the_package_the_page_starts_and_says_why(monkeypatch, caplog):
     with serving(Settings(mcp=True)) as (address, _), pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(f"{address}gradio_api/mcp/schema", timeout=10)
     assert "BIANQUE_MCP" in caplog.text and "pip install" in caplog.text
+
+
+def test_the_client_of_the_readme_works(offered, voices, capsys):
+    text = (ROOT / "bianque" / "api" / "README.md").read_text(encoding="utf-8")
+    block = next(block for block in text.split("```py\n")[1:] if "streamablehttp_client" in block).split("```")[0]
+    exec(block.replace("http://127.0.0.1:7860/", offered[0]), {})
+    assert json.loads(capsys.readouterr().out)["reply"] == QUESTIONS[0]
