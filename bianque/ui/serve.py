@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.api import mcp, openai
+from bianque.api import leftovers, mcp, openai
 from bianque.api.probes import probes
 from bianque.consult.session import Session
 from bianque.data import readers
@@ -36,7 +36,9 @@ def launch(
         "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
         "max_file_size": readers.MAX_BYTES, "mcp_server": settings.mcp and mcp.add_tools(demo, session, can_run),
+        "state_session_capacity": leftovers.SESSIONS,
         "app_kwargs": {
+            "lifespan": leftovers.swept,
             "routes": [*probes(session), *reports(Folders()), *openai.routes(session, settings.api_key, can_run)]
         },
     }  # fmt: skip
