@@ -19,6 +19,7 @@ ON_ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
 if ON_ZERO:
     import spaces  # noqa: F401 (changes torch and Gradio, so it comes before both)
 
+from bianque.api.limits import Limits
 from bianque.arena.votes import Publisher, Votes
 from bianque.backends.base import Backend
 from bianque.backends.local import Local, can_run
@@ -33,7 +34,7 @@ from bianque.ui.page import Page
 HERE = Path(__file__).parent
 
 
-def page(settings: Settings, publisher: Publisher) -> tuple[Page, Callable[[str], bool]]:
+def page(settings: Settings, publisher: Publisher, limits: Limits) -> tuple[Page, Callable[[str], bool]]:
     """The page, and which cards can answer here."""
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
@@ -42,7 +43,7 @@ def page(settings: Settings, publisher: Publisher) -> tuple[Page, Callable[[str]
     session = Session(Guarded(backend), ask, advise, settings.question_budget)
     runs = backend.loaded if ON_ZERO else can_run(local)
     arena = Arena(session, publisher.votes, publisher.where, runs)
-    return Page(session, HERE / "examples.json", arena), runs
+    return Page(session, HERE / "examples.json", arena, limits), runs
 
 
 def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
@@ -60,18 +61,20 @@ class Space(NamedTuple):
     publisher: Publisher
     settings: Settings
     can_run: Callable[[str], bool]
+    limits: Limits
 
 
 def build() -> Space:
     """Read the environment, and build the page. With a GPU this asks the Hub whether the published models can be had."""
     settings = Settings.read()
     publisher = Publisher(Votes(settings.votes), settings.votes_repo)
-    consultation, runs = page(settings, publisher)
-    return Space(consultation.session, consultation.build(), publisher, settings, runs)
+    limits = Limits.of(settings)
+    consultation, runs = page(settings, publisher, limits)
+    return Space(consultation.session, consultation.build(), publisher, settings, runs, limits)
 
 
 def launch(space: Space, **options: Any) -> Any:
-    return serve.launch(space.demo, space.session, space.settings, space.can_run, **options)
+    return serve.launch(space.demo, space.session, space.settings, space.can_run, space.limits, **options)
 
 
 def main() -> None:

@@ -38,11 +38,13 @@ class Settings:
     votes_repo: str | None = None  # a dataset repo that they are pushed to; needs HF_TOKEN
     api_key: str | None = field(default=None, repr=False)  # asked of every caller of /v1; None leaves it open
     mcp: bool = False  # whether agents are offered tools over MCP
+    requests_per_minute: int = 0  # that one visitor may send to the endpoints; 0: any number
+    streams: int = 0  # replies that one visitor may have under way there; 0: any number
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
-        defaults = cls()
+        defaults, shared = cls(), env.get("SYSTEM") == "spaces"
         models = env.get("BIANQUE_MODELS") or defaults.models
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")
@@ -63,6 +65,8 @@ class Settings:
             votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
             api_key=env.get("BIANQUE_API_KEY", "").strip() or None,
             mcp=switch(env, "BIANQUE_MCP"),
+            requests_per_minute=whole(env, "BIANQUE_REQUESTS_PER_MINUTE", 60 if shared else 0, 0),
+            streams=whole(env, "BIANQUE_STREAMS", 8 if shared else 0, 0),
         )
 
 

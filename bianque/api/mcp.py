@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict
 
 import gradio as gr
 
+from bianque.api.limits import Limits
 from bianque.api.schemas import parse_history
 from bianque.consult.session import Failure, Session
 from bianque.consult.spec import Choices, ModelSpec
@@ -30,7 +31,7 @@ class AgentTurn(TypedDict, total=False):
     phase: Literal["asking", "advising"] | None
 
 
-def add_tools(demo: gr.Blocks, session: Session, can_run: Callable[[str], bool]) -> bool:
+def add_tools(demo: gr.Blocks, session: Session, can_run: Callable[[str], bool], limits: Limits) -> bool:
     """Register the tools, and hide the other endpoints from agents; False where the package is missing."""
     if find_spec("mcp") is None:
         logging.getLogger("bianque").warning('BIANQUE_MCP=1: run pip install "mcp<2" first; no tools are offered')
@@ -39,7 +40,7 @@ def add_tools(demo: gr.Blocks, session: Session, can_run: Callable[[str], bool])
         if endpoint.api_visibility == "public" and inspect.isfunction(endpoint.fn):
             hide(endpoint.fn)
     with demo:
-        add_consult(session)
+        add_consult(session, limits)
         add_models(session, can_run)
     return True
 
@@ -60,7 +61,7 @@ class ToolError(gr.Error):
         return self.message
 
 
-def add_consult(session: Session) -> None:
+def add_consult(session: Session, limits: Limits) -> None:
     async def consult(
         message: str,
         history: list[AgentTurn] | None = None,
@@ -83,7 +84,8 @@ def add_consult(session: Session) -> None:
             JSON: reply, phase, notice (level and text, or null), history (to pass next time), model, label.
         """
         try:
-            return json.dumps(await answered(session, message, history, mode, model), ensure_ascii=False)
+            with limits.admit():
+                return json.dumps(await answered(session, message, history, mode, model), ensure_ascii=False)
         except Exception as error:
             raise ToolError(Failure.of(error)) from None
 

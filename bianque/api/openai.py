@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -21,9 +21,11 @@ from gradio.context import LocalContext
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
 from bianque import __version__
+from bianque.api.limits import Limits
 from bianque.api.openai_request import RULE, ChatRequest, Refused, parse
 from bianque.catalog import builtin
 from bianque.catalog.card import Model
@@ -41,6 +43,7 @@ LARGEST_BODY = 4 * 2**20  # bytes: the longest dialogue that is read, with every
 PATIENCE = 1.5  # seconds without text after which a stream begins all the same, and a load can be followed in it
 SILENCE = 10.0  # seconds at most between two lines of a stream: proxies cut what says nothing
 FINGERPRINT = f"bianque-{__version__}"
+SLOWEST = 60.0  # seconds that a reader may leave a line unread before the reply ends
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 DONE = b"data: [DONE]\n\n"
 # Our code → HTTP status, OpenAI's type, and OpenAI's code where it has one.
@@ -81,8 +84,12 @@ class EventStream(StreamingResponse):
         super().__init__(chained(first, rest), headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def timed(message: Sent) -> None:
+            await asyncio.wait_for(send(message), SLOWEST)
+
         async with aclosing(self.rest):
-            await super().__call__(scope, receive, send)
+            with suppress(asyncio.TimeoutError):
+                await super().__call__(scope, receive, timed)
 
 
 async def chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -203,21 +210,22 @@ def card_of(session: Session, name: str) -> Model:
         raise Refused(str(error), "model") from None
 
 
-async def lines(session: Session, asked: ChatRequest) -> AsyncGenerator[bytes, None]:
+async def lines(session: Session, asked: ChatRequest, limits: Limits) -> AsyncGenerator[bytes, None]:
     """A reply as server-sent events. An error before the first line is raised, and afterwards becomes one line."""
     reply, begun, spoken = Completion(asked), False, False
     last = time.monotonic()
     try:
-        async with aclosing(with_heartbeat(events_of(session, asked))) as events:
-            async for event in events:
-                if new := reply.take(event):
-                    if not spoken:
-                        yield reply.chunk({"role": "assistant", "content": ""})
-                    yield reply.chunk({"content": new})
-                    begun, spoken, last = True, True, time.monotonic()
-                elif time.monotonic() - last >= (SILENCE if begun else PATIENCE):
-                    yield reply.comment()
-                    begun, last = True, time.monotonic()
+        with limits.admit():
+            async with aclosing(with_heartbeat(events_of(session, asked))) as events:
+                async for event in events:
+                    if new := reply.take(event):
+                        if not spoken:
+                            yield reply.chunk({"role": "assistant", "content": ""})
+                        yield reply.chunk({"content": new})
+                        begun, spoken, last = True, True, time.monotonic()
+                    elif time.monotonic() - last >= (SILENCE if begun else PATIENCE):
+                        yield reply.comment()
+                        begun, last = True, time.monotonic()
         if not spoken:
             yield reply.chunk({"role": "assistant", "content": ""})
         yield reply.chunk({}, reply.finish)
@@ -307,9 +315,14 @@ def model_object(name: str, session: Session, created: int) -> dict[str, Any]:
     return found | {"owned_by": owner, "bianque": {"title": card.title, "role": card.role, "licence": card.licence}}
 
 
-def routes(session: Session, key: str | None = None, can_run: Callable[[str], bool] = lambda name: True) -> list[Route]:
+def routes(
+    session: Session,
+    key: str | None = None,
+    can_run: Callable[[str], bool] = lambda name: True,
+    limits: Limits | None = None,
+) -> list[Route]:
     """What is served; `key` is asked of every caller, `can_run` tells which cards the list names."""
-    created = int(time.time())
+    created, limits = int(time.time()), limits or Limits()
 
     async def models(request: Request) -> Response:
         runs = await asyncio.to_thread(lambda: [name for name in session.cards if can_run(name)])
@@ -322,8 +335,9 @@ def routes(session: Session, key: str | None = None, can_run: Callable[[str], bo
         LocalContext.request.set(gr.Request(request))  # where ZeroGPU looks for the visitor whose share is used
         asked = parse(await body_of(request))
         if not asked.stream:
-            return Json(await unless_gone(request, whole(session, asked)))
-        stream = lines(session, asked)
+            with limits.admit(asked.n):
+                return Json(await unless_gone(request, whole(session, asked)))
+        stream = lines(session, asked, limits)
         try:
             return EventStream(await unless_gone(request, anext(stream)), stream)
         except BaseException:
