@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 from bianque.backends.local import Local
 from bianque.bench.startup import ROOT, wait_for
@@ -19,13 +19,16 @@ from bianque.consult.guards import Guarded
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.settings import Settings
+from bianque.types import Message
 
-MESSAGE = "我最近总是失眠，怎么办？"
+TURNS = ("我最近总是失眠，怎么办？", "请问失眠有多久了？", "有一个月了", "是入睡困难，还是容易醒？")
+MESSAGE = "躺下以后很久才睡着，白天没精神，直接给我建议吧"
+ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant", "user", "assistant", "user")
 Times = tuple[float, float]  # milliseconds to the first text, and to the end
 
 
 def http(options: Any) -> None:
-    """Interleaved rounds with the bundled advising model; prints medians, spread and the difference."""
+    """Interleaved rounds with the bundled advising model; prints medians, spread and the median difference."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,8 +36,8 @@ def http(options: Any) -> None:
         "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     env.pop("BIANQUE_API_KEY", None)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=env, **quiet)
+    run = [sys.executable, str(ROOT / "app.py")]
+    server = subprocess.Popen(run, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz", server)
         found = asyncio.run(rounds(f"http://127.0.0.1:{port}/v1/chat/completions", options))
@@ -47,10 +50,9 @@ def http(options: Any) -> None:
     for name, times in found.items():
         for what, median, column in zip(("first text", "whole"), medians[name], zip(*times, strict=True), strict=True):
             print(f"{name:10} {what:10} median {median:7.1f} ms   min {min(column):.1f}   max {max(column):.1f}")
-    behind = [over - inside for over, inside in zip(medians["/v1"], medians["in process"], strict=True)]
-    print(
-        f"/v1 is behind by {behind[0]:.1f} ms at the first text, {behind[1]:.1f} ms at the end; {options.rounds} rounds"
-    )
+    pairs = list(zip(found["in process"], found["/v1"], strict=True))  # of the same seed, one right after the other
+    first, whole = (statistics.median(over[part] - inside[part] for inside, over in pairs) for part in (0, 1))
+    print(f"/v1 is behind by {first:.1f} ms at the first text, {whole:.1f} ms at the end; {options.rounds} rounds")
     if options.json:
         options.json.write_text(json.dumps({"milliseconds": found, "cores": os.cpu_count()}, indent=1) + "\n")
 
@@ -72,7 +74,8 @@ async def rounds(url: str, options: Any) -> dict[str, list[Times]]:
 async def within(session: Session, seed: int, options: Any) -> Times:
     choices = Choices("advise", sampling=SamplingOverrides(max_new_tokens=options.tokens, seed=seed))
     begun, first = time.perf_counter(), 0.0
-    async with aclosing(session.reply((), MESSAGE, choices)) as events:
+    history = [Message(role, text) for role, text in zip(ROLES, TURNS, strict=False)]
+    async with aclosing(session.reply(history, MESSAGE, choices)) as events:
         async for event in events:
             if isinstance(event, Delta):
                 first = first or time.perf_counter() - begun
@@ -81,8 +84,9 @@ async def within(session: Session, seed: int, options: Any) -> Times:
 
 async def beyond(client: Any, url: str, seed: int, options: Any) -> Times:
     body = {
-        "model": "advise", "messages": [{"role": "user", "content": MESSAGE}], "stream": True, "seed": seed,
+        "model": "advise", "stream": True, "seed": seed,
         "max_tokens": options.tokens,
+        "messages": [{"role": role, "content": text} for role, text in zip(ROLES, (*TURNS, MESSAGE), strict=True)],
     }  # fmt: skip
     begun, first = time.perf_counter(), 0.0
     async with client.stream("POST", url, json=body) as answer:
