@@ -9,10 +9,8 @@ import asyncio
 import hmac
 import json
 import time
-import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -24,17 +22,16 @@ from starlette.routing import Route
 from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
-from bianque import __version__
 from bianque.api.limits import Limits
-from bianque.api.openai_request import RULE, ChatRequest, Refused, parse
+from bianque.api.openai_request import ChatRequest, Refused, parse
+from bianque.api.openai_wire import Completion, Json, data, error_object, failed, failure, usage_of
 from bianque.catalog import builtin
 from bianque.catalog.card import Model
 from bianque.consult.pacing import with_heartbeat
-from bianque.consult.session import Clock, Delta, Event, Failure, Notice, Session, check_size
+from bianque.consult.session import Clock, Event, Failure, Session, check_size
 from bianque.consult.spec import Choices
-from bianque.consult.transcript import Transcript
-from bianque.errors import BadInput, Busy, TooLong, UnknownModel
-from bianque.types import MODE_PHASES, MODES, ROLE_MODES, Message, Mode, Usage
+from bianque.errors import BadInput, TooLong
+from bianque.types import MODE_PHASES, MODES, ROLE_MODES, Message, Mode
 
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Response]]
@@ -42,35 +39,9 @@ Answer = Callable[[Request], Awaitable[Response]]
 LARGEST_BODY = 4 * 2**20  # bytes: the longest dialogue that is read, with every character escaped
 PATIENCE = 1.5  # seconds without text after which a stream begins all the same, and a load can be followed in it
 SILENCE = 10.0  # seconds at most between two lines of a stream: proxies cut what says nothing
-FINGERPRINT = f"bianque-{__version__}"
 SLOWEST = 60.0  # seconds that a reader may leave a line unread before the reply ends
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 DONE = b"data: [DONE]\n\n"
-# Our code → HTTP status, OpenAI's type, and OpenAI's code where it has one.
-ERRORS: Mapping[str, tuple[int, str, str | None]] = {
-    "BQ_BAD_INPUT": (400, "invalid_request_error", None),
-    "BQ_TOO_LONG": (400, "invalid_request_error", "context_length_exceeded"),
-    "BQ_UNKNOWN_MODEL": (404, "invalid_request_error", "model_not_found"),
-    "BQ_BUSY": (429, "rate_limit_error", None),
-    "BQ_NO_MEMORY": (503, "server_error", None),
-    "BQ_LOAD_FAILED": (503, "server_error", None),
-}
-
-
-def encoded(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def data(value: object) -> bytes:
-    """A line of a stream of events."""
-    return b"data: " + encoded(value) + b"\n\n"
-
-
-class Json(Response):
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        return encoded(content)
 
 
 class EventStream(StreamingResponse):
@@ -96,94 +67,6 @@ async def chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGener
     yield first
     async for line in rest:
         yield line
-
-
-def error_object(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def failure(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers for an error, in its own words if it is one of ours."""
-    told = Failure.of(error)
-    if isinstance(error, Refused):
-        return 400, error_object(told.text, "invalid_request_error", error.param, told.code), {}
-    status, kind, code = ERRORS.get(told.code, (500, "server_error", None))
-    param = "model" if isinstance(error, UnknownModel) else "messages" if isinstance(error, BadInput) else None
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else {}
-    return status, error_object(told.text, kind, param, code or told.code), headers
-
-
-def failed(error: Exception) -> Json:
-    status, body, headers = failure(error)
-    return Json(body, status, headers)
-
-
-@dataclass(slots=True)
-class Completion:
-    """One reply as it grows, and how it is written down; `id` and time are the same in all of its chunks."""
-
-    asked: ChatRequest
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-    found: Transcript = field(default_factory=lambda: Transcript((), ""))
-    content: str = ""
-
-    def take(self, event: Event | None) -> str:
-        """What the event adds to the content: a red flag stands there too, as it is all that most clients show."""
-        self.found.apply(event)
-        new = ""
-        if isinstance(event, Notice) and event.level != "history":
-            new = event.text + RULE
-        elif isinstance(event, Delta):
-            new = event.text
-        self.content += new
-        return new
-
-    @property
-    def finish(self) -> str:
-        return "length" if self.found.done and self.found.done.finish == "length" else "stop"
-
-    @property
-    def usage(self) -> Usage:
-        return self.found.done.usage if self.found.done else Usage()
-
-    @property
-    def extension(self) -> dict[str, Any]:
-        """What OpenAI's format has no place for."""
-        reply, asked, error = self.found.reply or {}, self.found.asked, self.found.error
-        return {
-            "phase": reply.get("phase"), "model": reply.get("model"), "notice": asked.get("notice"),
-            "handoff": asked.get("handoff"), "ignored": list(self.asked.ignored),
-        } | ({"error": {"code": error.code, "message": error.text}} if error else {})  # fmt: skip
-
-    def body(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        return {
-            "id": self.id, "object": kind, "created": self.created, "model": self.asked.model,
-            "system_fingerprint": FINGERPRINT, "choices": choices, **more, "bianque": self.extension,
-        }  # fmt: skip
-
-    def chunk(self, delta: dict[str, str], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        usage = {"usage": None} if self.asked.include_usage else {}
-        return data(self.body("chat.completion.chunk", [choice], **usage))
-
-    def choice(self, index: int) -> dict[str, Any]:
-        message = {"role": "assistant", "content": self.content, "refusal": None}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": self.finish}
-
-    def comment(self) -> bytes:
-        """How far a model has come; clients skip a line that begins with a colon."""
-        progress = self.found.progress
-        if progress is None:
-            return b": waiting\n\n"
-        far = progress.ahead if progress.stage == "queued" else f"{progress.fraction:.0%}"
-        return f": {progress.stage} {far}\n\n".encode()
-
-
-def usage_of(replies: Sequence[Completion]) -> dict[str, int]:
-    """The prompt counts once, however many replies it had."""
-    prompt, written = replies[0].usage.prompt_tokens, sum(reply.usage.completion_tokens for reply in replies)
-    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
 
 async def events_of(session: Session, asked: ChatRequest, place: int = 0) -> AsyncGenerator[Event, None]:
@@ -315,6 +198,35 @@ def model_object(name: str, session: Session, created: int) -> dict[str, Any]:
     return found | {"owned_by": owner, "bianque": {"title": card.title, "role": card.role, "licence": card.licence}}
 
 
+async def missing(request: Request) -> Response:
+    path = request.path_params["rest"].rstrip("/")
+    wanted = {"models": "GET", "chat/completions": "POST"}.get(path, "GET" if path.startswith("models/") else "")
+    if wanted:
+        told = f"{request.method} /v1/{path}: 请用 {wanted} (use {wanted})"
+        return Json(error_object(told, "invalid_request_error", None, None), 405, {"allow": wanted})
+    told = f"/v1/{path[:200]}: 没有这个地址，只有 models 与 chat/completions (there is no such address)"
+    return Json(error_object(told, "invalid_request_error", None, "not_found"), 404)
+
+
+def answered(answer: Answer, key: str | None) -> Answer:
+    """With the key asked for, and every error in OpenAI's form."""
+
+    @wraps(answer)
+    async def checked(request: Request) -> Response:
+        if not allowed(request, key):
+            told = "API key 缺少或不对，请放在 Authorization: Bearer 或 x-api-key 里 (missing or wrong API key)"
+            body = error_object(told, "invalid_request_error", None, "invalid_api_key")
+            return Json(body, 401, {"www-authenticate": "Bearer"})
+        try:
+            return await answer(request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:
+            return failed(error)
+
+    return checked
+
+
 def routes(
     session: Session,
     key: str | None = None,
@@ -344,33 +256,6 @@ def routes(
             await stream.aclose()
             raise
 
-    async def missing(request: Request) -> Response:
-        path = request.path_params["rest"].rstrip("/")
-        wanted = {"models": "GET", "chat/completions": "POST"}.get(path, "GET" if path.startswith("models/") else "")
-        if wanted:
-            told = f"{request.method} /v1/{path}: 请用 {wanted} (use {wanted})"
-            return Json(error_object(told, "invalid_request_error", None, None), 405, {"allow": wanted})
-        told = f"/v1/{path[:200]}: 没有这个地址，只有 models 与 chat/completions (there is no such address)"
-        return Json(error_object(told, "invalid_request_error", None, "not_found"), 404)
-
-    def answered(answer: Answer) -> Answer:
-        """With the key asked for, and every error in OpenAI's form."""
-
-        @wraps(answer)
-        async def checked(request: Request) -> Response:
-            if not allowed(request, key):
-                told = "API key 缺少或不对，请放在 Authorization: Bearer 或 x-api-key 里 (missing or wrong API key)"
-                body = error_object(told, "invalid_request_error", None, "invalid_api_key")
-                return Json(body, 401, {"www-authenticate": "Bearer"})
-            try:
-                return await answer(request)
-            except ClientDisconnect:
-                return Response(status_code=499)
-            except Exception as error:
-                return failed(error)
-
-        return checked
-
     served = [
         ("models", models, "GET"),
         ("models/{name:path}", model, "GET"),
@@ -379,6 +264,8 @@ def routes(
     # Many leave `/v1` out of a client's base address, and some end it with a slash.
     places = [(f"{start}/{path}", answer, method) for path, answer, method in served for start in ("/v1", "")]
     found = [
-        Route(path + end, answered(answer), methods=[method]) for path, answer, method in places for end in ("", "/")
+        Route(path + end, answered(answer, key), methods=[method])
+        for path, answer, method in places
+        for end in ("", "/")
     ]
-    return [*found, Route("/v1/{rest:path}", answered(missing), methods=METHODS)]
+    return [*found, Route("/v1/{rest:path}", answered(missing, key), methods=METHODS)]

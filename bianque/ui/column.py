@@ -48,7 +48,8 @@ class Choice(gr.Dropdown):
     is_template = True
 
     def preprocess(self, payload: Any) -> Any:
-        return super().preprocess(dict(self.choices).get(payload, payload))
+        labels: dict[Any, Any] = dict(self.choices)  # type: ignore[arg-type]
+        return super().preprocess(labels.get(payload, payload))
 
 
 def side(place: int, session: Session, name: str, visible: bool) -> Side:

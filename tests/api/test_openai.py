@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from bianque.api import openai as v1
 from bianque.api.openai_request import RULE
+from bianque.api.openai_wire import FINGERPRINT
 from bianque.catalog.builtin import CARDS
 from bianque.consult import triage
 from bianque.errors import Busy, LoadFailed, OutOfMemory
@@ -107,7 +108,7 @@ def test_the_lines_of_a_stream(url, script):
     lines, head = answer.text.split("\n\n"), json.loads(answer.text.split("\n\n")[0][6:])
     same = {
         "id": head["id"], "object": "chat.completion.chunk", "created": head["created"], "model": "advise-mini",
-        "system_fingerprint": v1.FINGERPRINT,
+        "system_fingerprint": FINGERPRINT,
     }  # fmt: skip
     told = {"bianque": {"phase": "advising", "model": "advise-mini", "notice": None, "handoff": None, "ignored": []}}
     part = lambda delta, finish=None: same | {
