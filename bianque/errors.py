@@ -30,9 +30,10 @@ class UnknownModel(BianQueError, LookupError):
 
 
 class Busy(BianQueError):
-    """Too many visitors are waiting for this model."""
+    """Too many visitors are waiting for this model; another try may be made after `retry_after` seconds."""
 
     code = "BQ_BUSY"
+    retry_after = 5
 
 
 class LoadFailed(BianQueError):

@@ -52,6 +52,8 @@ HEAVY = {
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
     "ray": ({"backends"}, set()),
+    "mcp": (set(), set()),
+    "openai": (set(), set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
