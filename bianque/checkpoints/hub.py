@@ -14,7 +14,7 @@ from bianque.errors import LoadFailed
 from bianque.types import Progress
 
 BUNDLED = Path(__file__).parent.parent / "mini"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "lora.p")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "lora.p", "pytorch_model.bin")
 Report = Callable[[Progress], None]
 
 
@@ -28,18 +28,18 @@ def folder_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path:
 
 
 def adapter_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path | None:
-    """Where this card's LoRA is: a file or folder named `card.adapter=…` in `paths`, else a Hub id; None without one."""
-    if card.loadable.adapter is None:
-        return None
+    """Where this card's LoRA or prefix is: a file or folder named `card.adapter=…` in `paths`, else a Hub id, or None."""
     if (named := f"{card.base}.adapter") in paths:
         return paths[named]
+    if card.loadable.adapter is None:
+        return None
     if "/" not in card.loadable.adapter:
         raise LoadFailed(
             f"{card.title}: 需要 LoRA 文件 {card.loadable.adapter} (its LoRA is not on the Hub): "
             f"请用 BIANQUE_PATHS={named}=/path/{card.loadable.adapter} 指定"
         )
     folder = fetch(card, card.loadable.adapter, "main", ADAPTER_FILES, report)
-    return folder if (folder / "adapter_config.json").exists() else folder / "lora.p"
+    return folder / "lora.p" if (folder / "lora.p").exists() else folder
 
 
 def fetch(card: Model, repo: str, revision: str, files: Sequence[str], report: Report) -> Path:
