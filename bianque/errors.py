@@ -47,6 +47,12 @@ class OutOfMemory(BianQueError):
     code = "BQ_NO_MEMORY"
 
 
+class TrainingFailed(BianQueError):
+    """A training run cannot go on: a loss that is no number, a disk that is full; its last checkpoint stays."""
+
+    code = "BQ_TRAINING_FAILED"
+
+
 class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 

@@ -49,7 +49,7 @@ def convert(
     merging = lora.read(adapter, card.title) if adapter else None
     model, _ = loader.skeleton(card, folder, bits)
     shards = loader.shard_files(card, folder)
-    changed = {"merged_adapter": card.loadable.adapter or adapter.name} if adapter else {}
+    changed: dict[str, Any] = {"merged_adapter": card.loadable.adapter or adapter.name} if adapter else {}
     if bits != 16:
         changed |= {"quantization_config": {"quant_method": quant.OWN, "bits": bits}}
     try:

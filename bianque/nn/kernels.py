@@ -139,7 +139,8 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        return transposed(grads[0], *ctx.saved_tensors, ctx.form), None, None, None, None
+        weight, scale = ctx.saved_tensors
+        return transposed(grads[0], weight, scale, ctx.form), None, None, None, None
 
 
 def product(kernel: Kernel, x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
