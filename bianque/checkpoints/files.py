@@ -29,8 +29,8 @@ def genuine(path: Path) -> Path:
         begins = opened.read(64)
     if begins.startswith(b"version https://git-lfs"):
         raise ValueError(
-            f"{path.name} 只是 Git LFS 指针，没有内容：请用 git lfs pull 或 huggingface-cli download 下载真正的文件 "
-            "(a Git LFS pointer, not the file: download it with git lfs pull or huggingface-cli)"
+            f"{path.name} 只是 Git LFS 指针，没有内容：请用 git lfs pull 或 hf download 下载真正的文件 "
+            "(a Git LFS pointer, not the file: download it with git lfs pull or hf download)"
         )
     if begins.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise ValueError(
