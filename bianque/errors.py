@@ -60,6 +60,12 @@ class Interrupted(BianQueError):
     code = "BQ_INTERRUPTED"
 
 
+class TrainingFailed(BianQueError):
+    """A training run cannot go on: a loss that is no number, a disk that is full; its last checkpoint stays."""
+
+    code = "BQ_TRAINING_FAILED"
+
+
 class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 
