@@ -49,7 +49,7 @@ class Page:
     def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
         self.session, self.arena = session, arena
         self.cards = session.cards
-        self.examples = json.loads(examples.read_text(encoding="utf-8"))
+        self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
     def build(self) -> gr.Blocks:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
