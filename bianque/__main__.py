@@ -11,6 +11,7 @@ import typer
 
 from bianque.cli.bench import bench
 from bianque.cli.chat import chat
+from bianque.cli.corpus import corpus
 from bianque.cli.evaluate import evaluate
 from bianque.cli.models import convert, models
 from bianque.cli.train import compose, train_mini
@@ -27,7 +28,7 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, compose, train_mini):
+    for command in (chat, models, convert, evaluate, corpus, compose, train_mini):
         app.command()(command)
     app.add_typer(bench, name="bench")
     return app

@@ -60,6 +60,7 @@ FOREIGN = {
     ("data.knowledge", "pydantic"),
     ("data.dialogues", "pydantic"),
     ("data.formats", "pydantic"),
+    ("data.cleaning", "yaml"),
     ("data.dialogues", "pydantic_core"),
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),
