@@ -13,6 +13,7 @@ from bianque.cli.bench import bench
 from bianque.cli.chat import chat
 from bianque.cli.corpus import corpus
 from bianque.cli.evaluate import evaluate
+from bianque.cli.generate import generate
 from bianque.cli.models import convert, models
 from bianque.cli.train import compose, train_mini
 from bianque.errors import BianQueError
@@ -30,6 +31,7 @@ def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
     for command in (chat, models, convert, evaluate, corpus, compose, train_mini):
         app.command()(command)
+    app.add_typer(generate, name="generate")
     app.add_typer(bench, name="bench")
     return app
 

@@ -87,6 +87,14 @@ def streamed(path: Path) -> Iterator[Records]:
         yield Records(*_records(text, path.name), remarks)
 
 
+def read_text(path: Path, most: int = 20_000_000) -> str:
+    """A file's text, whatever its encoding and line breaks."""
+    with _readable(path), _opened(path) as source:
+        content = source.read(most)
+    encoding, _ = _encoding(content, path.name)
+    return str(content.decode(encoding, "replace")).replace("\r\n", "\n").replace("\r", "\n")
+
+
 # --- bytes → text -------------------------------------------------------------------------------------------------
 
 

@@ -57,14 +57,17 @@ def plain_name(path: Path) -> str:
     return path.name.lower().removesuffix(".gz")
 
 
+def check_name(out: Path) -> None:
+    if not plain_name(out).endswith((".jsonl", ".csv")):
+        raise BadInput(f"--out {out}: 请写成 .jsonl 或 .csv，也可加 .gz (name a .jsonl or a .csv file, also with .gz)")
+
+
 @contextmanager
 def writing(out: Path) -> Iterator[Callable[[Case], None]]:
     """A function that writes dialogues as the file's name says; the file is there once all are written."""
-    name = plain_name(out)
-    if not name.endswith((".jsonl", ".csv")):
-        raise BadInput(f"--out {out}: 请写成 .jsonl 或 .csv，也可加 .gz (name a .jsonl or a .csv file, also with .gz)")
+    check_name(out)
     with finished(out) as file:
-        if name.endswith(".csv"):
+        if plain_name(out).endswith(".csv"):
             table = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
             table.writerow(HEADER)
             yield lambda case: table.writerows(rows(case))
