@@ -15,6 +15,14 @@ os.environ["GRADIO_SSR_MODE"] = "False"  # Spaces sets it, and serving the page 
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
+from bianque import proxies
+from bianque.errors import SettingsError
+
+try:
+    proxies.configure()  # Gradio makes its first HTTP clients when it is imported
+except SettingsError as error:
+    sys.exit(f"{error.code}: {error}")
+
 ON_ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
 if ON_ZERO:
     import spaces  # noqa: F401 (changes torch and Gradio, so it comes before both)

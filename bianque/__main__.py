@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
+from bianque import proxies
 from bianque.cli.bench import bench
 from bianque.cli.chat import chat
 from bianque.cli.corpus import corpus
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(application())
     given = list(spread(sys.argv[1:] if arguments is None else arguments))
     try:
+        proxies.configure()
         with command.make_context("python -m bianque", given) as context:
             code = command.invoke(context) or 0
         sys.stdout.flush()

@@ -47,6 +47,18 @@ class OutOfMemory(BianQueError):
     code = "BQ_NO_MEMORY"
 
 
+class Unreachable(BianQueError):
+    """The server that a model answers behind cannot be reached, refuses, or broke off; what came of a reply stays."""
+
+    code = "BQ_UNREACHABLE"
+
+
+class Interrupted(BianQueError):
+    """What wrote a reply ended in the middle of it; the message can be sent again."""
+
+    code = "BQ_INTERRUPTED"
+
+
 class SettingsError(BianQueError, ValueError):
     """An environment variable has a value that means nothing."""
 

@@ -24,12 +24,13 @@ BELOW = {
     "checkpoints": ("models", "nn", "catalog"),
     "engine": ("models", "nn", "catalog"),
     "backends.base": ("catalog",),  # the protocol, which says nothing of how it is kept
-    "backends": ("backends.base", "engine", "checkpoints", "catalog"),
+    "backends.client": ("catalog",),  # of servers elsewhere, which needs nothing that computes
+    "backends": ("backends.base", "backends.client", "engine", "checkpoints", "catalog"),
     "consult": ("backends.base", "catalog", "data"),
     "data": ("backends.base",),
     "train": ("data", "models", "checkpoints"),
     "arena": ("consult",),
-    "evaluate": ("consult", "data"),
+    "evaluate": ("consult", "data", "backends.client"),
     "api": ("consult", "arena", "evaluate"),
     "ui": ("consult", "arena", "evaluate", "api"),
     "cli": ("backends", "consult", "arena", "evaluate", "train"),
