@@ -85,6 +85,8 @@ def judged(case: Case, checks: Checks, passages: dict[str, str] | None) -> tuple
     doctor = [message.content for message in case.messages if message.role == "assistant"]
     if not doctor:
         return "drop", "unanswered"
+    if passages and re.search(rules()["nothing_in_passage"], doctor[0]):
+        return "drop", "not_in_passage"
     # In a dialogue of several turns a patient may say 没有 and a doctor may ask 多久了？
     longest = [max(map(len, said)) for said in (patient, doctor)]
     if len(patient[0]) < SHORTEST[0] or longest[1] < SHORTEST[1] or any(map(gt, longest, LONGEST)):
@@ -123,8 +125,6 @@ def consulted(doctor: list[str], checks: Checks) -> tuple[str, str] | None:
 def grounded(case: Case, passage: str) -> tuple[str, str] | None:
     """An answer from a passage says nothing about figures that are in neither passage nor question."""
     question, answer = (message.content for message in case.messages)
-    if re.search(rules()["nothing_in_passage"], answer):
-        return "drop", "not_in_passage"
     listed = re.sub(r"(?m)^\s*\d+[.、)）]", "", answer)  # the numbers of a list
     strange = set(_NUMBER.findall(listed)) - set(_NUMBER.findall(passage + question))
     return ("aside", "figure") if strange else None

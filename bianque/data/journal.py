@@ -45,8 +45,8 @@ class Speaker:
     priced: bool = True
 
     @classmethod
-    def of(cls, backend: Backend, model: str, sampling: Sampling, remote: bool) -> Speaker:
-        """A card of any backend."""
+    def of(cls, backend: Backend, model: str, sampling: Sampling, remote: bool, name: str = "") -> Speaker:
+        """A card of any backend, under its own name if no other is given."""
 
         async def ask(messages: Sequence[Message], sampling: Sampling) -> Reply:
             text, usage, finish = "", Usage(), None
@@ -56,7 +56,7 @@ class Speaker:
                     usage, finish = piece.usage or usage, piece.finish or finish
             return Reply(text, usage, finish)
 
-        return cls(model, ask, sampling, prompted=remote, priced=remote)
+        return cls(name or model, ask, sampling, prompted=remote, priced=remote)
 
 
 class Stopped(Exception):
