@@ -159,21 +159,25 @@ def continues(case: Case, before: Case) -> bool:
 
 
 def expanded(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files that are named, and those in the folders that are; what holds no dialogues by itself is passed over."""
+    """The files that are named, and those in the folders that are; cMedQA2's without answers are passed over."""
+    listed = list[Path]()
     for given in paths:
         path = Path(os.path.expanduser(given))
         if not path.exists():
             raise BadInput(f"{given}: 没有这个文件或文件夹 (no such file or folder)")
-        if path.is_file():
-            yield path
-            continue
-        inside = [file for file in sorted(path.rglob("*")) if plain_name(file).endswith(SUFFIXES) and file.is_file()]
-        listed = [file for file in inside if not file.stem.endswith("_candidates")]
-        answers = {file.parent for file in listed if plain_name(file).startswith("answer")}
-        listed = [file for file in listed if not (file.parent in answers and plain_name(file).startswith("question"))]
-        if not listed:
+        inside = [path]
+        if path.is_dir():
+            inside = [
+                file for file in sorted(path.rglob("*")) if plain_name(file).endswith(SUFFIXES) and file.is_file()
+            ]
+        if not inside:
             raise BadInput(f"{given}: 里面没有可读的文件 (holds no file that could be read): {', '.join(SUFFIXES)}")
-        yield from listed
+        listed += inside
+    answers = {file.parent for file in listed if plain_name(file).startswith("answer")}
+    for file in listed:
+        of_answers = file.parent in answers and plain_name(file).startswith("question")
+        if not (of_answers or plain_name(file).endswith("_candidates.txt")):
+            yield file
 
 
 def answered(opened: Records, path: Path) -> Records:

@@ -101,6 +101,8 @@ def judged(case: Case, checks: Checks, passages: dict[str, str] | None) -> tuple
         return "drop", "repeats"
     if danger := dangerous(patient, doctor, checks):
         return "aside", danger
+    if any(map(checks.danger, patient)):
+        return None  # who is in danger is sent to help at once, without questions and whatever the passage says
     if len(doctor) > 1 or "complaint" in case.notes:
         return consulted(doctor, checks)
     return grounded(case, passages[case.notes["passage"]]) if passages else None

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from bianque.data.dialogues import TEXT, Bilingual, Flaw, kind
 from bianque.data.formats import Case, Format
-from bianque.data.repair import Said, legible, messages, spoken
+from bianque.data.repair import SIDES, Said, legible, messages, spoken
 
 Row = Mapping[str, Any]
 _LABEL = re.compile(r"^\s*(病人|患者|医生)[：:]", re.MULTILINE)
+_SPEAKER = re.compile(r"\s*(病人|患者|用户|问|医生|心理咨询师|答)[：:]")
 _IDS = ("id", "_id", "dialog_id", "dialogue_id", "conversation_id", "question_id", "ans_id")
 _NOTHING = ("", "无", "没有")  # what patients write into a field that they must fill
 _NOTES = ("department", "title", "diagnosis", "type", "topic", "class", "passage", "department_name", "url")
@@ -71,6 +72,9 @@ def _turns(talk: Talk, listed: list[Any]) -> Iterator[Said]:
             wanted = f"{talk.who[0]}, {talk.text[0]}"
             remedy = Bilingual(f"请写成含 {wanted} 的对象", f"give an object with {wanted}")
             raise Flaw(f"{talk.field}[{place}]", kind(turn), remedy)
+        if len(turn) == 2 and not turn.keys() - SIDES.keys():  # {"human": …, "assistant": …}, a round
+            yield from (Said(side, text) for side, text in turn.items())
+            continue
         who = next((turn[key] for key in talk.who if key in turn), None)
         text = next((turn[key] for key in talk.text if key in turn), None)
         act = turn.get("dialogue_act")
@@ -92,18 +96,19 @@ TALKS = (
 
 
 def _utterances(row: Row, number: int, name: str) -> Case:
-    """MedDialog as it is processed: `["病人：…", "医生：…"]`."""
-    if not isinstance(row["utterances"], list):
-        raise Flaw("utterances", kind(row["utterances"]), Bilingual("请写成列表", "give a list"))
+    """MedDialog as it is processed, `["病人：…", "医生：…"]`; HuatuoGPT's, `{"data": ["问：…", "答：…"]}`."""
+    field = "utterances" if "utterances" in row else "data"
+    if not isinstance(row[field], list):
+        raise Flaw(field, kind(row[field]), Bilingual("请写成列表", "give a list"))
     turns = list[Said]()
-    for place, text in enumerate(row["utterances"]):
-        label = _LABEL.match(text) if isinstance(text, str) else None
+    for place, text in enumerate(row[field]):
+        label = _SPEAKER.match(text) if isinstance(text, str) else None
         if not label:
             what = Bilingual("开头没有“病人：”或“医生：”", "does not begin with 病人： or 医生：")
-            raise Flaw(f"utterances[{place}]", what, TEXT)
+            raise Flaw(f"{field}[{place}]", what, TEXT)
         turns.append(Said(label[1], text[label.end() :]))
     repairs = list[str]()
-    return _case(row, number, name, spoken(turns, "utterances", repairs), repairs)
+    return _case(row, number, name, spoken(turns, field, repairs), repairs)
 
 
 def _raw(row: Row, number: int, name: str) -> Case:
@@ -187,6 +192,7 @@ ANSWERS = (  # kind, the fields of question and answer, and those that a record 
     ("question-answer", "question", "answer", ()),
     ("question-answer", "query", "response", ()),
     ("question-answer", "prompt", "response", ()),
+    ("question-answer", "prompt", "completion", ()),
     ("question-answer", "input", "output", ()),  # QingGeng's training file
     ("question-answer", "content", "summary", ()),  # ChatGLM's example of tuning
     ("question-answer", "ask", "answer", ()),
@@ -222,6 +228,7 @@ FORMATS = (  # the first that fits, behind those of `formats`
     _format("page-export", ("columns", "label"), _export),
     _format("meddialog", ("utterances",), _utterances),
     _format("meddialog", ("dialogue_text",), _raw),
+    _format("huatuo", ("id", "data"), _utterances),
     _format("meddg", ("history", "response", "next_sym"), _meddg),
     _format("cmb-qa", ("QA_pairs",), partial(_pairs, "QA_pairs")),
     _format("qinggeng", ("qa_pairs",), partial(_pairs, "qa_pairs")),

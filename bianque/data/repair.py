@@ -24,9 +24,9 @@ RULES: Mapping[str, Bilingual] = {
 }
 # How the sets name who speaks; `meddg` and `medical_dialog` write the patient as dis and 0.
 SIDES: Mapping[str, Side | None] = {
-    **dict.fromkeys(("patient", "user", "human", "病人", "患者", "用户", "dis", "0"), "patient"),
+    **dict.fromkeys(("patient", "user", "human", "病人", "患者", "用户", "问", "dis", "0"), "patient"),
     **dict.fromkeys(
-        ("doctor", "assistant", "gpt", "chatgpt", "bot", "model", "医生", "大夫", "心理咨询师", "doc", "1"), "doctor"
+        ("doctor", "assistant", "gpt", "chatgpt", "bot", "model", "医生", "大夫", "心理咨询师", "答", "doc", "1"), "doctor"
     ),
     **dict.fromkeys(("system", "developer", "tool", "function", "function_call", "observation"), None),
 }  # fmt: skip

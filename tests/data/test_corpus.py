@@ -83,6 +83,7 @@ def test_cmedqa2_answers_find_their_questions(write, build, tmp_path):
     write("question_id,pos_ans_id,neg_ans_id\n1,11,13\n", "set/train_candidates.txt")
     _, kept, dropped = build(tmp_path / "set")
     assert [(record["id"], texts(record)) for record in kept] == [("11", [A, D]), ("12", [A, B])]
+    assert build(*sorted((tmp_path / "set").iterdir()))[1] == kept  # the files by name
     assert [(d["number"], d["reason"]) for d in dropped] == [(4, "unreadable")] and "question" in dropped[0]["detail"]
     (tmp_path / "set" / "questions.csv").unlink()
     assert corpus.build([tmp_path / "set"], None).failed

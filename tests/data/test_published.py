@@ -103,6 +103,8 @@ SHAPES = {
     "sharegpt, with a system message": (
         "x.json", whole([{"conversations": [{"from": "system", "value": "你是医生"}, *turns("from", "value", *FOUR, names=("human", "gpt"))]}]), FOUR,
     ),
+    "disc-sft, by rounds": ("x.jsonl", jsonl({"conversation": [{"human": A, "assistant": B}, {"human": C, "assistant": D}]}), FOUR),
+    "huatuo": ("x.jsonl", jsonl({"id": "1", "data": [f"问：{A}", f"答：{D}"]}), TWO),
     "messages": ("x.json", whole([{"id": 0, "topic": "头晕", "messages": CHAT}]), FOUR),
     "messages in parts": (
         "x.jsonl", jsonl({"messages": [{"role": m["role"], "content": [{"type": "text", "text": m["content"]}]} for m in CHAT]}), FOUR,
