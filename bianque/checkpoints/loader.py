@@ -152,7 +152,7 @@ def skeleton(card: Model, folder: Path, bits: Bits = 16) -> tuple[nn.Module, Tok
     """The model without weights, its linear layers ready for `bits` or for what is published, and its tokenizer."""
     kind = ARCHITECTURES[card.loadable.architecture]
     try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if raw.get("model_type") != kind.model_type:
             raise ValueError(f"model_type {raw.get('model_type')!r} ≠ {kind.model_type!r}")
         config = kind.config.from_dict(raw)
@@ -201,7 +201,7 @@ def indexed(folder: Path) -> list[Path]:
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
         index, single = folder / f"{stem}.{suffix}.index.json", folder / f"{stem}.{suffix}"
         if index.exists():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
             return [folder / Path(name).name for name in names]
         if single.exists():
             return [single]

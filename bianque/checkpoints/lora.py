@@ -163,7 +163,7 @@ def read(path: Path, title: str) -> Adapter:
     try:
         recipe = MEDICALGPT
         if path.is_dir() or config.exists():
-            recipe = Recipe.from_dict(json.loads(config.read_text(encoding="utf-8-sig")))
+            recipe = Recipe.from_dict(json.loads(config.read_text(encoding="utf-8")))
         return Adapter(title, deltas(table(stored(path)), recipe))
     except pickle.UnpicklingError as error:
         raise LoadFailed(f"{title}: {path.name} 含有可执行内容，已拒绝 (refused: it is not plain tensors)") from error

@@ -202,15 +202,6 @@ def test_a_broken_index_is_refused(copy):
         refused(card, folder)
 
 
-def test_a_byte_order_mark_is_no_fault(copy):
-    card, folder, tensors = copy
-    tiny.write_safetensors(folder, tensors, 2)
-    for path in (folder / "config.json", folder / "model.safetensors.index.json"):
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    loader.skeleton(card, folder)
-    assert len(loader.shard_files(card, folder)) == 2
-
-
 def test_an_index_reaches_no_other_folder(copy):
     card, folder, tensors = copy
     tiny.write_safetensors(folder, tensors, 2)
