@@ -38,6 +38,7 @@ _SECTIONS = {  # of MedDialog's raw text
 SAMPLE = 1 << 20  # bytes that the encoding is told by, where a file is not held as a whole
 LONGEST = 1 << 25  # characters that one item of a JSON list may have
 PICKLES = (".pk", ".pkl", ".pickle")
+DAMAGE = 20  # wrong bytes of JSON that may be damage; more are another encoding
 Unit = Literal["line", "row", "item"]
 
 
@@ -121,7 +122,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _encoding(content: bytes, name: str, whole: bool = True) -> tuple[str, tuple[str, ...]]:
-    """UTF-8, UTF-16 with its mark, or GB18030 for what is no JSON and has more wrong than right characters as UTF-8.
+    """UTF-8, UTF-16 with its mark, or GB18030 for what has more wrong than right characters as UTF-8, JSON many of them.
 
     Of a file's beginning (not `whole`) the last character may be cut off.
     """
@@ -133,7 +134,7 @@ def _encoding(content: bytes, name: str, whole: bool = True) -> tuple[str, tuple
         tried = content.decode("utf-8", "replace")
         wrong = tried.count("�")
         foreign = sum(character > "\x7f" for character in tried) - wrong
-        if content.lstrip()[:1] not in (b"[", b"{") and wrong > foreign:
+        if wrong > (max(foreign, DAMAGE) if content.lstrip()[:1] in (b"[", b"{") else foreign):
             try:
                 codecs.getincrementaldecoder("gb18030")("strict" if whole else "replace").decode(content, whole)
                 return "gb18030", ("按 GB18030 编码读取 (read as GB18030)",)
@@ -162,7 +163,7 @@ def _records(text: TextIO, name: str) -> tuple[Iterator[Item], Unit]:
     if not first:
         raise BadInput(f"{name}: 是空的 (is empty)")
     if first.lstrip()[0] == "[":
-        return _listed(first.lstrip(), text), "item"
+        return _lists(number, first, text)
     first += "" if first.endswith(("\n", "\r")) else text.readline()
     if first.lstrip()[0] == "{":
         return _objects(number, first, text)
@@ -191,6 +192,20 @@ def _objects(number: int, first: str, text: TextIO) -> tuple[Iterator[Item], Uni
     return itertools.chain([Item(number, value)], items), "line"
 
 
+def _lists(number: int, first: str, text: TextIO) -> tuple[Iterator[Item], Unit]:
+    """One JSON list of all records, or lines of JSON lists, a dialogue each."""
+    value = _value(first) if first.endswith(("\n", "\r")) else None
+    if not isinstance(value, list):
+        return _listed(first.lstrip(), text), "item"
+    lines = ((place, line) for place, line in enumerate(text, number + 1) if line.strip())
+    second = next(lines, None)
+    if second is None or not second[1].lstrip().startswith("["):
+        rest = [] if second is None else [no_json("Extra data")]
+        return (Item(place, item) for place, item in enumerate([*value, *rest], 1)), "item"
+    items = (Item(place, _value(line)) for place, line in itertools.chain([second], lines))
+    return itertools.chain([Item(number, value)], items), "line"
+
+
 def _by_id(number: int, value: Any) -> list[Item]:
     """IMCS and others keep all records in one object: its values, each with its key as `id`."""
     if isinstance(value, dict) and value and all(isinstance(record, dict) for record in value.values()):
@@ -211,6 +226,8 @@ def _listed(buffer: str, text: TextIO) -> Iterator[Item]:
             buffer, place, ended = buffer[place:] + more, 0, not more
             continue
         if closed:
+            if (buffer[place + 1 :] + ("" if ended else text.read(SAMPLE))).strip():
+                yield Item(number + 1, no_json("Extra data"))
             return
         number += 1
         yield Item(number, value)

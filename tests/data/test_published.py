@@ -93,6 +93,7 @@ SHAPES = {
     "meddialog": ("x.json", whole([{"dialogue_id": 1, "dialogue_turns": turns("speaker", "utterance", *FOUR)}]), FOUR),
     "meddialog, by columns": ("x.jsonl", jsonl({"dialogue_id": 1, "dialogue_turns": {"speaker": [0, 1, 0, 1], "utterance": FOUR}}), FOUR),
     "meddialog, processed": ("x.json", json.dumps([[f"病人：{A}", f"医生：{B}", f"病人：{C}", f"医生：{D}"]]), FOUR),
+    "meddialog, processed, a line each": ("x.txt", "\n" + "\n".join([json.dumps([f"病人：{A}", f"医生：{B}", f"病人：{C}", f"医生：{D}"])] * 2), FOUR),
     "meddialog, raw": ("2020.txt", MEDDIALOG_TEXT, FOUR),
     "imcs": ("train.json", whole(IMCS), FOUR),
     "imcs, on one line": ("train.json", json.dumps(IMCS), FOUR),
@@ -288,6 +289,18 @@ def test_an_item_longer_than_a_piece_and_a_list_longer_than_the_buffer_are_read(
 def test_a_list_that_is_cut_off_gives_what_came_before(write):
     cases, (problem,) = streamed(write(json.dumps([GOOD, GOOD])[:-20]))
     assert len(cases) == 1 and problem.number == 2
+
+
+def test_what_stands_behind_a_list_is_named(write):
+    cases, (problem,) = streamed(write(json.dumps([GOOD]) + "\n]x"))
+    assert len(cases) == 1 and problem.number == 2
+    with pytest.raises(BadInput, match="JSON"):
+        readers.read_cases(write(json.dumps([GOOD])[:-1] + "]]"))
+
+
+def test_json_in_the_encoding_of_windows_is_read(write):
+    path = write(json.dumps([GOOD] * 3, ensure_ascii=False).encode("gb18030"))
+    assert [texts(case) for case in streamed(path)[0]] == [TWO] * 3 and "GB18030" in readers.preview(path).warnings[0]
 
 
 def test_utf_16_of_a_windows_editor_is_read(write):
