@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,8 +16,11 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from bianque.__main__ import main
+from bianque.cli.generate import Asked, consulting, speakers
+from bianque.consult.session import Session
 from bianque.data import generate
-from tests.conftest import ROOT, listening
+from bianque.types import Message, Sampling
+from tests.conftest import ROOT, Scripted, listening
 from tests.data.test_generate import four, unlike
 
 KEY = "sk-very-secret"
@@ -201,6 +205,24 @@ def test_a_wrong_use_is_told_before_anything_is_asked(command, capsys, more, tol
         assert main([*command(server), *more]) == 1
         assert server.heard == []
     assert told in capsys.readouterr().err
+
+
+def test_the_pair_consults_as_on_the_page_and_costs_nothing():
+    session = Session(Scripted(["头痛多久了？"], ["建议您先休息，多喝水。"]), "ask-mini", "advise-mini")
+    doctor = consulting(session, "pair")
+    talk = [Message("user", "我头痛"), Message("assistant", "头痛多久了？"), Message("user", "三天了，直接给我建议吧")]
+    said = [asyncio.run(doctor.ask(talk[:length], Sampling(seed=7))).text for length in (1, 3)]
+    assert said == ["头痛多久了？", "建议您先休息，多喝水。"] and not doctor.prompted and not doctor.priced
+    assert {sampling.seed for _, _, sampling in session.backend.heard} == {7}
+
+
+def test_a_card_of_this_machine_is_asked_as_it_is_and_a_server_is_told_its_role(tmp_path, monkeypatch):
+    monkeypatch.setenv("BIANQUE_MODELS", "mini")
+    asked = Asked(tmp_path / "x.jsonl", "qwen", "http://127.0.0.1:9/v1", temperature=0.5, tokens=99)
+    server, card, pair = speakers(asked, ["qwen", "advise-mini@8", "auto"])
+    assert (server.name, server.prompted, server.priced) == ("qwen", True, True)
+    assert (card.name, card.prompted, card.priced, card.sampling.temperature) == ("advise-mini@8", False, False, 0.5)
+    assert pair.name == "ask-mini+advise-mini" and server.sampling.max_new_tokens == card.sampling.max_new_tokens == 99
 
 
 def test_without_a_server_a_card_is_needed(tmp_path, monkeypatch, capsys):
