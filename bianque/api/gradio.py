@@ -123,8 +123,8 @@ def add_chat(session: Session) -> None:
         return [
             Card(
                 name=card.name, title=card.title, repo=card.repo, revision=card.revision,
-                architecture=card.checkpoint.architecture if card.checkpoint else "",
-                role=card.role, licence=card.licence, bytes=card.checkpoint.bytes if card.checkpoint else 0,
+                architecture=card.checkpoint.architecture if card.checkpoint else "remote",
+                role=card.role, licence=card.terms, bytes=card.checkpoint.bytes if card.checkpoint else 0,
                 loaded=held.loaded(card.name), kernel=held.kernel(card.name),
             )
             for card in held.models()

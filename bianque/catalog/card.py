@@ -91,6 +91,11 @@ class Model:
         return self.endpoint.host if self.endpoint else None
 
     @property
+    def label(self) -> str:
+        """The title in a list to choose from, and where the words go."""
+        return f"{self.title} ↗ {self.host}" if self.host else self.title
+
+    @property
     def terms(self) -> str:
         """The licence, and where the words went: for exports and listings."""
         if self.host is None:

@@ -53,6 +53,7 @@ class Speaking:
     phase: Phase
     question: int | None
     budget: int
+    host: str | None = None  # the server elsewhere that the dialogue was sent to
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,8 @@ class Session:
                 if piece.text:
                     if not spoke:
                         clock.first = clock.now()
-                        yield Speaking(model, phase, question, self.budget)
+                        host = builtin.find(self.cards, model).host
+                        yield Speaking(model, phase, question, self.budget, host)
                         spoke = True
                     text += piece.text
                     yield Delta(piece.text)

@@ -62,7 +62,7 @@ class Judge:
         return cls(endpoint(url), model, key)
 
     @classmethod
-    def card(cls, card: Model, env: Mapping[str, str] = os.environ) -> Judge:
+    def of_card(cls, card: Model, env: Mapping[str, str] = os.environ) -> Judge:
         """The model of a card that has an endpoint."""
         assert card.endpoint, f"{card.name} has no endpoint"
         return cls(card.endpoint.address, card.endpoint.model, read_key(card.endpoint.key_env, env))

@@ -90,7 +90,7 @@ def figures_line() -> gr.HTML:
 
 def names(cards: Mapping[str, Model], lang: str) -> list[tuple[str, str]]:
     """Who can answer: the modes in the visitor's language, then the cards."""
-    return [*((say(lang, mode), mode) for mode in MODES), *((card.title, card.name) for card in cards.values())]
+    return [*((say(lang, mode), mode) for mode in MODES), *((card.label, card.name) for card in cards.values())]
 
 
 def bits_choices(cards: Mapping[str, Model], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
@@ -107,6 +107,7 @@ def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
     else:
         card = cards[name]
         text = f"{say(lang, card.role)} · {say(lang, 'licence', licence=card.licence)}"
+        text += f" · {say(lang, 'leaves', host=card.host)}" if card.host else ""
     return paragraph(text)
 
 

@@ -41,8 +41,6 @@ class Side:
         """What says who answers: the inputs that `contender` reads, in its order."""
         return self.who, self.bits, *self.numbers
 
-from gradio.events import Dependency
-
 class Choice(gr.Dropdown):
     """A dropdown that also takes a choice's label: while its choices change, the browser may send what it shows."""
 

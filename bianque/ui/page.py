@@ -75,7 +75,10 @@ class Page:
     def header(self, lang: str) -> str:
         pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
         names = " + ".join(f"<b>{html.escape(card.name)}</b>" for card in pair)
-        note = f'<span class="note">{say(lang, "preview")}</span>' if any(card.preview for card in pair) else ""
+        notes = [say(lang, "preview")] if any(card.preview for card in pair) else []
+        hosts = ", ".join(dict.fromkeys(card.host for card in pair if card.host))
+        notes += [html.escape(say(lang, "leaves", host=hosts))] if hosts else []
+        note = f'<span class="note">{" · ".join(notes)}</span>' if notes else ""
         return (
             '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
             f'<span class="running">{names}</span>{note}</header>'
