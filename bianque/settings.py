@@ -60,10 +60,10 @@ class Settings:
             max_waiting=whole(env, "BIANQUE_MAX_WAITING", defaults.max_waiting, 1),
             memory_gb=gigabytes(env.get("BIANQUE_MEMORY_GB", "")),
             bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,
-            cards=Path(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
+            cards=place(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
             preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
             cluster=env.get("BIANQUE_CLUSTER") or None,
-            votes=Path(env.get("BIANQUE_VOTES") or defaults.votes),
+            votes=place(env.get("BIANQUE_VOTES") or defaults.votes),
             votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
             api_key=env.get("BIANQUE_API_KEY", "").strip() or None,
             mcp=switch(env, "BIANQUE_MCP"),
@@ -112,13 +112,18 @@ def precisions(value: str) -> tuple[Bits, ...]:
     return tuple(cast(Bits, int(part)) for part in found)
 
 
+def place(path: str | Path) -> Path:
+    """A place on this machine; `~` is the home folder, which no shell fills in behind a comma or in a Space's settings."""
+    return Path(os.path.expanduser(path))
+
+
 def folders(value: str) -> dict[str, Path]:
     """`name=/folder` pairs separated by commas: checkpoints on this machine; `name.adapter` may be a file."""
     found = {}
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, _, folder = (part.strip() for part in pair.partition("="))
-        there = Path(folder).exists() if name.endswith(".adapter") else Path(folder).is_dir()
+        there = place(folder).exists() if name.endswith(".adapter") else place(folder).is_dir()
         if not name or not folder or not there:
             raise SettingsError(f"BIANQUE_PATHS has {pair!r}: write card=/folder, and the folder must exist")
-        found[name] = Path(folder)
+        found[name] = place(folder)
     return found

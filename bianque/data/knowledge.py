@@ -251,7 +251,7 @@ def traditional() -> dict[int, int]:
 
 def load(path: Path, kind: type[Part]) -> Part:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     try:

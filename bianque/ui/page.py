@@ -52,7 +52,7 @@ class Page:
     ) -> None:
         self.session, self.arena, self.limits = session, arena, limits or Limits()
         self.cards = session.cards
-        self.examples = json.loads(examples.read_text(encoding="utf-8"))
+        self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
     def build(self) -> gr.Blocks:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
