@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from bianque.api.gradio import calm
+from bianque.api.errors import calm
 from bianque.api.schemas import TEXTS, as_int, validated
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
