@@ -209,12 +209,13 @@ def parse(line: bytes) -> Vote:
         raise BadInput("这一行不是 JSON (not JSON)") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
-    found = _checked(raw, _VOTE, "vote")
-    sides = {side: Player(**_checked(found[side], _PLAYER, side)) for side in get_args(Side)}
+    found = checked(raw, _VOTE, "vote")
+    sides = {side: Player(**checked(found[side], _PLAYER, side)) for side in get_args(Side)}
     return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
 
 
-def _checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+def checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+    """The fields of a line that there are rules for; BadInput names the first that breaks its own."""
     for name, fits in rules.items():
         if not fits(raw.get(name)):
             raise BadInput(f"{what}.{name} 缺失或无效 (is missing or makes no sense)")

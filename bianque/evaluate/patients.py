@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import sqrt
 from typing import Any
 
 from bianque.consult.guards import cares
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
 from bianque.errors import BadInput, BianQueError
+from bianque.intervals import wilson
 from bianque.types import Message
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
@@ -250,13 +250,3 @@ def figures(talks: Sequence[Talk]) -> dict[str, dict[str, Any]]:
         share = total[name] / total[base] if total[base] else None
         found[name] = {"share": share, "count": total[name], "of": total[base], "low": low, "high": high}
     return found
-
-
-def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if not of:
-        return 0.0, 1.0
-    share, weight = count / of, z * z / of
-    middle = (share + weight / 2) / (1 + weight)
-    spread = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
-    return max(0.0, middle - spread), min(1.0, middle + spread)

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from bianque.api.feedback import add_feedback
 from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
 from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
@@ -57,6 +58,7 @@ class Arena:
             self.board.layout()
         self.wire(blocks)
         self.board.wire()
+        add_feedback(self.session, self.votes.feedback)
 
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)

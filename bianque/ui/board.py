@@ -12,6 +12,7 @@ import gradio as gr
 
 from bianque.arena import ratings
 from bianque.arena.battle import CATEGORIES, BadLine, written
+from bianque.arena.feedback import Share
 from bianque.arena.ratings import Ranking, Standing
 from bianque.arena.votes import Votes, Where
 from bianque.i18n import say, told
@@ -53,7 +54,8 @@ class Board:
     async def show(self, category: str, request: gr.Request) -> str:
         lang, where = lang_of(request), self.where()
         found, problems = await asyncio.to_thread(self.count, category or ALL)
-        return board_html(found, where, problems, lang)
+        liked = await asyncio.to_thread(self.votes.feedback.shares)
+        return board_html(found, where, problems, lang) + liked_html(liked, lang)
 
     async def lines(self) -> tuple[str, str]:
         """All votes as lines of JSON, without what was said."""
@@ -82,6 +84,23 @@ def board_html(found: Ranking, where: Where, problems: Sequence[BadLine], lang: 
     if len(found.standings) > 1:
         parts.append(matrix(found, lang))
     return "".join(parts) + note("board_how", lang) + votes_place(where, problems, lang)
+
+
+def liked_html(found: Sequence[Share], lang: str) -> str:
+    """The share of 👍 by model; nothing while nobody has said."""
+    if not found:
+        return ""
+    heads = ("name", "liked", "liked_share")
+    rows = [
+        (
+            share.model,
+            f"{share.liked} / {share.count}",
+            f"{share.liked / share.count:.0%} [{share.low:.0%}, {share.high:.0%}]",
+        )
+        for share in found
+    ]
+    words = [say(lang, f"board_{head}", share="95%") for head in heads]
+    return scroll_table(say(lang, "liked_replies"), words, rows, {0})
 
 
 def empty(lang: str) -> str:

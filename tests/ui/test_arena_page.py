@@ -107,6 +107,30 @@ def alive(port: int) -> bool:
         return False
 
 
+@pytest.mark.slow
+def test_feedback_from_a_program_stands_on_the_board(url, served):
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    said = [
+        {"role": "user", "content": SECRET, "phase": None, "model": None},
+        {"role": "assistant", "content": ADVICE, "phase": "advising", "model": "advise-mini"},
+    ]
+    client, store = Client(url, verbose=False), served[2].votes.feedback
+    kept = client.predict(messages=said, liked=True, reason="helpful", api_name="/feedback")
+    assert kept == {"id": kept["id"], "model": "advise-mini", "liked": True}
+    assert "advise-mini" in board.liked_html(store.shares(), "zh-CN") and "100%" in board.liked_html(store.shares(), "en")
+    for wrong, named in (({"messages": said[:1], "liked": True}, "place=0"), ({"messages": said, "liked": 1}, "liked=1")):
+        with pytest.raises(AppError, match=named):
+            client.predict(**wrong, api_name="/feedback")
+    said[1]["model"] = "<b>nobody"
+    with pytest.raises(AppError, match="nobody"):
+        client.predict(messages=said, liked=True, api_name="/feedback")
+    client.predict(id=kept["id"], api_name="/feedback")
+    assert store.shares() == [] and board.liked_html([], "en") == ""
+    client.close()
+
+
 def opened(chromium, url: str, tab: str = "竞技场", **options) -> Page:
     page = visit(chromium, url, **options)
     page.get_by_role("tab", name=tab).click()
