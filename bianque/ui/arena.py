@@ -56,9 +56,9 @@ class Arena:
         with gr.Tab(t("arena"), id="arena", elem_id="bq-arena-tab"):
             self.layout()
             self.board.layout()
+            add_feedback(self.session, self.votes.feedback)
         self.wire(blocks)
         self.board.wire()
-        add_feedback(self.session, self.votes.feedback)
 
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
