@@ -167,7 +167,7 @@ class Arena:
                         yield self.streaming_view(fight, sides, lang)
         except Exception as error:
             failed = EVERY, Failure.of(error)
-        yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, say(lang, "vote_now"))
+        yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, invitation(fight, lang))
 
     def abandoned(self, fight: Duel, place: int, failure: Failure, lang: str) -> View:
         """A battle that counts for nothing; the message goes back into the box, for another pair."""
@@ -186,7 +186,7 @@ class Arena:
         if fight is None:
             return self.idle_view(None, lang, say(lang, "arena_why"))
         if fight.battle.ready:
-            return self.idle_view(fight, lang, say(lang, "vote_now"))
+            return self.idle_view(fight, lang, invitation(fight, lang))
         return self.idle_view(fight, lang, say(lang, "duel_stopped"), (box or "").strip() or fight.message)
 
     def fresh(self, request: gr.Request) -> View:
@@ -265,7 +265,7 @@ class Arena:
             self.next: gr.Button(say(lang, word[0]), interactive=fight is not None, variant=word[1]),
             **{part: value for shown, values in parts for part, value in zip(shown, values, strict=True)},
             self.panel: gr.Column(visible=fight is not None),
-            **self.switches(fight is not None and fight.battle.ready and not voted, voted),
+            **self.switches(fight is not None and fight.can_vote, voted),
             self.category: gr.Dropdown(**open_), self.reasons: gr.CheckboxGroup(**open_),
             self.consent: gr.Checkbox(**open_),
         }  # fmt: skip
@@ -277,6 +277,11 @@ class Arena:
             button: gr.Button(interactive=on, variant=variant(verdict))
             for verdict, button in zip(VERDICTS, self.verdicts, strict=True)
         }
+
+
+def invitation(fight: Duel, lang: str) -> str:
+    """What can be done once both have replied."""
+    return say(lang, "vote_now" if fight.can_vote else "same_model")
 
 
 def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ def board_html(found: Ranking, where: Where, problems: Sequence[BadLine], lang: 
     parts = [counted(found, lang), standings(found, lang), ratings.plot(found, lang)]
     if len(found.standings) > 1:
         parts.append(matrix(found, lang))
-    return "".join(parts) + note("board_how", lang) + votes_place(where, problems, lang)
+    return "".join(parts) + small(say(lang, "board_how", few=ratings.FEW)) + votes_place(where, problems, lang)
 
 
 def liked_html(found: Sequence[Share], lang: str) -> str:
@@ -125,7 +125,8 @@ def standings(found: Ranking, lang: str) -> str:
 def row(standing: Standing, lang: str, several: bool) -> list[str]:
     known = standing.counts
     name = say(lang, "in_group", name=standing.name, group=standing.group) if several else standing.name
-    rating = f"{standing.rating:.0f} [{standing.low:.0f}, {standing.high:.0f}]{' *' if standing.prior else ''}"
+    ends = f" [{standing.low:.0f}, {standing.high:.0f}]" if standing.interval else ""
+    rating = f"{standing.rating:.0f}{ends}{' *' if standing.prior else ''}"
     counts = (known.votes, known.wins, known.losses, known.ties)
     bad = percent(known.both_bad / known.votes if known.votes else None)
     return [str(standing.rank), name, rating, f"{standing.elo:.0f}", *map(str, counts), bad]
@@ -179,6 +180,3 @@ def votes_place(where: Where, problems: Sequence[BadLine], lang: str) -> str:
 def small(text: str) -> str:
     return paragraph(text, "bq-small")
 
-
-def note(key: str, lang: str) -> str:
-    return small(say(lang, key))
