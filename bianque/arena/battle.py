@@ -163,7 +163,9 @@ def cast_vote(
     )
     if not battle.ready or set(dialogues) != {"a", "b"} or not replied:
         raise BadInput("两边都答完之后才能投票，请稍候 (wait until both sides have replied)")
-    models = {side: [m.model for m in said if m.role == "assistant"] for side, said in dialogues.items()}
+    models: dict[str, list[str | None]] = {
+        side: [m.model for m in said if m.role == "assistant"] for side, said in dialogues.items()
+    }
     if not differ(models):
         raise BadInput(
             "两边的回复都出自同一个模型，没有可比的；请再说一句，或换一场 "

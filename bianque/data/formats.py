@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bianque.data.dialogues import Bilingual, Flaw, Record, Shape, Text, Turn, Turns, checked, wrong
+from bianque.data.dialogues import Bilingual, Flaw, Record, Shape, Text, Turn, Turns, alternate, checked, wrong
 from bianque.types import Message
 
 ASPECTS = ("proactivity", "accuracy", "helpfulness", "linguistic_quality")  # what a judge scores, 1 to 5
@@ -26,7 +26,16 @@ class Judged:
 
 
 Kind = Literal[
-    "dialogues", "recordings", "bianque-csv", "disc-dialogues", "disc-scores", "cmb-clin", "cmd", "cmid", "references"
+    "dialogues",
+    "recordings",
+    "messages",
+    "bianque-csv",
+    "disc-dialogues",
+    "disc-scores",
+    "cmb-clin",
+    "cmd",
+    "cmid",
+    "references",
 ]
 
 
@@ -75,6 +84,38 @@ def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
 def _dialogue(record: Record, number: int, name: str) -> Case:
     """Our own: `{"id", "source", "turns": [{"role": "patient" | "doctor", "text"}]}`."""
     return Case(record.id, record.source, _messages(record.turns))
+
+
+class ChatTurn(Turn):
+    text: Text = Field(alias="content")
+    model: str | None = None
+
+
+def _without_system(turns: Any) -> Any:
+    """Without the instructions to a model that may stand first."""
+    first = turns[0] if isinstance(turns, list) and turns else None
+    return turns[1:] if isinstance(first, dict) and first.get("role") == "system" else turns
+
+
+class Chat(Shape):
+    messages: Annotated[
+        list[ChatTurn],
+        Field(min_length=1),
+        AfterValidator(alternate("user", "assistant")),
+        BeforeValidator(_without_system),
+    ]
+    id: Text | None = None
+
+
+def _chat(record: Chat, number: int, name: str) -> Case:
+    """`{"messages": [{"role": "user" | "assistant", "content"}]}`, as this page exports a consultation.
+
+    Where each reply names its model, it is that model's recording; else the replies are a human doctor's.
+    """
+    said = tuple(Message("assistant" if place % 2 else "user", turn.text) for place, turn in enumerate(record.messages))
+    models = [turn.model for turn in record.messages[1::2]]
+    recorded = " + ".join(dict.fromkeys(filter(None, models))) if models and all(models) else None
+    return Case(record.id or str(number), name, said[: len(said) // 2 * 2] if recorded else said, recorded)
 
 
 # --- recordings ---------------------------------------------------------------------------------------------------
@@ -288,6 +329,7 @@ class Format(NamedTuple):
 FORMATS = (  # the first that fits
     Format("recordings", frozenset({"turns", "model"}), Recording, _recording),
     Format("dialogues", frozenset({"turns"}), Record, _dialogue),
+    Format("messages", frozenset({"messages"}), Chat, _chat),
     Format("disc-dialogues", frozenset({"conversation", "model"}), DiscDialogue, _disc_dialogue),
     Format("disc-scores", frozenset({"prompt", "scores"}), DiscScores, _disc_scores),
     Format("cmb-clin", frozenset({"case", "first_question"}), Cmb, _cmb),

@@ -39,6 +39,18 @@ FIGURES = {
     "dangers_answered": "dangers",
     "follow_ups_right": "follow_ups",
 }
+TITLES = {
+    "on_topic": ("问题切题", "Questions on topic"),
+    "repeated": ("重复提问", "Questions asked before"),
+    "already_said": ("问了患者说过的", "Questions already answered"),
+    "named": ("少见主诉被点名", "Rare complaints named at once"),
+    "advice_on_topic": ("建议切题", "Advice on topic"),
+    "advice_short": ("建议过短", "Advice too short"),
+    "facts_false": ("归纳有误", "Facts that are false"),
+    "facts_invented": ("归纳无中生有", "Facts that nobody told"),
+    "dangers_answered": ("危险信号有回应", "Dangers answered"),
+    "follow_ups_right": ("追问答对", "Follow-ups answered rightly"),
+}
 
 Reply = Callable[[Sequence[Message], str, int], Awaitable[Message]]  # history, message, seed → the doctor's turn
 

@@ -179,4 +179,3 @@ def votes_place(where: Where, problems: Sequence[BadLine], lang: str) -> str:
 
 def small(text: str) -> str:
     return paragraph(text, "bq-small")
-
