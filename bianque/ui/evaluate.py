@@ -57,11 +57,19 @@ class Evaluate:
         self.seen = gr.State(False)
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.why = gr.HTML(why("zh-CN"), padding=False, elem_id="bq-eval-why")
-        source = gr.Radio(sources("zh-CN"), value="file", label=t("eval_source"), elem_id="bq-eval-source")
+        source = gr.Radio(
+            sources("zh-CN"),
+            value="file",
+            label=t("eval_source"),
+            show_label=False,
+            container=False,
+            elem_id="bq-eval-source",
+        )
         with gr.Column() as self.filed:
             self.drop = gr.File(label=t("eval_file"), height=120, elem_id="bq-eval-file")
             self.format = gr.HTML(sheets.format_html("zh-CN"), padding=False, elem_id="bq-eval-format")
-            self.sample = gr.Button(t("eval_sample"), size="sm", elem_id="bq-eval-sample")
+            with gr.Row(elem_classes="bq-actions"):
+                self.sample = gr.Button(t("eval_sample"), size="sm", elem_id="bq-eval-sample")
         self.preview = gr.HTML("", padding=False, elem_id="bq-eval-preview")
         with gr.Row(elem_classes="bq-eval-form"):
             asked = gr.CheckboxGroup(
@@ -113,7 +121,7 @@ class Evaluate:
         )
         every = [self.kept, self.seen, self.why, self.format, self.filed, self.drop, self.preview, *form, *results]
         every += [self.start, self.cancel, self.forget, *self.save]
-        given = {self.kept, *form}
+        given: Any = {self.kept, *form}
         tab.select(self.greet, [self.kept, self.seen], every, **quick)
         self.fields["source"].input(self.choose, [self.fields["source"], self.kept], every, **quick)
         self.drop.upload(self.take, [self.drop, self.kept], every, **quick)
@@ -296,7 +304,7 @@ class Evaluate:
             if not found:
                 return changes | {self.note: ""}
             return changes | {self.start: again, self.note: note_line(lang, "eval_stopped", count=found)}
-        key = "eval_done_failed" if found.failed else "eval_done"
+        key = "eval_done_failed" if found.failed else f"eval_done_{kind.unit}"
         done = note_line(lang, key, count=found.count, failed=found.failed)
         labels = [gr.Button(say(lang, "save_file", name=file)) for file in kind.files]
         return changes | dict(zip(self.save, labels, strict=True)) | {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from bianque.ui.column import Choice
+from bianque.ui.choice import Choice
 
 
 def test_a_choice_is_known_by_its_label_too():
