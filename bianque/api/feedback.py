@@ -8,6 +8,7 @@ from typing import TypedDict
 import gradio as gr
 
 from bianque.api.errors import calm
+from bianque.api.limits import Limits
 from bianque.api.schemas import WireMessage, parse_history, turns_of
 from bianque.arena.feedback import FeedbackStore, record_feedback
 from bianque.catalog import builtin
@@ -21,7 +22,7 @@ class FeedbackReply(TypedDict):
     liked: bool | None
 
 
-def add_feedback(session: Session, store: FeedbackStore) -> None:
+def add_feedback(session: Session, store: FeedbackStore, limits: Limits) -> None:
     """Register the endpoint in the Blocks that are being built."""
 
     def kept(
@@ -53,7 +54,8 @@ def add_feedback(session: Session, store: FeedbackStore) -> None:
         with an `id` takes it back.
         """
         try:
-            return await asyncio.to_thread(kept, messages, liked, reason, note, consent, id)
+            with limits.admit():
+                return await asyncio.to_thread(kept, messages, liked, reason, note, consent, id)
         except Exception as error:
             raise calm(error) from None
 

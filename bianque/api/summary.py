@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, cast
 import gradio as gr
 
 from bianque.api.errors import calm
+from bianque.api.limits import Limits
 from bianque.api.schemas import WireMessage, parse_history
 from bianque.consult.session import check_size
 from bianque.consult.summary import summary
@@ -50,7 +51,7 @@ def replied(history: object, lang: str) -> SummaryReply:
     return cast(SummaryReply, {**found.as_dict(), **shown})
 
 
-def add_summary() -> None:
+def add_summary(limits: Limits) -> None:
     """Register the endpoint in the Blocks that are being built."""
 
     async def summary_(
@@ -62,7 +63,8 @@ def add_summary() -> None:
         its `turn` (from 0) and the `question` it answers. `lang` is that of the headings.
         """
         try:
-            return await asyncio.to_thread(replied, history, lang)
+            with limits.admit():
+                return await asyncio.to_thread(replied, history, lang)
         except Exception as error:
             raise calm(error) from None
 

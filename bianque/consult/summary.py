@@ -125,7 +125,7 @@ class Summary:
 def summary(dialogue: Sequence[Message | Mapping[str, Any]], lang: str = "zh-CN") -> Summary:
     """What the dialogue says, by section. BadInput while the patient has said nothing.
 
-    Reads the knowledge base at its first call, which takes a second, and is no work for an event loop.
+    Reads the knowledge base at its first call, which takes two seconds, and is no work for an event loop.
     """
     messages = [turn if isinstance(turn, Message) else _message(turn) for turn in dialogue]
     if not any(m.role == "user" and m.content.strip() for m in messages):
@@ -273,9 +273,9 @@ def clause_section(clause: str, topics: Sequence[Section], first: bool) -> Secti
 
 def topic(question: str) -> Section:
     """The section that an answer to this question belongs to."""
-    from bianque.consult.guards import guard
+    from bianque.consult.hearing import hearing
 
-    if known := guard().slots(question if question.endswith(("?", "？")) else f"{question}？"):
+    if known := hearing().slots(question if question.endswith(("?", "？")) else f"{question}？"):
         return _sections("keys").get(max(known, key=known.__getitem__)[1], "signs")
     text = plain(question)
     for name, words in table("repeats", "slots", re.IGNORECASE).items():

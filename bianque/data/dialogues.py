@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -64,30 +64,25 @@ class Shape(BaseModel):
 
 
 class Turn(Shape):
-    role: Any = None  # patient or doctor; `alternate` checks it
+    role: Any = None  # patient or doctor; `alternating` checks it
     text: Text
 
 
 T = TypeVar("T", bound=Turn)
 
 
-def alternate(first: str, second: str) -> Callable[[list[T]], list[T]]:
-    """A check that two roles take turns and the first begins."""
-
-    def check(turns: list[T]) -> list[T]:
-        for place, turn in enumerate(turns):
-            due = second if place % 2 else first
-            if turn.role != due:
-                given = repr(turn.role)[:_QUOTED]
-                what = Bilingual(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due")
-                remedy = Bilingual("双方轮流说话，患者先说", "turns alternate and the patient begins")
-                raise wrong(what, remedy, f"[{place}].role")
-        return turns
-
-    return check
+def alternating(turns: list[T]) -> list[T]:
+    for place, turn in enumerate(turns):
+        due = "doctor" if place % 2 else "patient"
+        if turn.role != due:
+            given = repr(turn.role)[:_QUOTED]
+            what = Bilingual(f"是 {given}，此处应为 {due!r}", f"is {given} where {due!r} is due")
+            remedy = Bilingual("双方轮流说话，病人先说", "turns alternate and the patient begins")
+            raise wrong(what, remedy, f"[{place}].role")
+    return turns
 
 
-Turns = Annotated[list[T], Field(min_length=1), AfterValidator(alternate("patient", "doctor"))]
+Turns = Annotated[list[T], Field(min_length=1), AfterValidator(alternating)]
 
 
 class Record(Shape):
@@ -123,7 +118,7 @@ def _wrong(type_: str, value: object, model: type[BaseModel], path: str) -> tupl
             ", ".join(field.alias or name for name, field in model.model_fields.items()) if not path else "role, text"
         )
         return kind(value), Bilingual(f"请写成含 {names} 的对象", f"give an object with {names}")
-    if type_ in ("list_type", "too_short") or (type_ == "missing" and path.endswith(("turns", "messages"))):
+    if type_ in ("list_type", "too_short") or (type_ == "missing" and "turns" in path):
         return kind(value), Bilingual("请写成至少一轮的列表", "give a list of at least one turn")
     return kind(value), TEXT
 
@@ -173,8 +168,12 @@ def loads(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
-        raise Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON")) from error
+        raise no_json(error) from error
+
+
+def no_json(error: object) -> Flaw:
+    what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
+    return Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON"))
 
 
 def _lines(path: Path) -> Iterable[str]:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bianque.consult.transcript import as_json
 from bianque.data import readers
 from bianque.errors import BadInput
 from bianque.types import Message
@@ -112,46 +111,6 @@ def test_recordings(write):
     assert [case.recorded for case in loaded.dialogues] == ["m", "m", "other"]
     assert [human for _, _, human in loaded.dialogues[0].items()] == ["先测体温", None]
     assert any(warning.startswith("1 ") for warning in loaded.warnings)
-
-
-def chat(*texts, **more):
-    return {
-        "messages": [{"role": ("user", "assistant")[i % 2], "content": text} | more for i, text in enumerate(texts)]
-    }
-
-
-def test_messages_as_chat_programs_and_this_page_write_them(write):
-    loaded = readers.preview(
-        write(jsonl([chat("我头痛", ASK, "三天"), chat("咳嗽", ADVISE) | {"id": "mine"}]), "talks.json")
-    )
-    assert (loaded.kind, loaded.problems) == ("messages", ())
-    first, second = loaded.dialogues
-    assert (first.id, first.set, first.recorded, second.id) == ("1", "talks", None, "mine")
-    assert first.messages == (Message("user", "我头痛"), Message("assistant", ASK), Message("user", "三天"))
-    turns = [
-        {"role": "user", "content": "我头痛"},
-        {"role": "assistant", "content": ASK, "phase": "asking", "model": "ask-mini"},
-    ]
-    turns += [{"role": "user", "content": "三天"}, {"role": "assistant", "content": ADVISE, "model": "advise-mini"}]
-    exported = as_json([*turns, {"role": "user", "content": "还有吗"}], {})
-    (case,) = readers.read_cases(write(exported, "bianque.json"))
-    assert case.recorded == "ask-mini + advise-mini" and texts(case) == ["我头痛", ASK, "三天", ADVISE]
-    instructed = chat("我头痛", ASK)["messages"]
-    (case,) = readers.read_cases(write(json.dumps({"messages": [{"role": "system", "content": "x"}, *instructed]})))
-    assert texts(case) == ["我头痛", ASK]
-
-
-@pytest.mark.parametrize(
-    ("messages", "field", "wrong"),
-    [
-        (chat("我头痛", ASK)["messages"][::-1], "messages[0].role", "'assistant'"),
-        ([{"role": "user", "content": ""}], "messages[0].content", "空白"),
-        ([], "messages", "空列表"),
-    ],
-)
-def test_what_is_wrong_with_messages_is_named(write, messages, field, wrong):
-    (problem,) = readers.preview(write(json.dumps({"messages": messages}))).problems
-    assert problem.field == field and wrong in problem.wrong
 
 
 def test_bianque_csv_parts_turns_at_labels_and_takes_one_next_turn_a_row(write):
@@ -326,9 +285,11 @@ def test_a_bad_row_of_a_csv_has_the_number_a_spreadsheet_shows(write, row, field
     assert [case.id for case in loaded.dialogues] == ["2", "4"]
 
 
-def test_an_open_quotation_mark_ends_the_table_there(write):
-    loaded = readers.preview(write(table(["病人：咳嗽\\n医生：", ASK]) + '"病人：头痛\\n医生：,休息\n病人：失眠,好\n'))
-    assert len(loaded.dialogues) == 1
+def test_an_open_quotation_mark_costs_its_own_row_alone(write):
+    loaded = readers.preview(
+        write(table(["病人：咳嗽\\n医生：", ASK]) + '"病人：头痛\\n医生：,休息\n病人：失眠\\n医生：,好\n')
+    )
+    assert [texts(case) for case in loaded.dialogues] == [["咳嗽", ASK], ["失眠", "好"]] and len(loaded.problems) == 1
     assert "not valid CSV" in loaded.problems[0].wrong and loaded.problems[0].number == 3
 
 
