@@ -77,6 +77,7 @@ FOREIGN = {
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),
     ("consult.patterns", "yaml"),
+    ("consult.summary", "jinja2"),
 }
 
 

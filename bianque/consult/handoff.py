@@ -59,6 +59,7 @@ class Round:
     newest: str
     spoken: tuple[str, ...]
     phases: tuple[Phase, ...]  # of those turns
+    starts: tuple[int, ...] = ()  # of all rounds
 
     @property
     def asked(self) -> int:
@@ -94,24 +95,25 @@ def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_n
 
 def read_round(dialogue: Sequence[Message]) -> Round:
     """The current round. The work grows with the dialogue's length, and a long one takes a while: not on an event loop."""
-    start, told, spoken, phases = None, _Told(), list[str](), list[Phase]()
+    start, told, spoken, phases, starts = None, _Told(), list[str](), list[Phase](), list[int]()
     for index, message in enumerate(dialogue):
         text = plain(message.content)
         if message.role == "assistant":
             spoken.append(message.content)
-            phases.append(_phase(message))
+            phases.append(phase_of(message))
             if start is not None and phases[-1] == "advising":
                 told.doctor(text)
         elif start is None or ("advising" in phases and _new_complaint(text, told)):
             start, told, spoken, phases = index, _Told(), [], []
+            starts.append(index)
             told.visitor(text)
         else:
             told.visitor(text)
     newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
-    return Round(start or 0, newest, tuple(spoken), tuple(phases))
+    return Round(start or 0, newest, tuple(spoken), tuple(phases), tuple(starts))
 
 
-def _phase(message: Message) -> Phase:
+def phase_of(message: Message) -> Phase:
     """The phase of a doctor turn; a client of the API may have dropped it."""
     if message.phase is not None:
         return message.phase
