@@ -14,6 +14,7 @@ from bianque.cli.chat import chat
 from bianque.cli.evaluate import evaluate
 from bianque.cli.models import convert, models
 from bianque.cli.train import compose, train_mini
+from bianque.cli.understand import train_understanding, understand
 from bianque.errors import BianQueError
 
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
@@ -27,7 +28,7 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, compose, train_mini):
+    for command in (chat, models, convert, evaluate, compose, train_mini, train_understanding, understand):
         app.command()(command)
     app.add_typer(bench, name="bench")
     return app

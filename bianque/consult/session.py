@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
@@ -22,14 +23,38 @@ from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sam
 MAX_CHARACTERS = 8000  # of one message
 MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
 MAX_TURNS = 1000
+REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
+CARE = "care"  # who speaks after a sure notice: fixed words, no model
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Stays above the reply: `emergency`, `crisis`, or `history` (earlier rounds did not fit the window)."""
+    """Stays above the reply: `emergency`, `crisis`, or `history` (earlier rounds did not fit the window).
+
+    Of danger also: the kind, how certain (`sure` or `likely`), the numbers to call, what to do until help comes, and the
+    known sentences that it is like.
+    """
 
     level: str
     text: str
+    certainty: str | None = None
+    kind: str = ""
+    tel: tuple[str, ...] = ()
+    do: str = ""
+    nearest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, found: triage.Notice) -> Notice:
+        near = tuple(one.text for one in found.nearest)
+        return cls(found.level, found.text, found.certainty, found.kind, found.tel, found.do, near)
+
+    def shown(self) -> dict[str, Any]:
+        """As a turn keeps it: level and text, and of danger the rest."""
+        known = {"level": self.level, "text": self.text}
+        if self.certainty is None:
+            return known
+        return {**known, "certainty": self.certainty, "kind": self.kind, "tel": list(self.tel), "do": self.do,
+                "nearest": list(self.nearest)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +159,9 @@ class Clock:
 class Session:
     """Answers turns. It keeps nothing between them: the dialogue comes in and goes out whole."""
 
-    def __init__(self, backend: Backend, ask: str, advise: str, budget: int = 8) -> None:
-        self.backend, self.ask, self.advise, self.budget = backend, ask, advise, budget
+    def __init__(self, backend: Backend, ask: str, advise: str, budget: int = 8, stops: bool = True) -> None:
+        """`stops`: a sure notice ends the questionnaire. Only who measures models lets them speak on."""
+        self.backend, self.ask, self.advise, self.budget, self.stops = backend, ask, advise, budget, stops
         self.cards = builtin.by_name(backend.models())
         # Reading has threads of its own: a red flag must not wait behind models that load in the loop's.
         self.readers = ThreadPoolExecutor(2, "read")
@@ -155,7 +181,14 @@ class Session:
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):
-            yield Notice(found.level, found.text)
+            yield Notice.of(found)
+        if words := self.stops and await read(self.readers, care, dialogue):
+            yield Thinking(CARE, "advising")
+            clock.first = clock.now()
+            yield Speaking(CARE, "advising", None, self.budget)
+            yield Delta(words)
+            yield Done(Message("assistant", words, "advising", CARE), "stop", Usage(), clock.timing())
+            return
         asking = choices.mode == "ask"
         if choices.mode == "auto":
             now = await read(self.readers, handoff.read_round, dialogue)
@@ -235,6 +268,23 @@ class Session:
                 if piece.finish:
                     done = Message("assistant", text, phase, model)
                     yield Done(done, piece.finish, piece.usage or Usage(), clock.timing())
+
+
+def care(dialogue: Dialogue) -> str | None:
+    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn."""
+    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
+    newest, open_, lang = said[-1], None, triage.language(said[-1])
+    for text in said:
+        found = triage.judge(text)
+        if found.certainty == "sure":
+            open_ = found
+        elif open_ and open_.level == "emergency" and triage.settled(text):
+            open_ = None
+            if text is newest:
+                return triage.resumed(lang)
+    if open_ is None:
+        return None
+    return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")
 
 
 def check_size(message: str, history: Dialogue = ()) -> None:

@@ -97,7 +97,7 @@ class Transcript:
             case Notice():
                 key = "safety" if self.apart and event.level != "history" else "notice"
                 if self.asked.get(key, {}).get("level", "history") == "history":
-                    self.asked[key] = {"level": event.level, "text": event.text}
+                    self.asked[key] = event.shown()
             case Handed():
                 self.asked["handoff"] = {"from": event.source, "to": event.target, "reason": event.reason}
             case Loading():

@@ -6,7 +6,6 @@ file, line, field, value and remedy.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
@@ -226,13 +225,6 @@ def complaints(folder: Path) -> dict[str, Complaint]:
     if not found:
         raise BadInput(f"{folder}: holds no *.yaml; give a folder with one file a complaint")
     return found
-
-
-@cache
-def traditional() -> dict[int, int]:
-    """Simplified to traditional characters, one for one, for `str.translate`."""
-    table = json.loads((FOLDER / "traditional.json").read_text(encoding="utf-8"))
-    return str.maketrans(table["simplified"], table["traditional"])
 
 
 def load(path: Path, kind: type[Part]) -> Part:
