@@ -23,7 +23,7 @@ PIECE, STRIDE = 44, 22
 """Width of a window over a long text and its step, in Han characters; a Latin letter counts half."""
 
 _HIDDEN = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_SPELT_OUT = re.compile(r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿])){2,}")
+_SPELT_OUT = re.compile(r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿]))+")
 _MARKS = re.compile(r"[\s，。、,.!！~…；;：:“”\"'‘’（）()\[\]【】《》<>—_·*-]+")
 _CLAUSE = re.compile(r"(?<=[，。、！？!?；;\n…])|(?<=[,.~])\s|(?<=[㐀-鿿가-힣])\s+")
 _RUN = re.compile(r"(.)\1{3,}", re.DOTALL)

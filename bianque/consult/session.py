@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ MAX_CHARACTERS = 8000  # of one message
 MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
 MAX_TURNS = 1000
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
+ANSWER = 160  # tokens of the answer to a direct question
 CARE = "care"  # who speaks after a sure notice: fixed words, no model
 
 
@@ -183,11 +184,8 @@ class Session:
         if found := await read(self.readers, triage.check, message):
             yield Notice.of(found)
         if words := self.stops and await read(self.readers, care, dialogue):
-            yield Thinking(CARE, "advising")
-            clock.first = clock.now()
-            yield Speaking(CARE, "advising", None, self.budget)
-            yield Delta(words)
-            yield Done(Message("assistant", words, "advising", CARE), "stop", Usage(), clock.timing())
+            for event in self.fixed(words, clock):
+                yield event
             return
         asking = choices.mode == "ask"
         if choices.mode == "auto":
@@ -203,12 +201,55 @@ class Session:
                             yield event
                 if decision.phase == "asking":
                     return
+            if decision.reason == "stopped":
+                for event in self.fixed(handoff.closing(message), clock):
+                    yield event
+                return
             if decision.reason != "after_advice":
                 yield Handed(ask, advise, decision.reason)
+            if decision.reason == "direct_question":
+                async with aclosing(self.answer(ask, advise, dialogue, now, choices, clock)) as events:
+                    async for event in events:
+                        yield event
+                return
         phase: Phase = "asking" if asking else "advising"
         async with aclosing(self.speak(ask if asking else advise, phase, dialogue, choices, clock)) as events:
             async for event in events:
                 yield event
+
+    def fixed(self, words: str, clock: Clock) -> list[Event]:
+        """A reply that no model writes."""
+        clock.first = clock.now()
+        done = Done(Message("assistant", words, "advising", CARE), "stop", Usage(), clock.timing())
+        return [Thinking(CARE, "advising"), Speaking(CARE, "advising", None, self.budget), Delta(words), done]
+
+    async def answer(
+        self, ask: str, advise: str, dialogue: Dialogue, now: Round, choices: Choices, clock: Clock
+    ) -> AsyncGenerator[Event, None]:
+        """The adviser's short answer to a direct question, and behind it what the asking model still wants to know."""
+        brief = choices.sampling.max_new_tokens or ANSWER
+        short = replace(choices, sampling=replace(choices.sampling, max_new_tokens=min(brief, ANSWER)))
+        done = None
+        async with aclosing(self.speak(advise, "advising", dialogue, short, clock, now.asked + 1)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    done = event
+                else:
+                    yield event
+        if done is None:
+            return
+        more, question = "", ""
+        async with aclosing(self.speak(ask, "asking", dialogue, choices, clock)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    question += event.text
+        read = asyncio.get_running_loop().run_in_executor
+        decision = await read(self.readers, partial(handoff.judge, now, question, budget=self.budget))
+        if decision.phase == "asking" and done.message.content:
+            more = f"\n\n{handoff.also(now.newest)}{handoff.question_of(question)}"
+            yield Delta(more)
+        whole = Message("assistant", done.message.content + more, "asking" if more else "advising", advise)
+        yield replace(done, message=whole, timing=clock.timing())
 
     async def consult(
         self, model: str, dialogue: Dialogue, now: Round, choices: Choices, clock: Clock
