@@ -321,15 +321,15 @@ def test_a_history_that_nobody_reads_is_refused_at_once(history):
 
 def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
     def cost(count: int) -> int:
-        read, named = 0, handoff._named
+        read, wants = 0, handoff.wants
 
-        def counted(table, text, *behind):
+        def counted(text, *place):
             nonlocal read
             read += len(text)
-            return named(table, text, *behind)
+            return wants(text, *place)
 
         with monkeypatch.context() as patched:
-            patched.setattr(handoff, "_named", counted)
+            patched.setattr(handoff, "wants", counted)
             handoff.read_round(rounds(count, 100 * count))
         return read
 
