@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,12 +18,17 @@ _ROLES = {"patient": "user", "user": "user", "doctor": "assistant", "assistant":
 def understand(
     file: Annotated[Path, typer.Argument(help="JSON lines: text, or turns and candidate")],
     out: Annotated[Path | None, typer.Option(help="a .jsonl file; standard output if left out")] = None,
+    score: Annotated[bool, typer.Option("--score", help="only how often it agrees with the lines' own labels")] = False,
 ) -> int:
     """Say of each message its danger, what the visitor wants, and the known sentences it is most like."""
     try:
         given = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: {error}; give a UTF-8 file of JSON lines") from None
+    if score:
+        rows = [json.loads(line) for line in given if line.strip()]
+        print(json.dumps(agreement(rows, [_read(file, n, line) for n, line in enumerate(given, 1) if line.strip()])))
+        return 0
     found = (json.dumps(_read(file, n, line), ensure_ascii=False) for n, line in enumerate(given, 1) if line.strip())
     if out is None:
         for line in found:
@@ -30,6 +36,35 @@ def understand(
     else:
         out.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
     return 0
+
+
+def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of labelled lines: danger's recall, specificity and confusions; macro F1 of intents; right decisions of dialogues."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    levels = {"emergency", "crisis", "none"}
+    for row, said in zip(given, found, strict=True):
+        if "turns" in row:
+            pairs[row.get("decision") or row["expect"], said["decision"]] += 1
+        elif (label := row.get("label") or row.get("expect")) in levels:
+            pairs[label, said["triage"] or "none"] += 1
+        elif label:
+            pairs[label, said["intent"]] += 1
+    table = {f"{true} -> {told}": count for (true, told), count in sorted(pairs.items())}
+    right = sum(count for (true, told), count in pairs.items() if true == told)
+    whole = {"lines": pairs.total(), "right": right, "confusion": table}
+    share = lambda hits, of: round(hits / of, 3) if of else None
+    labels = {true for true, _ in pairs}
+    if labels <= levels:
+        danger = sum(count for (true, _), count in pairs.items() if true != "none")
+        heard = sum(count for (true, told), count in pairs.items() if "none" not in (true, told))
+        quiet, crisis = sum(pairs["none", told] for told in levels), sum(pairs["crisis", told] for told in levels)
+        rates = {"recall": share(heard, danger), "specificity": share(pairs["none", "none"], quiet)}
+        return {**rates, "crisis_named": share(pairs["crisis", "crisis"], crisis), **whole}
+    f1 = [
+        2 * pairs[one, one] / sum(n for (true, told), n in pairs.items() for name in (true, told) if name == one)
+        for one in labels
+    ]
+    return {"macro_f1": round(sum(f1) / len(f1), 3), **whole}
 
 
 def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bianque.data.script import simplified
@@ -25,7 +25,8 @@ PIECE, STRIDE = 44, 22
 _HIDDEN = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _SPELT_OUT = re.compile(r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿]))+")
 _MARKS = re.compile(r"[\s，。、,.!！~…；;：:“”\"'‘’（）()\[\]【】《》<>—_·*-]+")
-_CLAUSE = re.compile(r"(?<=[，。、！？!?；;\n…])|(?<=[,.~])\s|(?<=[㐀-鿿가-힣])\s+")
+_CLAUSE = re.compile(r"(?<=[、。！？!?;；\n…~])|(?<=[,，])(?!\d)|(?<=\.)\s|(?<=[㐀-鿿가-힣])\s+")
+_SENTENCE = re.compile(r"(?<=[。！？!?;；\n…])|(?<=\.)\s")
 _RUN = re.compile(r"(.)\1{3,}", re.DOTALL)
 
 
@@ -49,11 +50,16 @@ def width(text: str) -> float:
 
 
 def pieces(text: str) -> list[str]:
-    """Overlapping windows of whole clauses over a long text; of a short one none."""
-    if width(text) <= PIECE * 1.4:
-        return []
-    clauses = [clause for clause in _CLAUSE.split(text) if clause and clause.strip()]
-    found, start = list[str](), 0
+    """The sentences of a text of several, and overlapping windows of whole clauses over a long one."""
+    sentences = [part.strip() for part in _SENTENCE.split(text) if width(part.strip()) > 2]
+    found = [part[:400] for part in sentences] if len(sentences) > 1 else []
+    if width(text) > PIECE * 1.4:
+        found += windows([clause for clause in _CLAUSE.split(text) if clause and clause.strip()])
+    return [part for part in dict.fromkeys(found) if part != text]
+
+
+def windows(clauses: Sequence[str]) -> list[str]:
+    found, start = [], 0
     while start < len(clauses):
         size, end = 0.0, start
         while end < len(clauses) and (end == start or size + width(clauses[end]) <= PIECE):
@@ -66,7 +72,7 @@ def pieces(text: str) -> list[str]:
         while start < end - 1 and passed + width(clauses[start]) <= STRIDE:
             passed += width(clauses[start])
             start += 1
-    return list(dict.fromkeys(found))
+    return found
 
 
 def grams(text: str, longest: int = 3) -> Counter[str]:

@@ -21,6 +21,9 @@ Reason = Literal[
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
+HEAVY = {"stop": 0.15, "new": 0.15}
+"""Intents that end a round: how far they must be above the next one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -67,7 +70,7 @@ def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_n
     """The same of a round that has been read."""
     if advise_now or (now.want == "advice" and not now.advised):
         return Decision("advising", "requested")
-    if now.want == "stop":
+    if now.want == "stop" and not _re("ask_me").search(plain(now.newest)):
         return Decision("advising", "stopped")
     reason: Reason = "new_complaint" if now.start and not now.spoken else "question"
     if now.advised:
@@ -101,7 +104,7 @@ def _asks_on(now: Round) -> Reason | None:
     """Why the asking goes on after the advice: the visitor wants it, or tells what the advice depended on."""
     if _re("ask_me").search(plain(now.newest)):
         return "resumed"
-    if now.want in ("answer", "follow") and not asks(now.newest) and "?" not in plain(now.newest).replace("？", "?"):
+    if now.want in ("answer", "follow", "chat") and not asks(now.newest) and "?" not in plain(now.newest).replace("？", "?"):
         advice = next(text for text, phase in zip(now.spoken[::-1], now.phases[::-1], strict=True) if phase == "advising")
         if _bears_on(plain(now.newest), plain(advice)):
             return "news"
@@ -144,7 +147,9 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
     if not re.search(r"\w", text):
         return "answer" if doctor else "opening"
     found = understanding.intent(text, opening, doctor, phase)
-    best = next(iter(found))
+    best, other = list(found)[:2]
+    if best in HEAVY and found[best] - found[other] < HEAVY[best]:
+        best = other
     if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow
         return "opening"
     return best

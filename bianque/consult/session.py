@@ -14,7 +14,7 @@ from typing import Any
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
-from bianque.consult import handoff, questions, triage
+from bianque.consult import handoff, questions, replies, triage
 from bianque.consult.handoff import Decision, Reason, Round
 from bianque.consult.spec import MODES, Choices
 from bianque.errors import BadInput, BianQueError, TooLong
@@ -288,8 +288,10 @@ class Session:
         self, model: str, phase: Phase, dialogue: Dialogue, choices: Choices, clock: Clock, question: int | None = None
     ) -> AsyncGenerator[Event, None]:
         """One model's reply from its first sign of life to Done."""
-        text = ""
-        spoke = False
+        text, spoke, sieve = "", False, None
+        if self.stops:
+            risky = await asyncio.get_running_loop().run_in_executor(self.readers, replies.endangered, dialogue)
+            sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
         async with aclosing(self.backend.stream(model, dialogue, self.sampling(model, choices))) as pieces:
             async for piece in pieces:
                 clock.saw(piece)
@@ -297,18 +299,24 @@ class Session:
                     yield Loading(piece.progress)
                 elif piece.usage and not piece.finish:
                     if piece.usage.dropped_rounds:
-                        yield Notice("history", history_notice(piece.usage.dropped_rounds))
+                        yield Notice("history", history_notice(piece.usage.dropped_rounds, self.first_kept(model, dialogue)))
                     yield Thinking(model, phase)
-                if piece.text:
-                    if not spoke:
-                        clock.first = clock.now()
-                        yield Speaking(model, phase, question, self.budget)
-                        spoke = True
-                    text += piece.text
-                    yield Delta(piece.text)
+                if piece.text and not spoke:
+                    clock.first = clock.now()
+                    yield Speaking(model, phase, question, self.budget)
+                    spoke = True
+                shown = sieve.feed(piece.text, ended=piece.finish is not None) if sieve else piece.text
+                if shown:
+                    text += shown
+                    yield Delta(shown)
                 if piece.finish:
                     done = Message("assistant", text, phase, model)
                     yield Done(done, piece.finish, piece.usage or Usage(), clock.timing())
+
+    def first_kept(self, model: str, dialogue: Dialogue) -> bool:
+        """Whether the model still reads the first complaint: one that reads the last rounds alone does not."""
+        rounds = builtin.find(self.cards, model).rounds
+        return rounds is None or len(dialogue) // 2 <= rounds
 
 
 def care(dialogue: Dialogue) -> str | None:
@@ -347,7 +355,12 @@ def last_stop(text: str) -> int:
     return max((text.rfind(mark) for mark in "？?。！!\n"), default=-1) + 1
 
 
-def history_notice(rounds: int) -> str:
+def history_notice(rounds: int, first_kept: bool = True) -> str:
+    if not first_kept:
+        return (
+            f"对话较长，这个模型只读最近的几轮，较早的 {rounds} 轮（包括最初的主诉）没有读到。"
+            f" (This model reads the latest rounds alone: earlier rounds left out, the first complaint too: {rounds}.)"
+        )
     return (
         f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
         f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"

@@ -50,7 +50,7 @@ def judge(text: str) -> Danger:
     if found.certainty == "sure":
         return found
     for rule, row in _rules("must"):
-        if rule.search(plain):
+        if any(rule.search(part) for part in (plain, *features.pieces(plain))):
             return replace(found, level=row["level"], kind=row["kind"], certainty="sure", score=1.0, piece=plain)
     return found
 

@@ -29,8 +29,8 @@ Level = Literal["emergency", "crisis"]
 Certainty = Literal["sure", "likely"]
 Intent = Literal["answer", "advice", "question", "opening", "follow", "new", "stop", "chat"]
 PHASES = ("asking", "advising", None)
-LOOKED = 12
-"""Windows of a long text that are encoded: those whose n-grams look most like danger."""
+LOOKED, QUIET = 8, -0.1
+"""Pieces of a text that are encoded: at most so many, those whose n-grams look most like danger, and none below that."""
 VOTERS = 8
 """Known sentences of a level that name the kind together."""
 
@@ -157,21 +157,28 @@ def danger(text: str, using: Model | None = None) -> Danger:
     text = features.clean(text)
     if not text:
         return Danger()
-    parts = features.pieces(text)
-    counted = {part: features.grams(features.folded(part)) for part in (text, *parts)}
-    if len(parts) > LOOKED:
-        parts = sorted(parts, key=lambda part: alarm(known.triage.by_words(counted[part])), reverse=True)[:LOOKED]
+    words = features.grams(features.folded(text))
+    parts = [(text, words), *_suspects(known.triage, text)]
     found = []
-    for part, vector in zip((text, *parts), encode([text, *parts]), strict=True):
-        scores = known.triage.scores(counted[part], vector)
+    for (part, counted), vector in zip(parts, encode([part for part, _ in parts]), strict=True):
+        scores = known.triage.scores(counted, vector)
         cost = known.thresholds["piece"] if found else 0.0
         found.append((alarm(scores) - cost, part, vector, bool(scores[2] > scores[1])))
-    score, part, vector, crisis = max(found, key=lambda one: one[0])
-    if score <= known.thresholds["likely"]:
-        return Danger(score=score, nearest=known.nearest(found[0][2], None)[1])
+    heard = [one for one in found if one[0] > known.thresholds["likely"]]
+    if not heard:
+        return Danger(score=found[0][0], nearest=known.nearest(found[0][2], None)[1])
+    score, part, vector, crisis = max(heard, key=lambda one: (one[3], one[0]))  # a crisis outranks an emergency
     level: Level = "crisis" if crisis else "emergency"
     kind, near = known.nearest(vector, level)
     return Danger(level, kind, "sure" if score > known.thresholds["sure"] else "likely", score, near, part)
+
+
+def _suspects(head: Head, text: str) -> list[tuple[str, Counter[str]]]:
+    """The pieces of a text whose n-grams look like danger, with those n-grams."""
+    counted = ((part, features.grams(features.folded(part))) for part in features.pieces(text))
+    scored = ((alarm(head.by_words(words)), part, words) for part, words in counted)
+    worst = sorted((one for one in scored if one[0] > QUIET), key=lambda one: -one[0])[:LOOKED]
+    return [(part, words) for _, part, words in worst]
 
 
 def intent(
