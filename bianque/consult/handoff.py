@@ -104,8 +104,14 @@ def _asks_on(now: Round) -> Reason | None:
     """Why the asking goes on after the advice: the visitor wants it, or tells what the advice depended on."""
     if _re("ask_me").search(plain(now.newest)):
         return "resumed"
-    if now.want in ("answer", "follow", "chat") and not asks(now.newest) and "?" not in plain(now.newest).replace("？", "?"):
-        advice = next(text for text, phase in zip(now.spoken[::-1], now.phases[::-1], strict=True) if phase == "advising")
+    if (
+        now.want in ("answer", "follow", "chat")
+        and not asks(now.newest)
+        and "?" not in plain(now.newest).replace("？", "?")
+    ):
+        advice = next(
+            text for text, phase in zip(now.spoken[::-1], now.phases[::-1], strict=True) if phase == "advising"
+        )
         if _bears_on(plain(now.newest), plain(advice)):
             return "news"
     return None
@@ -116,7 +122,9 @@ def _bears_on(news: str, advice: str) -> bool:
     clauses = [clause for clause in re.split(r"[。；;！!\n]", advice) if _re("depends").search(clause)]
     names = table("handoff", "about")
     return any(
-        (name in clause or words.search(clause)) and words.search(news) for clause in clauses for name, words in names.items()
+        (name in clause or words.search(clause)) and words.search(news)
+        for clause in clauses
+        for name, words in names.items()
     )
 
 

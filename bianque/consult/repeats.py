@@ -139,7 +139,9 @@ def answered(text: str, said: Iterable[str]) -> bool:
 def _answers(ask: _Ask, told: str) -> bool:
     values = table("repeats", "values")
     if ask.slots:
-        return ask.slots <= values.keys() and all(values[slot].search(told) for slot in ask.slots) and _concerns(ask, told)
+        return (
+            ask.slots <= values.keys() and all(values[slot].search(told) for slot in ask.slots) and _concerns(ask, told)
+        )
     if not ask.signs or ask.state or ask.parts or len(ask.rest) > 2:
         return False
     return all(_signs()[sign].search(told) for sign in ask.signs)
@@ -147,4 +149,6 @@ def _answers(ask: _Ask, told: str) -> bool:
 
 def _concerns(ask: _Ask, told: str) -> bool:
     """Whether the parts and signs that the question names are in the words, too."""
-    return all(_parts()[part].search(told) for part in ask.parts) and all(_signs()[sign].search(told) for sign in ask.signs)
+    return all(_parts()[part].search(told) for part in ask.parts) and all(
+        _signs()[sign].search(told) for sign in ask.signs
+    )

@@ -291,7 +291,8 @@ class Session:
         text, spoke, sieve = "", False, None
         if self.stops:
             risky = await asyncio.get_running_loop().run_in_executor(self.readers, replies.endangered, dialogue)
-            sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
+            if risky or phase == "advising":  # a question alone needs no check, and is shown as it is written
+                sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
         async with aclosing(self.backend.stream(model, dialogue, self.sampling(model, choices))) as pieces:
             async for piece in pieces:
                 clock.saw(piece)
@@ -299,7 +300,9 @@ class Session:
                     yield Loading(piece.progress)
                 elif piece.usage and not piece.finish:
                     if piece.usage.dropped_rounds:
-                        yield Notice("history", history_notice(piece.usage.dropped_rounds, self.first_kept(model, dialogue)))
+                        yield Notice(
+                            "history", history_notice(piece.usage.dropped_rounds, self.first_kept(model, dialogue))
+                        )
                     yield Thinking(model, phase)
                 if piece.text and not spoke:
                     clock.first = clock.now()
@@ -315,8 +318,8 @@ class Session:
 
     def first_kept(self, model: str, dialogue: Dialogue) -> bool:
         """Whether the model still reads the first complaint: one that reads the last rounds alone does not."""
-        rounds = builtin.find(self.cards, model).rounds
-        return rounds is None or len(dialogue) // 2 <= rounds
+        checkpoint = builtin.find(self.cards, model).checkpoint
+        return checkpoint is None or checkpoint.rounds is None or len(dialogue) // 2 <= checkpoint.rounds
 
 
 def care(dialogue: Dialogue) -> str | None:

@@ -118,9 +118,7 @@ class Transcript:
             case Done():
                 self.done = event
                 if self.reply:
-                    self.reply.update(
-                        content=event.message.content, finish=event.finish, phase=event.message.phase
-                    )
+                    self.reply.update(content=event.message.content, finish=event.finish, phase=event.message.phase)
                 self.end()
             case Failure():
                 self.error = event

@@ -47,10 +47,9 @@ def judge(text: str) -> Danger:
     if any(rule.search(plain) for rule, _ in _rules("silent")):
         return Danger()
     found = understanding.danger(text)
-    if found.certainty == "sure":
-        return found
     for rule, row in _rules("must"):
-        if any(rule.search(part) for part in (plain, *features.pieces(plain))):
+        outranked = found.certainty == "sure" and found.level in ("crisis", row["level"])
+        if not outranked and any(rule.search(part) for part in (plain, *features.pieces(plain))):
             return replace(found, level=row["level"], kind=row["kind"], certainty="sure", score=1.0, piece=plain)
     return found
 

@@ -71,7 +71,12 @@ DIRECT = [
     "is it serious",
     "병원에 가야 하나요",
 ]
-NEGATED = ["我不是要你马上给建议，我再补充一下，晚上疼得厉害", "先别给建议，我还没说完", "医生建议我住院，我没住", "他直接晕倒了"]
+NEGATED = [
+    "我不是要你马上给建议，我再补充一下，晚上疼得厉害",
+    "先别给建议，我还没说完",
+    "医生建议我住院，我没住",
+    "他直接晕倒了",
+]
 POLITE = [
     "半个月了，麻烦您看看该怎么调理呢",
     "差不多就这些，您看着给点意见吧",
@@ -168,7 +173,12 @@ def test_small_talk_is_answered_by_the_asking_model():
 
 @pytest.mark.parametrize(
     ("told", "candidate"),
-    [("胃疼三天了", "疼多久了？"), ("我今年五十岁，腰疼", "多大年纪了？"), ("发烧38.6", "有没有发烧？"), ("孩子咳嗽一周", "咳嗽多久了？")],
+    [
+        ("胃疼三天了", "疼多久了？"),
+        ("我今年五十岁，腰疼", "多大年纪了？"),
+        ("发烧38.6", "有没有发烧？"),
+        ("孩子咳嗽一周", "咳嗽多久了？"),
+    ],
 )
 def test_what_the_visitor_has_said_is_not_asked(told, candidate):
     assert decide(dialogue(f"P:{told}"), candidate) == Decision("advising", "told")

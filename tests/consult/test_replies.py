@@ -31,7 +31,9 @@ def test_danger_is_played_down_only_where_there_is_some():
     assert not replies.endangered(calm) and replies.endangered([*alarmed, Message("user", "睡不着")])
 
 
-@pytest.mark.parametrize("text", ["", "好", "建议多休息，多喝水。\n1. 清淡饮食\n2. 早睡", "See a doctor. Rest well!", "没有句号的话"])
+@pytest.mark.parametrize(
+    "text", ["", "好", "建议多休息，多喝水。\n1. 清淡饮食\n2. 早睡", "See a doctor. Rest well!", "没有句号的话"]
+)
 def test_all_else_passes_unchanged_in_whatever_pieces(text):
     for size in (1, 3, 100):
         sieve = replies.Sieve("zh-CN", endangered=False)

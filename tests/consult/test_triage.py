@@ -259,13 +259,25 @@ def test_what_must_be_silent_is(row, case):
 
 @pytest.mark.parametrize(
     "text",
-    ["已经处理了", "已经打了120", "不是急症", "救护车到了", "是误会", "他已经没事了", "handled, thanks", "not an emergency", "처리했어요"],
+    [
+        "已经处理了",
+        "已经打了120",
+        "不是急症",
+        "救护车到了",
+        "是误会",
+        "他已经没事了",
+        "handled, thanks",
+        "not an emergency",
+        "처리했어요",
+    ],
 )
 def test_what_settles_an_emergency_is_heard(text):
     assert triage.settled(text)
 
 
-@pytest.mark.parametrize("text", ["还没有处理", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"])
+@pytest.mark.parametrize(
+    "text", ["还没有处理", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"]
+)
 def test_what_settles_nothing_is_not(text):
     assert not triage.settled(text)
 

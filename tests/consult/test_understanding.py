@@ -46,9 +46,14 @@ def few(tmp_path_factory):
 
 
 def test_one_more_sentence_changes_the_verdict_on_its_like(few):
-    like = "打完这个针，牙关紧得张不开，脖子往后仰"
+    like = "铁钉扎脚以后，牙关咬得紧紧的张不开嘴，脖子往后挺"
     before = understanding.danger(like, understanding.read(learning.train(few, few / "before.npz")))
-    row = {"text": "扎了锈钉子一周，牙关咬紧张不开嘴，脖子往后挺", "label": "emergency", "kind": "tetanus", "lang": "zh"}
+    row = {
+        "text": "扎了锈钉子一周，牙关咬紧张不开嘴，脖子往后挺",
+        "label": "emergency",
+        "kind": "tetanus",
+        "lang": "zh",
+    }
     (few / "triage" / "mine.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
     after = understanding.danger(like, understanding.read(learning.train(few, few / "after.npz")))
     assert after.score > before.score + 0.3 and after.level == "emergency" and before.level is None
@@ -57,7 +62,11 @@ def test_one_more_sentence_changes_the_verdict_on_its_like(few):
 
 @pytest.mark.parametrize(
     ("line", "named"),
-    [("{", "not JSON"), ('{"text": ""}', "write a sentence"), ('{"text": "a", "label": "bad"}', "choose one of none, emergency, crisis")],
+    [
+        ("{", "not JSON"),
+        ('{"text": ""}', "write a sentence"),
+        ('{"text": "a", "label": "bad"}', "choose one of none, emergency, crisis"),
+    ],
 )
 def test_a_bad_line_is_named(tmp_path, line, named):
     (tmp_path / "triage").mkdir()
@@ -81,7 +90,7 @@ def test_the_windows_of_a_long_text_hold_all_of_it_and_a_short_one_has_none():
     text = "昨天去爬山，回来以后膝盖有点疼，" * 9
     parts = features.pieces(features.clean(text))
     assert len(parts) >= 1 and all(features.width(part) <= features.PIECE + 20 for part in parts)
-    clauses = "第一句话在这里，第二句话也在，第三句说头疼，第四句没什么，第五句结束了，第六句再见，第七句就这样吧，第八句真的完了，"
+    clauses = "第一句话在这里，第二句话也在，第三句说头疼，第四句没什么，第五句结束了，第六句再见，第七句就这样吧，第八句真的完了，还要再说一点点才够长，"
     joined = "".join(features.pieces(features.clean(clauses)))
     assert all(f"第{n}句" in joined for n in "一二三四五六七八")
     assert features.pieces("头疼，三天了") == []
