@@ -79,6 +79,7 @@ class Speaking:
     phase: Phase
     question: int | None
     budget: int
+    host: str | None = None  # the server elsewhere that the dialogue was sent to
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ class Session:
 
     def sampling(self, model: str, choices: Choices) -> Sampling:
         """The model's defaults with what the visitor asks for; BadInput names a value out of range."""
-        return choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        found = choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        return replace(found, stop=(*found.stop, *choices.stop)) if choices.stop else found
 
     async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""
@@ -306,7 +308,8 @@ class Session:
                     yield Thinking(model, phase)
                 if piece.text and not spoke:
                     clock.first = clock.now()
-                    yield Speaking(model, phase, question, self.budget)
+                    host = builtin.find(self.cards, model).host
+                    yield Speaking(model, phase, question, self.budget, host)
                     spoke = True
                 shown = sieve.feed(piece.text, ended=piece.finish is not None) if sieve else piece.text
                 if shown:
