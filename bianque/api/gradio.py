@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, cast
 
 import gradio as gr
 
@@ -143,7 +143,7 @@ async def compared(
             if item:
                 place, event = item
                 if isinstance(event, Notice) and place == side_by_side.EVERY:
-                    notice = {"level": event.level, "text": event.text}
+                    notice = cast("NoticeReply", event.shown())
                 else:
                     columns[place].apply(event)
             if throttle.ready():
