@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -43,16 +43,28 @@ NEEDED_REMOTE = [*(name for name in needed(Model) if name not in ("sampling", "c
 
 def known(settings: Settings) -> tuple[Settings, tuple[Model, ...]]:
     """Every card there is, and the settings with the folders that cards of the user's file name; BIANQUE_PATHS wins."""
-    if settings.cards is None:
-        return settings, builtin.CARDS
-    cards, folders = read(settings.cards)
+    cards, folders = read(settings.cards) if settings.cards else ((), {})
     paths = {**folders, **settings.paths}
+    check_names(paths, [card.name for card in (*builtin.CARDS, *cards)])
     for card in cards:
         if card.checkpoint and card.repo is None and card.name not in paths:
             raise SettingsError(
                 f"{settings.cards}: 卡片 {card.name!r} 没有 repo，也没有 path：需要其中之一 (it needs a repo or a path)"
             )
     return replace(settings, paths=paths), (*builtin.CARDS, *cards)
+
+
+def check_names(paths: Mapping[str, Path], names: Sequence[str]) -> None:
+    """A folder for a card that nobody knows would be ignored, and the card's weights fetched from the Hub."""
+    for name, path in paths.items():
+        if name.removesuffix(".adapter") not in names:
+            near = get_close_matches(name.lower(), names, 1)
+            hint = (
+                f"是不是 {near[0]}？(did you mean {near[0]}?)" if near else f"可用的有 (there are): {', '.join(names)}"
+            )
+            raise SettingsError(
+                f"BIANQUE_PATHS 有 '{name}={path}'：没有名为 {name} 的卡片 (no card has this name)；{hint}"
+            )
 
 
 def read(path: Path) -> tuple[tuple[Model, ...], dict[str, Path]]:

@@ -337,6 +337,16 @@ def test_places_join_the_named_folders_and_give_way_to_them(tmp_path):
     assert settings.paths["my-bianque"] == tmp_path / "other"
 
 
+@pytest.mark.parametrize(
+    "name, hint", [("BianQue-2", "bianque-2"), ("bianque-2.lora", "bianque-2"), ("zzz", "ask-mini")]
+)
+def test_a_folder_for_a_card_that_nobody_knows_is_refused(tmp_path, name, hint):
+    """Ignored, it would let the weights be fetched that the folder was to spare."""
+    with pytest.raises(SettingsError, match="BIANQUE_PATHS") as caught:
+        custom.known(Settings(paths={name: tmp_path}))
+    assert name in str(caught.value) and hint in str(caught.value)
+
+
 def test_a_card_needs_a_repo_or_a_place(tmp_path):
     path = written(tmp_path, {"name": "my-mini", "like": "ask-mini"})
     with pytest.raises(SettingsError, match=r"'my-mini'.*repo.*path"):
