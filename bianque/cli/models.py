@@ -44,6 +44,7 @@ def card_facts(card: Model, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
     found = {field.name: getattr(card, field.name) for field in fields(card) if field.name != "checkpoint"}
     found["sampling"] = asdict(card.sampling)
+    found["endpoint"] = asdict(card.endpoint) if card.endpoint else None
     if inner := card.checkpoint:
         found |= {field.name: getattr(inner, field.name) for field in fields(inner)}
         found |= {"prompt": format_of(inner.prompt), "clean": format_of(inner.clean, 1)}
@@ -57,6 +58,8 @@ def format_of(function: Callable[..., str], place: int = 0) -> str:
 
 
 def source(card: Model, paths: Mapping[str, Path]) -> str:
+    if card.endpoint:
+        return f"{card.endpoint.model} @ {card.endpoint.url}"
     where = str(paths[card.name]) if card.name in paths else f"{card.repo}@{card.revision}" if card.repo else "bundled"
     adapter = card.checkpoint.adapter if card.checkpoint else None
     return f"{where} + {adapter}" if adapter else where

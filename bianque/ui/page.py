@@ -14,6 +14,7 @@ import gradio as gr
 
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
+from bianque.api.limits import Limits
 from bianque.consult import transcript
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
@@ -46,10 +47,12 @@ class NewMessage:
 class Page:
     """One page over a session. Built once; keeps nothing of any visitor."""
 
-    def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
-        self.session, self.arena = session, arena
+    def __init__(
+        self, session: Session, examples: Path, arena: Arena | None = None, limits: Limits | None = None
+    ) -> None:
+        self.session, self.arena, self.limits = session, arena, limits or Limits()
         self.cards = session.cards
-        self.examples = json.loads(examples.read_text(encoding="utf-8"))
+        self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
     def build(self) -> gr.Blocks:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
@@ -68,14 +71,17 @@ class Page:
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
             self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
-            endpoints.add_chat(self.session)
-            evaluate_api.add_evaluate(self.session)
+            endpoints.add_chat(self.session, self.limits)
+            evaluate_api.add_evaluate(self.session, self.limits)
         return blocks
 
     def header(self, lang: str) -> str:
         pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
         names = " + ".join(f"<b>{html.escape(card.name)}</b>" for card in pair)
-        note = f'<span class="note">{say(lang, "preview")}</span>' if any(card.preview for card in pair) else ""
+        notes = [say(lang, "preview")] if any(card.preview for card in pair) else []
+        hosts = ", ".join(dict.fromkeys(card.host for card in pair if card.host))
+        notes += [html.escape(say(lang, "leaves", host=hosts))] if hosts else []
+        note = f'<span class="note">{" · ".join(notes)}</span>' if notes else ""
         return (
             '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
             f'<span class="running">{names}</span>{note}</header>'

@@ -36,7 +36,9 @@ def who(turn: Turn, lang: str) -> str:
     """The line above a reply: a mark, what it is, how far the asking has come, and whose words they are."""
     phase = turn.get("phase") or "advising"
     count = f" {turn['question']}/{turn['budget']}" if turn.get("question") else ""
-    return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{count} · {html.escape(turn.get("model") or "")}</span>'
+    sent = f" · {html.escape(say(lang, 'sent', host=turn['host']))}" if turn.get("host") else ""
+    model = html.escape(turn.get("model") or "")
+    return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{count} · {model}{sent}</span>'
 
 
 def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:

@@ -37,7 +37,9 @@ def test_help_names_every_command_and_waits_for_no_library():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == ""
-    for name in ("chat", "models", "convert", "evaluate", "compose", "train-mini", "tune", "bench"):
+    for name in (
+        "chat", "models", "convert", "evaluate", "corpus", "generate", "compose", "train-mini", "train-complaints", "tune", "bench",
+    ):  # fmt: skip
         assert name in done.stdout
 
 
