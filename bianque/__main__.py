@@ -17,7 +17,7 @@ from bianque.cli.corpus import corpus
 from bianque.cli.evaluate import evaluate
 from bianque.cli.generate import generate
 from bianque.cli.models import convert, models
-from bianque.cli.train import compose, train_mini
+from bianque.cli.train import compose, train_complaints, train_mini, tune
 from bianque.errors import BianQueError
 
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
@@ -25,6 +25,7 @@ SEVERAL = {
     "evaluate": {"--task", "--model"},
     "cluster": {"--model", "--visitors"},
     "train-mini": {"--data", "--set"},
+    "tune": {"--data", "--valid", "--set"},
     "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
 }
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]  # which typer does not export
@@ -32,7 +33,7 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, corpus, compose, train_mini, cluster):
+    for command in (chat, models, convert, evaluate, compose, train_mini, train_complaints, cluster, tune, corpus):
         app.command()(command)
     app.add_typer(generate, name="generate")
     app.add_typer(bench, name="bench")

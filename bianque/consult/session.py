@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bianque.backends.base import Backend
@@ -143,7 +143,8 @@ class Session:
 
     def sampling(self, model: str, choices: Choices) -> Sampling:
         """The model's defaults with what the visitor asks for; BadInput names a value out of range."""
-        return choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        found = choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        return replace(found, stop=(*found.stop, *choices.stop)) if choices.stop else found
 
     async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""

@@ -14,6 +14,7 @@ import gradio as gr
 
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
+from bianque.api.limits import Limits
 from bianque.consult import transcript
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
@@ -46,8 +47,10 @@ class NewMessage:
 class Page:
     """One page over a session. Built once; keeps nothing of any visitor."""
 
-    def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
-        self.session, self.arena = session, arena
+    def __init__(
+        self, session: Session, examples: Path, arena: Arena | None = None, limits: Limits | None = None
+    ) -> None:
+        self.session, self.arena, self.limits = session, arena, limits or Limits()
         self.cards = session.cards
         self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
@@ -68,8 +71,8 @@ class Page:
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
             self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
             self.wire(blocks)
-            endpoints.add_chat(self.session)
-            evaluate_api.add_evaluate(self.session)
+            endpoints.add_chat(self.session, self.limits)
+            evaluate_api.add_evaluate(self.session, self.limits)
         return blocks
 
     def header(self, lang: str) -> str:

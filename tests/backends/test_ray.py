@@ -24,14 +24,14 @@ from bianque.backends.local import Local
 from bianque.catalog.builtin import CARDS
 from bianque.consult.guards import Guarded
 from bianque.consult.session import Done, Session, Speaking
-from bianque.errors import BadInput, BianQueError, Interrupted, UnknownModel
+from bianque.errors import BadInput, BianQueError, Busy, Interrupted, TooLong, UnknownModel
 from bianque.settings import Settings
-from bianque.types import Message, Sampling
+from bianque.types import Message, Piece, Sampling
 
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.process,
-    pytest.mark.filterwarnings("default"),
+    pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(find_spec("ray") is None, reason="pip install -r tests/requirements-cluster.txt"),
 ]
 PAIR = ("ask-mini", "advise-mini")
@@ -52,6 +52,7 @@ def told(what: str, seconds: float) -> None:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.config.option.markexpr != "ray":
         pytest.skip("python -m pytest -m ray -s tests/backends/test_ray.py")
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's own 15 would measure what else the machine does
     import ray
     from ray import serve
 
@@ -277,3 +278,88 @@ def test_an_update_under_way_loses_no_reply(cluster):
         await update
 
     asyncio.run(go())
+
+
+# --- with handles that only pretend -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Response:
+    """What a replica's stream brings: items, an exception, or nothing ever (None)."""
+
+    items: list[Any]
+    cancelled: bool = False
+
+    def __aiter__(self) -> Response:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self.items:
+            raise StopAsyncIteration
+        item = self.items.pop(0)
+        if item is None:
+            await asyncio.Event().wait()
+        if isinstance(item, Exception) and not isinstance(item, BianQueError):
+            raise item
+        return item
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
+class Handle:
+    """Gives one response a request."""
+
+    responses: list[Response]
+    asked: int = 0
+
+    def options(self, **_: Any) -> Handle:
+        return self
+
+    def remote(self, *_: Any) -> Response:
+        self.asked += 1
+        return self.responses[self.asked - 1]
+
+
+def pretended(*streams: list[Any]) -> tuple[Heard, Handle]:
+    from bianque.backends import ray as ours
+
+    cluster, handle = object.__new__(ours.Cluster), Handle([Response([*stream]) for stream in streams])
+    cluster.cards = {card.name: card for card in CARDS}
+    cluster.handles, cluster.kernels = {"advise-mini": handle}, {}  # type: ignore[dict-item]
+    return asyncio.run(hear(cluster, "advise-mini", said("痛"))), handle
+
+
+@pytest.fixture
+def pieces() -> dict[str, Any]:
+    from ray.exceptions import ActorDiedError
+    from ray.serve.exceptions import BackPressureError
+
+    from bianque.backends.ray import Begun
+
+    return {
+        "begun": Begun("float32", "a"), "text": Piece(text="好"), "end": Piece(finish="stop"), "dead": ActorDiedError(),
+        "full": BackPressureError(1, 1), "lost": None, "ours": TooLong("太长"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("streams", "asked", "text", "error"),
+    [
+        (["begun text end"], 1, "好", None),
+        (["dead", "begun text end"], 2, "好", None),
+        (["begun dead", "begun text end"], 2, "好", None),
+        (["begun text dead"], 1, "好", Interrupted),
+        (["dead", "dead"], 2, "", Interrupted),
+        (["full"], 1, "", Busy),
+        (["lost", "begun text end"], 2, "好", None),
+        (["lost", "lost"], 2, "", Busy),
+        (["begun ours"], 1, "", TooLong),
+    ],
+)
+def test_only_what_nobody_saw_is_sent_again(pieces, monkeypatch, streams, asked, text, error):
+    monkeypatch.setattr("bianque.backends.ray.TAKEN", 0.05)
+    found, handle = pretended(*([pieces[name] for name in stream.split()] for stream in streams))
+    assert (handle.asked, found.text, type(found.error)) == (asked, text, error or type(None))
+    assert all(response.cancelled for response in handle.responses[:asked])
