@@ -71,7 +71,7 @@ def fetch(card: Model, repo: str, revision: str, files: Sequence[str], report: R
         raise LoadFailed(f"{card.title}: 下载中断 (download failed): {reason}; 请检查磁盘与网络后重试") from error
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         try:  # what answered is no Hub; what it said before may be here
-            cached = {"allow_patterns": list(files), "local_files_only": True}
+            cached: dict[str, Any] = {"allow_patterns": list(files), "local_files_only": True}
             return Path(snapshot_download(repo, revision=revision, **cached))
         except (LocalEntryNotFoundError, ValueError):
             raise LoadFailed(f"{card.title}: {misled(error, card)}") from error
