@@ -107,6 +107,8 @@ def read_round(dialogue: Sequence[Message]) -> Round:
             told.visitor(text)
         else:
             told.visitor(text)
+            if "advising" in phases and _re("go_on").search(text):
+                phases = []  # asking begins again; what was said and asked still counts
     newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
     return Round(start or 0, newest, tuple(spoken), tuple(phases))
 

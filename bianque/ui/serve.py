@@ -6,12 +6,13 @@ import os
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bianque.api.probes import probes
 from bianque.consult.session import Session
 from bianque.data import readers
 from bianque.evaluate.quota import Folders
-from bianque.ui import script, theme
+from bianque.ui import front, script, theme
 from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations
 
@@ -22,7 +23,10 @@ def launch(demo: gr.Blocks, session: Session, **options: Any) -> Any:
     defaults: dict[str, Any] = {
         "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
-        "max_file_size": readers.MAX_BYTES, "app_kwargs": {"routes": [*probes(session), *reports(Folders())]},
+        "max_file_size": readers.MAX_BYTES,
+        "app_kwargs": {
+            "routes": [*front.routes(), *probes(session), *reports(Folders())], "middleware": [Middleware(front.Front)],
+        },
     }  # fmt: skip
     if os.environ.get("SYSTEM") == "spaces":
         defaults["server_name"] = "0.0.0.0"

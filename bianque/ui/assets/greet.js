@@ -1,0 +1,4 @@
+async (turns, mode) => {
+  await bianque.ready;
+  return [bianque.turns(), bianque.prefs.mode || mode];
+}

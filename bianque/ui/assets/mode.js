@@ -1,0 +1,4 @@
+mode => {
+  bianque.set('mode', mode);
+  return [mode];
+}

@@ -1,0 +1,4 @@
+(message, ...given) => {
+  bianque.sending(message);
+  return [message, ...given];
+}
