@@ -48,7 +48,7 @@ def help_lines(lang: str) -> str:
 
 
 def foot(lang: str, preview: bool) -> str:
-    note = f'<span class="note">{html.escape(say(lang, "preview"))}</span>' if preview else ""
+    note = f'<span class="note">{html.escape(say(lang, "preview_short"))}</span>' if preview else ""
     return f"<p>{html.escape(say(lang, 'label'))}{note}</p>"
 
 

@@ -88,7 +88,7 @@ def head(lang: Lang, base: str) -> str:
     metas = [f'<meta property="{name}" content="{value}">' for name, value in shared.items()]
     metas += [f'<meta name="{name}" content="{value}">' for name, value in named.items()]
     links = '<link rel="icon" type="image/svg+xml" href="favicon.svg"><link rel="manifest" href="manifest.json">'
-    return f"<title>{title}</title>{''.join(metas)}{links}<style>{theme.asset('first.css')}</style><script>{script.js('first')}</script>"
+    return f"<title>{title}</title>{''.join(metas)}{links}<style>{theme.states()}</style><script>{script.js('first')}</script>"
 
 
 def first(lang: Lang) -> str:

@@ -88,7 +88,7 @@ class Page:
         self.turns = gr.HTML([], html_template="", js_on_load=script.js("keep"), elem_id="bq-kept", apply_default_css=False)
         self.hero = gr.HTML(frame.hero("zh-CN", self.preview), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
-            label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
+            label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
             watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False, latex_delimiters=[],
             allow_tags=False,
         )  # fmt: skip
@@ -117,7 +117,7 @@ class Page:
             self.drawing = settings_panel.build(self.session)
             with gr.Row(elem_id="bq-exports"):
                 self.markdown, self.json = (gr.Button(t(kind), size="sm") for kind in ("markdown", "json"))
-                self.paper = gr.Button(t("print_page"), size="sm")
+                self.whole, self.paper = (gr.Button(t(name), size="sm") for name in ("copy_all", "print_page"))
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.opener = gr.Button("open", visible="hidden", elem_id="bq-open")
 
@@ -147,7 +147,8 @@ class Page:
         self.undo.click(self.take_back, [self.turns], view, **quick)
         self.clear.click(self.wipe, None, view, js=script.js("clear"), **quick)
         self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **quick)
-        self.paper.click(None, None, None, js="() => window.print()", **private)
+        for button, act in ((self.whole, "bianque.copy()"), (self.paper, "print()")):
+            button.click(None, None, None, js=f"() => {{ {act}; }}", **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
             written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)

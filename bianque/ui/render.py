@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from bianque.consult import quick
+from bianque.consult import questions, quick
 from bianque.consult.transcript import Turn
 from bianque.i18n import say
 
@@ -93,9 +93,9 @@ def gathered(turns: Sequence[Turn], end: int) -> Iterator[str]:
     for turn in turns[start:end]:
         text = " ".join(turn["content"].split())
         if turn["role"] == "assistant":
-            asked = text
+            asked = (questions.sentences(text) or [text])[-1]
         elif text and text not in (quick.SKIP, quick.UNSURE):
-            yield f"{clip(asked)} {text}" if asked and len(text) <= SHORT else clip(text)
+            yield f"{clip(asked)}{text}" if asked and len(text) <= SHORT else clip(text)
 
 
 def clip(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bianque.i18n import LANGS, words
 
 # What Gradio calls its own buttons, in English everywhere.
-NAMES = {"copy": "Copy message", "copy_all": "Copy conversation", "latest": "Scroll down"}
+NAMES = {"copy": "Copy message", "latest": "Scroll down"}
 LABELS = {
     "#bq-box textarea": "message", "#bq-box .submit-button": "send", "#bq-box .stop-button": "stop", "#bq-mode": "mode",
     "#bq-chat [role=log]": "chat", "#bq-consult-tab": "consult", "#bq-research-tab": "research", "#bq-about-tab": "about",
@@ -22,7 +22,7 @@ LABELS = {
 }  # fmt: skip
 # What consult.js says.
 WORDS = (
-    "patient", "asking", "advising", "label", "new_consultation", "consultations", "delete_one", "read_aloud", "read_stop",
+    "patient", "asking", "advising", "label", "copied", "new_consultation", "consultations", "delete_one", "read_aloud", "read_stop",
     "speak", "speak_why", "listening", "speak_failed", "cleared", "deleted", "restore", "sending", "not_sent", "acknowledge",
 )  # fmt: skip
 

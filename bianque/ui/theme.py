@@ -39,6 +39,12 @@ def css() -> str:
     return re.sub(r"mark\((\w+), (#\w+)\)", lambda found: mark(found[1], found[2]), sheet)
 
 
+@cache
+def states() -> str:
+    """What depends on the window and on the state of the page, each declaration stronger than those of `css`."""
+    return asset("first.css") + asset("states.css").replace(";", " !important;")
+
+
 def mark(name: str, ink: str) -> str:
     drawn = asset(f"{name}.svg").replace("currentColor", ink)
     return f'url("data:image/svg+xml,{quote(drawn)}")'

@@ -63,6 +63,12 @@ words => {
     setTimeout(() => line.remove(), 12000);
   };
 
+  bianque.copy = () => {
+    const who = turn => (turn.role === 'user' ? words.patient : `${words[turn.phase] || ''} · ${turn.model}`);
+    const all = bianque.turns().map(turn => `${who(turn)}\n${turn.content}`);
+    navigator.clipboard?.writeText([...all, words.label].join('\n\n')).then(() => toast(words.copied));
+  };
+
   // --- several consultations ---
   const redraw = async () => {
     find('#bq-open').click();

@@ -83,19 +83,15 @@
     if (box) box.scrollIntoView({ block: 'nearest' });
   });
 
-  // One's own words are no AI's, and a whole conversation names who speaks as the page does.
+  // One's own words are no AI's.
   const clipboard = navigator.clipboard;
   let pressed = null;
   document.addEventListener('click', event => { pressed = event.target.closest?.('button'); }, true);
   if (clipboard) {
     const write = clipboard.writeText.bind(clipboard);
     clipboard.writeText = text => {
-      const say = words[bianque.lang], own = pressed?.closest('.message-buttons-right'), all = pressed?.closest('.top-panel');
+      const own = pressed?.closest('.message-buttons-right');
       if (own) text = text.slice(0, text.lastIndexOf('\n\n'));
-      if (all && pressed.closest('#bq-chat')) {
-        const spoken = turn => (turn.role === 'user' ? say.patient : `${say[turn.phase] || ''} · ${turn.model}`) + '\n' + turn.content;
-        return write([...bianque.turns().map(spoken), say.label].join('\n\n'));
-      }
       return write(plain(text));
     };
   }
