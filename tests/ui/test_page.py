@@ -371,11 +371,12 @@ def test_an_export_carries_label_and_licence(chromium, url, kind):
 def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, theme):
     phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     page = visit(chromium, f"{url}?__theme={theme}", **phone)
+    expect(page.locator("#bq-mode")).to_be_in_viewport()
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    for part in ("#bq-mode", "#bq-box textarea", "#bq-foot", "#bq-actions", "#bq-panel"):
+    for part in ("#bq-box textarea", "#bq-foot", "#bq-actions", "#bq-panel"):
         expect(page.locator(part)).to_be_in_viewport()
     size = page.locator("#bq-box textarea").evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
     assert size >= 16  # below, iOS zooms in
@@ -386,6 +387,8 @@ def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, them
 
 def test_a_low_window_keeps_the_footer_in_view_and_scrolls(chromium, url):
     page = visit(chromium, url, viewport={"width": 390, "height": 520})
+    say(page, "最近总是头痛")
+    idle(page)
     open_panel(page)
     for part in ("first", "last"):
         getattr(page.get_by_role("button"), part).scroll_into_view_if_needed()

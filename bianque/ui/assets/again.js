@@ -1,4 +1,4 @@
-(...given) => {
+(turns, ...given) => {
   bianque.sending('');
-  return given;
+  return [bianque.turns(), ...given];
 }

@@ -66,7 +66,7 @@ words => {
   bianque.copy = () => {
     const who = turn => (turn.role === 'user' ? words.patient : `${words[turn.phase] || ''} · ${turn.model}`);
     const all = bianque.turns().map(turn => `${who(turn)}\n${turn.content}`);
-    navigator.clipboard?.writeText([...all, words.label].join('\n\n')).then(() => toast(words.copied));
+    bianque.clip?.([...all, words.label].join('\n\n')).then(() => toast(words.copied));
   };
 
   // --- several consultations ---
@@ -222,6 +222,7 @@ words => {
     if (text) write(text);
     tidy();
     switches();
+    bianque.greeted = true;
     root.classList.add('bq-ready');
     find('#bq-first')?.remove();
     if (focused) box().focus();

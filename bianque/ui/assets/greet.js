@@ -1,4 +1,4 @@
-async (turns, mode) => {
+async () => {
   await bianque.ready;
-  return [bianque.turns(), bianque.prefs.mode || mode];
+  return [bianque.turns(), bianque.prefs.mode || 'auto'];
 }

@@ -1,4 +1,4 @@
-bianque.ready.then(() => {
-  if (bianque.turns().length && !(props.value || []).length) props.value = bianque.turns();
+watch('value', () => {
+  const turns = props.value || [];
+  if (turns.length || bianque.greeted) bianque.keep(turns);  // before, it is empty because nothing has come yet
 });
-watch('value', () => bianque.keep(props.value || []));

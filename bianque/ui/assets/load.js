@@ -88,7 +88,7 @@
   let pressed = null;
   document.addEventListener('click', event => { pressed = event.target.closest?.('button'); }, true);
   if (clipboard) {
-    const write = clipboard.writeText.bind(clipboard);
+    const write = bianque.clip = clipboard.writeText.bind(clipboard);
     clipboard.writeText = text => {
       const own = pressed?.closest('.message-buttons-right');
       if (own) text = text.slice(0, text.lastIndexOf('\n\n'));

@@ -1,4 +1,4 @@
-(message, ...given) => {
+(message, turns, ...given) => {
   bianque.sending(message);
-  return [message, ...given];
+  return [message, bianque.turns(), ...given];
 }
