@@ -132,7 +132,7 @@ def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fal
     """A column's messages."""
     if turns and turns[-1]["role"] == "user" and not turns[-1].get("error") and not growing:
         status = say(lang, "stopped")
-    return render.chatbot(turns, lang, status, growing)
+    return render.chatbot(turns, lang, status, growing, names=True)
 
 
 def figures_html(turns: Sequence[Turn], lang: str) -> str:

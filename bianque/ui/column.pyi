@@ -22,7 +22,6 @@ from bianque.ui import render, settings_panel
 from bianque.ui.i18n import t
 from bianque.ui.render import paragraph
 
-
 @dataclass(frozen=True, slots=True)
 class Side:
     """One column's components."""
@@ -56,7 +55,6 @@ class Choice(gr.Dropdown):
         from gradio.components import Timer
         from gradio.components.base import Component
 
-
 def side(place: int, session: Session, name: str, visible: bool) -> Side:
     """A column to compare with: who answers, how it draws, the conversation, its figures, what can be done with it."""
     small: dict[str, Any] = {"size": "sm", "interactive": False}
@@ -79,7 +77,6 @@ def side(place: int, session: Session, name: str, visible: bool) -> Side:
             again, adopt = gr.Button(t("retry"), **small), gr.Button(t("adopt"), **small)
     return Side(column, who, bits, numbers, talk, told, again, adopt)
 
-
 def side_chatbot(placeholder: str = "") -> gr.Chatbot:
     """One conversation among several; the page's style makes it as high as the window allows."""
     return gr.Chatbot(
@@ -88,23 +85,19 @@ def side_chatbot(placeholder: str = "") -> gr.Chatbot:
         allow_tags=False, placeholder=placeholder,
     )  # fmt: skip
 
-
 def figures_line() -> gr.HTML:
     """Where a column's figures stand."""
     return gr.HTML("", padding=False, elem_classes="bq-told")
 
-
 def names(cards: Mapping[str, Model], lang: str) -> list[tuple[str, str]]:
     """Who can answer: the modes in the visitor's language, then the cards."""
     return [*((say(lang, mode), mode) for mode in MODES), *((card.title, card.name) for card in cards.values())]
-
 
 def bits_choices(cards: Mapping[str, Model], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
     """Choices and value of the dropdown of bits; a mode, or a card of one precision, leaves none to choose."""
     can = cards[name].precisions if name in cards and name not in MODES else ()
     choices = [(say(lang, "default"), ""), *((say(lang, "some_bits", bits=bits), str(bits)) for bits in can)]
     return {"choices": choices, "value": str(value or ""), "visible": len(can) > 1}
-
 
 def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
     """What an empty column says of who will answer in it: a mode's way, or a card's part and licence."""
@@ -115,7 +108,6 @@ def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
         text = f"{say(lang, card.role)} · {say(lang, 'licence', licence=card.licence)}"
     return paragraph(text)
 
-
 def spec(letter: str, fields: Sequence[Any]) -> ModelSpec:
     """Who answers in a column; BadInput names the column and its field."""
     name, bits, *numbers = fields
@@ -125,14 +117,12 @@ def spec(letter: str, fields: Sequence[Any]) -> ModelSpec:
     except BianQueError as error:
         raise BadInput(f"{letter}: {error}") from None
 
-
 def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
     """What a column's chatbot and the line below it show now; its figures go into the turns."""
     if found.reply:
         found.reply["figures"] = asdict(found.stats())
     found.changed = False
     return talk(found.turns, lang, found.status(lang), growing=not found.ended), figures_html(found.turns, lang)
-
 
 def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
     """A column's messages; what ended it stands below them."""
@@ -143,7 +133,6 @@ def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fal
         status = say(lang, "stopped")
     return render.chatbot(turns, lang, status, growing)
 
-
 def figures_html(turns: Sequence[Turn], lang: str) -> str:
     """The line below a column: what spoke and computed, how fast, how long, and whether it asked."""
     stats = ReplyStats.read(turns[-1].get("figures")) if turns else None
@@ -153,7 +142,6 @@ def figures_html(turns: Sequence[Turn], lang: str) -> str:
     kind = "asks" if stats.asks else "answers"
     return f'<p><b class="bq-badge bq-{kind}">{say(lang, f"badge_{kind}")}</b>{parts}</p>'
 
-
 def red_flag(columns: Iterable[Sequence[Turn]]) -> str:
     """The red flag of the newest message, once for all columns."""
     for turns in columns:
@@ -162,7 +150,6 @@ def red_flag(columns: Iterable[Sequence[Turn]]) -> str:
             text, level = html.escape(flag["text"]), html.escape(flag["level"])
             return f'<div class="bq-notice bq-{level}" role="alert">{text}</div>'
     return ""
-
 
 def progress_line(columns: Mapping[int, Transcript], lang: str) -> str:
     """Which columns are being answered, and which wait for room; once all have ended, that they have."""

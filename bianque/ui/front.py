@@ -20,7 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bianque.i18n import Lang, known, say
 from bianque.ui import script, theme
 
-_META = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^>]*/?>\s*|<link rel="manifest"[^>]*>\s*|<title>[^<]*</title>\s*')
+_META = re.compile(
+    r'<meta\s+(?:property="og:|name="twitter:)[^>]*/?>\s*|<link rel="manifest"[^>]*>\s*|<title>[^<]*</title>\s*'
+)
 _BLANK = re.compile(r"\n\s*")
 PICTURE = Path(__file__).with_name("page.png")
 INKS = {"theme-color": "#22694f"}
@@ -99,14 +101,27 @@ def first(lang: Lang) -> str:
 @cache
 def icon() -> str:
     """The seal of the page's header as a picture of its own."""
-    drawn = theme.asset("gourd.svg").replace("currentColor", "#fff").replace("<svg ", '<svg x="3" y="3" width="26" height="26" ')
+    drawn = (
+        theme.asset("gourd.svg")
+        .replace("currentColor", "#fff")
+        .replace("<svg ", '<svg x="3" y="3" width="26" height="26" ')
+    )
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#22694f"/>{drawn}</svg>'
 
 
 def manifest(lang: Lang) -> str:
     icons = [{"src": "favicon.svg", "sizes": "any", "type": "image/svg+xml", "purpose": "any"}]
-    told = {"name": say(lang, "title"), "short_name": "扁鹊", "description": say(lang, "description"), "lang": lang, "start_url": "./"}
-    return json.dumps(told | {"display": "standalone", "background_color": "#faf8f3", "theme_color": INKS["theme-color"], "icons": icons})
+    told = {
+        "name": say(lang, "title"),
+        "short_name": "扁鹊",
+        "description": say(lang, "description"),
+        "lang": lang,
+        "start_url": "./",
+    }
+    return json.dumps(
+        told
+        | {"display": "standalone", "background_color": "#faf8f3", "theme_color": INKS["theme-color"], "icons": icons}
+    )
 
 
 def routes() -> list[Route]:
@@ -123,4 +138,9 @@ def routes() -> list[Route]:
     async def show(request: Request) -> Response:
         return FileResponse(PICTURE, headers={"cache-control": "max-age=86400"})
 
-    return [Route("/favicon.svg", draw), Route("/favicon.ico", draw), Route("/manifest.json", tell), Route("/page.png", show)]
+    return [
+        Route("/favicon.svg", draw),
+        Route("/favicon.ico", draw),
+        Route("/manifest.json", tell),
+        Route("/page.png", show),
+    ]

@@ -85,7 +85,9 @@ class Page:
     def consult_tab(self) -> None:
         bare: dict[str, Any] = {"padding": False}
         # The dialogue goes to and fro as this component's value; assets/first.js keeps it, a record a consultation.
-        self.turns = gr.HTML([], html_template="", js_on_load=script.js("keep"), elem_id="bq-kept", apply_default_css=False)
+        self.turns = gr.HTML(
+            [], html_template="", js_on_load=script.js("keep"), elem_id="bq-kept", apply_default_css=False
+        )
         self.hero = gr.HTML(frame.hero("zh-CN", self.preview), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
@@ -122,7 +124,17 @@ class Page:
         self.opener = gr.Button("open", visible="hidden", elem_id="bq-open")
 
     def wire(self, blocks: gr.Blocks) -> None:
-        view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear, self.progress, self.after]
+        view = [
+            self.chatbot,
+            self.turns,
+            self.box,
+            self.now,
+            self.retry,
+            self.undo,
+            self.clear,
+            self.progress,
+            self.after,
+        ]
         given = [self.turns, self.mode, *self.drawing]
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}

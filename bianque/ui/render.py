@@ -80,7 +80,9 @@ def notice_html(notice: dict[str, Any], lang: str, newest: bool) -> str:
         f'<a class="bq-call" href="tel:{html.escape(number)}">{say(lang, "call", number=html.escape(number))}</a>'
         for number in numbers
     )
-    parts = [html.escape(one_language(part, lang)) for part in (notice["text"], notice.get("do")) if isinstance(part, str)]
+    parts = [
+        html.escape(one_language(part, lang)) for part in (notice["text"], notice.get("do")) if isinstance(part, str)
+    ]
     tail = f'<span class="bq-calls">{"".join(calls)}</span>' if danger else ""
     role = ' role="alert"' if newest and danger else ""
     return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}</span>'
@@ -108,16 +110,24 @@ def handover_html(turns: Sequence[Turn], place: int, lang: str) -> str:
     end = place if reason == "requested" and turns[place]["content"].startswith("请直接给出建议") else place + 1
     items = "".join(f"<span>{html.escape(text)}</span>" for text in gathered(turns, end))
     learned = f'<span class="bq-learned"><b>{say(lang, "learned")}</b>{items}</span>' if items else ""
-    return f'<span class="bq-handed"><b>{say(lang, "asking_over")} · {html.escape(say(lang, reason))}</b></span>{learned}'
+    return (
+        f'<span class="bq-handed"><b>{say(lang, "asking_over")} · {html.escape(say(lang, reason))}</b></span>{learned}'
+    )
 
 
-def asides(turns: Sequence[Turn], place: int, lang: str, newest: bool) -> str:
+def relay_html(handoff: dict[str, str], lang: str) -> str:
+    """A handover as those see it who compare models: from whom to whom, and why."""
+    words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
+    return f'<span class="bq-relay">{html.escape(words)}</span>'
+
+
+def asides(turns: Sequence[Turn], place: int, lang: str, newest: bool, names: bool = False) -> str:
     """What stands between a visitor's turn and its reply: a notice, a handoff."""
     turn, parts = turns[place], []
     if notice := turn.get("notice"):
         parts.append(notice_html(notice, lang, newest))
-    if turn.get("handoff"):
-        parts.append(handover_html(turns, place, lang))
+    if handoff := turn.get("handoff"):
+        parts.append(relay_html(handoff, lang) if names else handover_html(turns, place, lang))
     return "\n\n".join(parts)
 
 
@@ -130,8 +140,12 @@ def ended_badly(turn: Turn, lang: str) -> str:
     return f'<span class="bq-status bq-error">{html.escape(words)}</span>'
 
 
-def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[tuple[int, dict[str, Any]]]:
+def lay(
+    turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False, names: bool = False
+) -> list[tuple[int, dict[str, Any]]]:
     """Chatbot messages, each with the index of the turn it shows; the last of them may still be growing.
+
+    `names`: a handover says which models it is between.
 
     Notices stand in a message of their own: they stay as they are, and are read out once, while the reply below grows.
     """
@@ -141,7 +155,7 @@ def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fals
     for index, turn in enumerate(turns):
         if turn["role"] == "user":
             shown.append((index, {"role": "user", "content": verbatim(turn["content"])}))
-            if above := asides(turns, index, lang, index == newest):
+            if above := asides(turns, index, lang, index == newest, names):
                 bot(index, above)
         else:
             bot(index, reply_html(turn, lang, growing and index == len(turns) - 1))
@@ -152,8 +166,10 @@ def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = Fals
     return shown
 
 
-def chatbot(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, Any]]:
-    return [message for _, message in lay(turns, lang, status, growing)]
+def chatbot(
+    turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False, names: bool = False
+) -> list[dict[str, Any]]:
+    return [message for _, message in lay(turns, lang, status, growing, names)]
 
 
 def settled(turns: Sequence[Turn], lang: str) -> list[dict[str, Any]]:

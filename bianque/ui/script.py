@@ -44,4 +44,6 @@ def load() -> str:
     keys = dict.fromkeys((*LABELS.values(), *NAMES, *WORDS))
     tables = ({lang: {key: words(lang)[key] for key in keys} for lang in LANGS}, NAMES, LABELS)
     given = ", ".join(json.dumps(table, ensure_ascii=False) for table in tables)
-    return f"() => {{\nconst given = [{given}];\n({js('load')})(...given);\n({js('consult')})(given[0][bianque.lang]);\n}}"
+    return (
+        f"() => {{\nconst given = [{given}];\n({js('load')})(...given);\n({js('consult')})(given[0][bianque.lang]);\n}}"
+    )

@@ -26,9 +26,10 @@
     set(':is(#bq-chat, .bq-talk) [role=log]', 'aria-live', 'off');
     each(':is(#bq-chat, .bq-talk) [data-testid][aria-label], #bq-chat .option', said => said.removeAttribute('aria-label'));
     set(':is(#bq-chat, .bq-talk) .message.bot', 'lang', 'zh-CN');  // the models write Chinese, whoever reads
+    set('.bq-talk .placeholder-content', 'role', 'note');
     side(say);
     set('#bq-eval-note', 'role', 'status');
-    set('.bq-who, .bq-handed, .bq-status, .bq-notice', 'lang', lang);
+    set('.bq-who, .bq-handed, .bq-learned > b, .bq-relay, .bq-status, .bq-notice', 'lang', lang);
     each('#bq-chat textarea:not([data-plain])', area => {
       area.dataset.plain = '1';
       if (area.value.includes('&')) { area.value = plain(area.value); area.dispatchEvent(new Event('input')); }
