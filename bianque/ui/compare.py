@@ -169,7 +169,7 @@ class Compare:
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            yield {self.note: paragraph(str(error))}
+            yield {self.note: paragraph(str(error), "bq-error")}
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
         asked = NewRound(kept_columns(kept), shown, message, setup, lang, typed)
@@ -271,9 +271,8 @@ class Compare:
         return self.idle_view(kept_columns(None), lang_of(request), count, text="", link=link_of(kept))
 
     def widen(self, kept: Any, count: int, request: gr.Request) -> View:
-        """More or fewer columns; one that goes takes its conversation with it."""
-        left = [turns if place < count else [] for place, turns in enumerate(kept_columns(kept))]
-        return self.shown(count) | self.idle_view(left, lang_of(request), count, link=link_of(kept))
+        """More or fewer columns; one that goes comes back with its conversation."""
+        return self.shown(count) | self.idle_view(kept_columns(kept), lang_of(request), count, link=link_of(kept))
 
     def shown(self, count: int) -> View:
         return {side.column: gr.Column(visible=place < count) for place, side in enumerate(self.sides)}
@@ -291,7 +290,7 @@ class Compare:
         view: View = {}
         if linked or wrong:
             view = {self.tabs: gr.Tabs(selected="compare"), self.place.parent: gr.Tabs(selected=self.place.id)}
-        view |= {self.note: paragraph(note), **self.filled(setup, lang)}
+        view |= {self.note: paragraph(note, "bq-error" if wrong else ""), **self.filled(setup, lang)}
         if setup:
             view |= self.shown(count)
         drawn: list[dict[str, Any]] = [{} for _ in self.sides]
@@ -339,11 +338,11 @@ class Compare:
         return given + [str(side.who.value) for side in self.sides[len(given) :]]
 
     def as_link(self, text: str, kept: Any, *form: Any) -> View:
-        """The form and the message: what is in the box, or else what the conversation began with."""
+        """The form, and the message that is in the box: a link carries no complaint that nobody put there."""
         try:
-            link = replace(self.setup(*form), message=(text or "").strip() or first_of(kept)).encode()
+            link = replace(self.setup(*form), message=(text or "").strip()).encode()
         except BianQueError as error:
-            return {self.end: "", self.note: paragraph(str(error))}
+            return {self.end: "", self.note: paragraph(str(error), "bq-error")}
         return {self.end: link, self.link: gr.Textbox(visible=True)}
 
     def as_markdown(self, kept: Any, *form: Any) -> View:
@@ -356,7 +355,7 @@ class Compare:
         try:
             setup = self.setup(*form)
         except BianQueError as error:
-            return {self.export: "", self.filename: "", self.note: paragraph(str(error))}
+            return {self.export: "", self.filename: "", self.note: paragraph(str(error), "bq-error")}
         text = write(replace(setup, message=first_of(kept)), kept_columns(kept), self.session.cards)
         return {self.export: text, self.filename: f"bianque-compare.{ending}"}
 

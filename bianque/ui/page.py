@@ -6,6 +6,8 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +33,7 @@ Views = AsyncGenerator[View, None]
 # What two buttons say to the models, whatever the page's language.
 NOW = "请直接给出建议。"
 GO_ON = "请继续问我。"
+SUMMARY = "bianque.consult.summary"
 HINTS = {"asking": "placeholder_answer", "advising": "placeholder_more"}  # what the empty box says after a reply
 
 
@@ -96,6 +99,8 @@ class Page:
         )  # fmt: skip
         with gr.Row(elem_id="bq-after", visible=False) as self.after:
             self.go_on = gr.Button(t("go_on"), size="sm")
+            self.summary = gr.Button(t("make_summary"), size="sm", visible=find_spec(SUMMARY) is not None)
+            self.sheet = gr.Textbox(visible=False)
         self.progress = gr.HTML("", elem_id="bq-progress", **bare)
         self.box = gr.Textbox(
             label=t("message"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5, submit_btn=True,
@@ -159,6 +164,8 @@ class Page:
         self.undo.click(self.take_back, [self.turns], view, **quick)
         self.clear.click(self.wipe, None, view, js=script.js("clear"), **quick)
         self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **quick)
+        made = self.summary.click(self.summarise, [self.turns], [self.sheet], **quick)
+        made.then(None, [self.sheet], None, js="html => { bianque.sheet(html); }", **private)
         for button, act in ((self.whole, "bianque.copy()"), (self.paper, "print()")):
             button.click(None, None, None, js=f"() => {{ {act}; }}", **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
@@ -296,6 +303,11 @@ class Page:
         }  # fmt: skip
         # A first message may be on its way already: then nothing is drawn over it.
         return view | self.idle_view(said, lang) if said else view
+
+    def summarise(self, turns: list[Turn], request: gr.Request) -> str:
+        """The page for the doctor, as HTML."""
+        dialogue = transcript.messages(render.kept_turns(turns))
+        return import_module(SUMMARY).summary(dialogue, lang_of(request)).html() if dialogue else ""
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_markdown(render.kept_turns(turns), self.cards), "bianque.md"

@@ -23,7 +23,7 @@ LABELS = {
 # What consult.js says.
 WORDS = (
     "patient", "asking", "advising", "label", "copied", "new_consultation", "consultations", "delete_one", "read_aloud", "read_stop",
-    "speak", "speak_why", "listening", "speak_failed", "cleared", "deleted", "restore", "sending", "not_sent", "acknowledge",
+    "speak", "speak_why", "listening", "speak_failed", "cleared", "deleted", "restore", "close", "make_summary", "sending", "not_sent", "acknowledge",
 )  # fmt: skip
 
 

@@ -69,6 +69,19 @@ words => {
     bianque.clip?.([...all, words.label].join('\n\n')).then(() => toast(words.copied));
   };
 
+  // The page for the doctor, over this one.
+  bianque.sheet = html => {
+    if (!html) return;
+    const over = document.body.appendChild(node('dialog', '')), frame = node('iframe', ''), bar = node('p', '');
+    over.id = 'bq-sheet';
+    over.setAttribute('aria-label', words.make_summary);
+    Object.assign(frame, { srcdoc: html, title: words.make_summary });
+    bar.append(Object.assign(node('button', '', words.close), { onclick: () => over.close() }));
+    over.append(bar, frame);
+    over.onclose = () => over.remove();
+    over.showModal();
+  };
+
   // --- several consultations ---
   const redraw = async () => {
     find('#bq-open').click();
