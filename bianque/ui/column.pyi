@@ -51,7 +51,6 @@ class Choice(gr.Dropdown):
         return super().preprocess(dict(self.choices).get(payload, payload))
     from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

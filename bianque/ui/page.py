@@ -112,7 +112,6 @@ class Page:
             self.retry, self.undo, self.clear = (gr.Button(t(name), **off) for name in ("retry", "undo", "clear"))
         with gr.Row(elem_id="bq-examples"):
             self.chips = [gr.Button(label, size="sm") for label in frame.labels(self.examples, "zh-CN")]
-            self.texts = [gr.State(example["text"]) for example in self.examples]
         self.help = gr.HTML(frame.help_lines("zh-CN"), elem_id="bq-help", **bare)
         with gr.Row(elem_id="bq-mode-line"):
             self.mode = gr.Radio(
@@ -153,8 +152,8 @@ class Page:
             self.retry.click(self.again, given, view, **again),
             self.chatbot.edit(self.edit, given, view, **again),
             *(
-                chip.click(self.send, [text, *given], view, js=script.js("send"), **turn)
-                for chip, text in zip(self.chips, self.texts, strict=True)
+                chip.click(self.send, [self.box, *given], view, js=script.send(example["text"]), **turn)
+                for chip, example in zip(self.chips, self.examples, strict=True)
             ),
         ]
         # First the end, then the picture: in one step, views still on their way were drawn over it in 17 of 60 stops.

@@ -39,6 +39,11 @@ def js(name: str) -> str:
     return (Path(__file__).with_name("assets") / f"{name}.js").read_text(encoding="utf-8").strip()
 
 
+def send(text: str) -> str:
+    """`send` of this text, whatever is in the message box."""
+    return f"(box, ...given) => ({js('send')})({json.dumps(text, ensure_ascii=False)}, ...given)"
+
+
 def load() -> str:
     """`load` and `consult` with their tables: the words of every language, Gradio's names for its buttons, our labels."""
     keys = dict.fromkeys((*LABELS.values(), *NAMES, *WORDS))

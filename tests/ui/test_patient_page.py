@@ -19,7 +19,7 @@ DANGER = "胸口剧烈疼痛，喘不上气，出冷汗"
 
 # Each control of the page that shows, brought into view, is what a finger on its middle would touch.
 COVERED = """() => [...document.querySelectorAll('.gradio-container :is(button, textarea, a, summary, input)')].filter(found => {
-  if (!found.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || found.closest('#bq-chat .message-row')) return false;
+  if (!found.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || found.closest('#bq-chat :is(.message-row, .message-buttons)')) return false;
   if (found.disabled || found.tabIndex < 0 || !found.getBoundingClientRect().width) return false;
   found.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   const box = found.getBoundingClientRect();
@@ -277,7 +277,9 @@ def test_a_wish_to_be_asked_on_after_advice_begins_asking_again():
 def test_a_notice_speaks_one_language_and_a_visitors_words_are_no_markup():
     assert render.one_language("去医院。（识别到：胸痛） (Go to hospital now.)", "zh-TW") == "去医院。（识别到：胸痛）"
     assert render.one_language("去医院。 (Go to hospital now.)", "ko") == "Go to hospital now."
-    assert render.one_language("只有中文 (x)", "zh-CN") == "只有中文" and render.one_language("去医院", "en") == "去医院"
+    assert (
+        render.one_language("只有中文 (x)", "zh-CN") == "只有中文" and render.one_language("去医院", "en") == "去医院"
+    )
     notice = {"level": "emergency", "text": "去医院", "do": "别开车", "tel": ["120", "119"]}
     drawn = render.notice_html(notice, "zh-CN", newest=True)
     assert re.findall("tel:(\\d+)", drawn) == ["120", "119"] and "别开车" in drawn and 'role="alert"' in drawn
@@ -299,4 +301,9 @@ def test_the_label_is_in_the_footer_at_first_sight(chromium, url):
     expect(page.locator("#bq-foot")).to_contain_text(LABEL)
     expect(page.locator("#bq-foot")).to_be_in_viewport(ratio=1)
     shifts = "new Promise(done => new PerformanceObserver(list => done(list.getEntries().reduce((sum, one) => sum + one.value, 0)))"
-    assert page.evaluate(f"Promise.race([{shifts}.observe({{ type: 'layout-shift', buffered: true }})), new Promise(done => setTimeout(done, 300, 0))])") < 0.05
+    assert (
+        page.evaluate(
+            f"Promise.race([{shifts}.observe({{ type: 'layout-shift', buffered: true }})), new Promise(done => setTimeout(done, 300, 0))])"
+        )
+        < 0.05
+    )

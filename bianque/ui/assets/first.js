@@ -30,18 +30,21 @@
       return new Promise(release => { free = release; });
     }).catch(() => done(false));
   });
-  const enter = async (name, patience = 0) => {
+  const enter = async (name, patience = 0, copy = true) => {
     free();
     free = () => {};
     record = (name && at(name)) || {};
-    if (!name || !await lock(name, patience)) await lock(name = newId(), 0);  // beside another tab it goes on as a copy
+    if (!name || !await lock(name, patience)) {  // another tab has it: a duplicated tab goes on with a copy, a new one anew
+      if (!copy) record = {};
+      await lock(name = newId(), 0);
+    }
     id = name;
     sessionStorage.setItem('bianque-id', id);
   };
 
   // A reload takes its own consultation up again, and the page that it was lets go of it in a moment; a new tab the newest.
   const mine = sessionStorage.getItem('bianque-id');
-  const begin = enter(mine || list()[0]?.id, mine ? 1500 : 0).then(() => {
+  const begin = enter(mine || list()[0]?.id, mine ? 1500 : 0, Boolean(mine)).then(() => {
     if (record.sent && record.turns?.at(-1)?.content !== record.sent) record.draft ||= record.sent;  // never answered
     record.sent = '';
   });
