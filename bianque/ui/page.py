@@ -265,7 +265,7 @@ class Page:
         chatbot = gr.Chatbot(value=cast(Any, render.settled(turns, lang)), editable="user")
         kept: dict[str, Any] = {} if text is None else {"value": text}
         phase = turns[-1].get("phase") if turns else None
-        hint = say(lang, HINTS.get(phase, "placeholder"))
+        hint = say(lang, HINTS.get(str(phase), "placeholder"))
         return {
             self.chatbot: chatbot, self.turns: turns, self.progress: render.progress_html(turns, lang),
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, placeholder=hint, **kept),
