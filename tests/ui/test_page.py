@@ -58,6 +58,7 @@ def replies(page: Page):
 
 
 def idle(page: Page) -> None:
+    expect(page.locator(".bq-pending")).to_have_count(0, timeout=WAIT)
     expect(page.locator("#bq-box .submit-button")).to_be_visible(timeout=WAIT)
 
 

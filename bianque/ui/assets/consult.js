@@ -22,6 +22,8 @@ words => {
   // --- what is being sent shows at once, before the server has heard of it ---
   let pending = null;
   const settle = () => { pending?.remove(); pending = null; };
+  const keep = bianque.keep;
+  bianque.keep = turns => { keep(turns); if (turns.length) settle(); };
   const closeEditor = () => find('#bq-chat textarea')?.closest('.message-row')?.nextElementSibling?.querySelectorAll('button')[1]?.click();
   const dropToast = () => find('#bq-toast')?.remove();
   bianque.sending = text => {
@@ -89,6 +91,7 @@ words => {
     await wait(3000, () => talking() === Boolean(bianque.turns().length));
   };
   const calm = async () => {
+    await wait(20000, () => !pending);
     if (busy()) find('#bq-box .stop-button').click();
     await wait(5000, () => !busy());
   };

@@ -1,4 +1,4 @@
 (message, turns, ...given) => {
-  bianque.sending(message);
+  if (message?.trim()) bianque.sending(message);
   return [message, bianque.turns(), ...given];
 }
