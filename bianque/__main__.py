@@ -9,17 +9,23 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
+from bianque import proxies
 from bianque.cli.bench import bench
 from bianque.cli.chat import chat
+from bianque.cli.cluster import cluster
+from bianque.cli.corpus import corpus
 from bianque.cli.evaluate import evaluate
+from bianque.cli.generate import generate
 from bianque.cli.models import convert, models
-from bianque.cli.train import compose, train_mini
+from bianque.cli.train import compose, train_complaints, train_mini, tune
 from bianque.errors import BianQueError
 
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
 SEVERAL = {
     "evaluate": {"--task", "--model"},
+    "cluster": {"--model", "--visitors"},
     "train-mini": {"--data", "--set"},
+    "tune": {"--data", "--valid", "--set"},
     "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
 }
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]  # which typer does not export
@@ -27,8 +33,9 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, compose, train_mini):
+    for command in (chat, models, convert, evaluate, compose, train_mini, train_complaints, cluster, tune, corpus):
         app.command()(command)
+    app.add_typer(generate, name="generate")
     app.add_typer(bench, name="bench")
     return app
 
@@ -38,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(application())
     given = list(spread(sys.argv[1:] if arguments is None else arguments))
     try:
+        proxies.configure()
         with command.make_context("python -m bianque", given) as context:
             code = command.invoke(context) or 0
         sys.stdout.flush()

@@ -30,9 +30,10 @@ class UnknownModel(BianQueError, LookupError):
 
 
 class Busy(BianQueError):
-    """Too many visitors are waiting for this model."""
+    """Too many visitors are waiting for this model; another try may be made after `retry_after` seconds."""
 
     code = "BQ_BUSY"
+    retry_after = 5
 
 
 class LoadFailed(BianQueError):
@@ -45,6 +46,24 @@ class OutOfMemory(BianQueError):
     """The model does not fit into the memory there is in any precision the settings allow."""
 
     code = "BQ_NO_MEMORY"
+
+
+class Unreachable(BianQueError):
+    """The server that a model answers behind cannot be reached, refuses, or broke off; what came of a reply stays."""
+
+    code = "BQ_UNREACHABLE"
+
+
+class Interrupted(BianQueError):
+    """What wrote a reply ended in the middle of it; the message can be sent again."""
+
+    code = "BQ_INTERRUPTED"
+
+
+class TrainingFailed(BianQueError):
+    """A training run cannot go on: a loss that is no number, a disk that is full; its last checkpoint stays."""
+
+    code = "BQ_TRAINING_FAILED"
 
 
 class SettingsError(BianQueError, ValueError):

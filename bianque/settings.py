@@ -28,19 +28,24 @@ class Settings:
     paths: Mapping[str, Path] = field(default_factory=dict)
     threads: int = 0
     question_budget: int = 8
-    max_waiting: int = 32
+    max_waiting: int = 128
     memory_gb: float | None = None
     bits: tuple[Bits, ...] = (16, 8)
     cards: Path | None = None  # a file of further cards: see catalog/custom.py
     preload: tuple[str, ...] = ()  # cards that a ZeroGPU Space holds ready; the pair that speaks if empty
     slots: int = 0  # conversations that a model writes at a time, at most; 0: what suits the device
+    cluster: str | None = None  # a Ray cluster whose replicas hold the models: `auto`, or host:port of its head
     votes: Path = Path("votes")  # where the arena's votes are kept
     votes_repo: str | None = None  # a dataset repo that they are pushed to; needs HF_TOKEN
+    api_key: str | None = field(default=None, repr=False)  # asked of every caller of /v1; None leaves it open
+    mcp: bool = False  # whether agents are offered tools over MCP
+    requests_per_minute: int = 0  # that one visitor may send to the endpoints; 0: any number
+    streams: int = 0  # replies that one visitor may have under way there; 0: any number
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
-        defaults = cls()
+        defaults, shared = cls(), env.get("SYSTEM") == "spaces"
         models = env.get("BIANQUE_MODELS") or defaults.models
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")
@@ -55,10 +60,15 @@ class Settings:
             max_waiting=whole(env, "BIANQUE_MAX_WAITING", defaults.max_waiting, 1),
             memory_gb=gigabytes(env.get("BIANQUE_MEMORY_GB", "")),
             bits=precisions(env.get("BIANQUE_BITS", "")) or defaults.bits,
-            cards=Path(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
+            cards=place(env["BIANQUE_CARDS"]) if env.get("BIANQUE_CARDS") else None,
             preload=tuple(filter(None, (name.strip() for name in env.get("BIANQUE_PRELOAD", "").split(",")))),
-            votes=Path(env.get("BIANQUE_VOTES") or defaults.votes),
+            cluster=env.get("BIANQUE_CLUSTER") or None,
+            votes=place(env.get("BIANQUE_VOTES") or defaults.votes),
             votes_repo=dataset(env.get("BIANQUE_VOTES_REPO", "")),
+            api_key=env.get("BIANQUE_API_KEY", "").strip() or None,
+            mcp=switch(env, "BIANQUE_MCP"),
+            requests_per_minute=whole(env, "BIANQUE_REQUESTS_PER_MINUTE", 60 if shared else 0, 0),
+            streams=whole(env, "BIANQUE_STREAMS", 8 if shared else 0, 0),
         )
 
 
@@ -69,6 +79,13 @@ def whole(env: Mapping[str, str], name: str, default: int, least: int) -> int:
     if not value.isdecimal() or int(value) < least:
         raise SettingsError(f"{name}={value!r}: a whole number of at least {least} is needed")
     return int(value)
+
+
+def switch(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name, "")
+    if value not in ("", "0", "1"):
+        raise SettingsError(f"{name}={value!r}: write 1 or 0")
+    return value == "1"
 
 
 def dataset(value: str) -> str | None:
@@ -95,13 +112,18 @@ def precisions(value: str) -> tuple[Bits, ...]:
     return tuple(cast(Bits, int(part)) for part in found)
 
 
+def place(path: str | Path) -> Path:
+    """A place on this machine; `~` is the home folder, which no shell fills in behind a comma or in a Space's settings."""
+    return Path(os.path.expanduser(path))
+
+
 def folders(value: str) -> dict[str, Path]:
     """`name=/folder` pairs separated by commas: checkpoints on this machine; `name.adapter` may be a file."""
     found = {}
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, _, folder = (part.strip() for part in pair.partition("="))
-        there = Path(folder).exists() if name.endswith(".adapter") else Path(folder).is_dir()
+        there = place(folder).exists() if name.endswith(".adapter") else place(folder).is_dir()
         if not name or not folder or not there:
             raise SettingsError(f"BIANQUE_PATHS has {pair!r}: write card=/folder, and the folder must exist")
-        found[name] = Path(folder)
+        found[name] = place(folder)
     return found

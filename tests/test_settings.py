@@ -51,6 +51,16 @@ def test_every_variable_is_read(tmp_path):
     )
 
 
+def test_a_tilde_is_the_home_folder_in_every_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "lora.p").touch()
+    given = {"PATHS": "bianque-2=~/m,bianque-2.adapter=~/lora.p", "CARDS": "~/cards.json", "VOTES": "~/votes"}
+    found = Settings.read({f"BIANQUE_{name}": value for name, value in given.items()})
+    assert found.paths == {"bianque-2": tmp_path / "m", "bianque-2.adapter": tmp_path / "lora.p"}
+    assert (found.cards, found.votes) == (tmp_path / "cards.json", tmp_path / "votes")
+
+
 @pytest.mark.parametrize(
     "name, value",
     [

@@ -16,6 +16,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from bianque.api.gradio import calm
+from bianque.api.limits import Limits
 from bianque.api.schemas import TEXTS, as_int, validated
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
@@ -139,7 +140,7 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
             raise quota.failure(error, folder) from None
 
 
-def add_evaluate(session: Session) -> None:
+def add_evaluate(session: Session, limits: Limits) -> None:
     """Register the endpoint in the Blocks that are being built."""
 
     async def evaluate_(
@@ -164,9 +165,10 @@ def add_evaluate(session: Session) -> None:
         drawn = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed}
         call = Call(file, text, tasks, contenders, limit, concurrency, drawn)
         try:
-            async with aclosing(replies(session, call)) as found:
-                async for item in found:
-                    yield item
+            with limits.admit():  # how many replies at a time, it limits itself
+                async with aclosing(replies(session, call)) as found:
+                    async for item in found:
+                        yield item
         except Exception as error:
             raise calm(error) from None
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import gradio as gr
 
+from bianque.api.limits import Limits
 from bianque.api.schemas import (
     Card,
     ChatReply,
@@ -43,7 +44,7 @@ def calm(error: Exception) -> gr.Error:
     )
 
 
-def add_chat(session: Session) -> None:
+def add_chat(session: Session, limits: Limits) -> None:
     """Register the endpoints in the Blocks that are being built."""
 
     async def chat(
@@ -66,12 +67,13 @@ def add_chat(session: Session) -> None:
             drawn = SamplingOverrides(temperature, top_p, as_int(max_new_tokens), as_int(seed))
             choices = Choices(mode, ask_model, advise_model, drawn)
             found, throttle = Transcript(turns_of(past), message), Throttle()
-            async with aclosing(with_heartbeat(session.reply(past, message, choices))) as events:
-                async for event in events:
-                    found.apply(event)
-                    # Also where nothing is new: only at a yield does Gradio see that a caller has left.
-                    if throttle.ready():
-                        yield chat_reply(found)
+            with limits.admit():
+                async with aclosing(with_heartbeat(session.reply(past, message, choices))) as events:
+                    async for event in events:
+                        found.apply(event)
+                        # Also where nothing is new: only at a yield does Gradio see that a caller has left.
+                        if throttle.ready():
+                            yield chat_reply(found)
             yield chat_reply(found)
         except Exception as error:
             raise calm(error) from None
@@ -111,9 +113,10 @@ def add_chat(session: Session) -> None:
             past = parse_histories(histories, len(named))
             for history in past:
                 check_size(message, history)
-            async with aclosing(compared(session, named, past, message, drawn)) as replies:
-                async for reply in replies:
-                    yield reply
+            with limits.admit(len(named)):
+                async with aclosing(compared(session, named, past, message, drawn)) as replies:
+                    async for reply in replies:
+                        yield reply
         except Exception as error:
             raise calm(error) from None
 
@@ -123,8 +126,8 @@ def add_chat(session: Session) -> None:
         return [
             Card(
                 name=card.name, title=card.title, repo=card.repo, revision=card.revision,
-                architecture=card.checkpoint.architecture if card.checkpoint else "",
-                role=card.role, licence=card.licence, bytes=card.checkpoint.bytes if card.checkpoint else 0,
+                architecture=card.checkpoint.architecture if card.checkpoint else "remote",
+                role=card.role, licence=card.terms, bytes=card.checkpoint.bytes if card.checkpoint else 0,
                 loaded=held.loaded(card.name), kernel=held.kernel(card.name),
             )
             for card in held.models()

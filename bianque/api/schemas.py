@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from bianque.arena import share
 from bianque.consult.session import Session, Timing
@@ -109,13 +109,23 @@ class Card(TypedDict):
     kernel: str | None
 
 
+def _text(content: object) -> object:
+    """A message's text; Gradio's Chatbot and OpenAI's clients may hold it as a list of parts."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+    if None in texts:
+        raise ValueError(f"只读文字 (parts of type 'text' alone are read): {str(content[texts.index(None)])[:60]}")
+    return "\n".join(map(str, texts))
+
+
 class MessageAsked(BaseModel):
     """One message of a `history`; whatever else it holds is not looked at."""
 
     model_config = ConfigDict(strict=True)
 
-    role: Literal["user", "assistant"]
-    content: str
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[str, BeforeValidator(_text)]
     phase: Phase | None = None
     model: Any = None
 
@@ -135,9 +145,29 @@ def validated(kind: TypeAdapter[T], name: str, value: object) -> T:
 
 
 def parse_history(history: object, name: str = "history") -> list[Message]:
-    """Messages of an argument; BadInput names the first item that is none."""
-    found = [] if history is None else validated(HISTORY, name, history)
-    return [Message(m.role, m.content, m.phase, m.model if isinstance(m.model, str) else None) for m in found]
+    """Messages of an argument, or pairs of a visitor's and a doctor's words; BadInput names the first item that is none.
+
+    These models know no system message: one is left out.
+    """
+    found = [] if history is None else validated(HISTORY, name, _unpaired(history))
+    return [
+        Message(m.role, m.content, m.phase, m.model if isinstance(m.model, str) else None)
+        for m in found
+        if m.role in ("user", "assistant")
+    ]
+
+
+def _unpaired(history: object) -> object:
+    """`[["头痛", "多久了？"], …]`, as older clients keep a history, as messages; anything else as it is."""
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        return history
+    roles = ("user", "assistant")
+    return [
+        {"role": role, "content": said}
+        for pair in history
+        for role, said in zip(roles, pair, strict=True)
+        if said is not None
+    ]
 
 
 def parse_histories(histories: object, columns: int) -> list[list[Message]]:

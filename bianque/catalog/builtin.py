@@ -220,5 +220,5 @@ def find(cards: Mapping[str, Model], name: str) -> Model:
     for known in cards[base].precisions:
         if bits == str(known):
             return cards[base].at(known)
-    can = ", ".join(f"{base}@{known}" for known in cards[base].precisions)
+    can = ", ".join(f"{base}@{known}" for known in cards[base].precisions) or base
     raise BadInput(f"{name!r}: 没有这个位数 (no such precision); 可选 (choose one of): {can}")

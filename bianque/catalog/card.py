@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
+from urllib.parse import urlsplit
 
-from bianque.errors import LoadFailed
+from bianque.errors import BadInput, LoadFailed
 from bianque.types import LONGEST_REPLY, Architecture, Bits, Dialogue, ModelRole, Sampling
 
 
@@ -42,8 +43,35 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model answers that is not loaded here: an OpenAI-compatible server, and how it is asked.
+
+    `url` is the base that `/chat/completions` follows. `key_env` names the environment variable that holds the key;
+    the key itself is in no card. `body` goes into every request beside what the visitor sets, null takes a field out.
+    """
+
+    url: str
+    model: str
+    key_env: str | None = None
+    system: str | None = None  # a system message before the dialogue
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # newer OpenAI models: the latter
+    body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    arena: bool = False  # may be drawn for blind battles
+
+    @property
+    def host(self) -> str:
+        """Who gets the visitor's words."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def address(self) -> str:
+        """Where requests go to; BadInput for a URL that there is no such address for."""
+        return completions(self.url)
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """What is shown of a model, wherever it runs; `checkpoint` is None for one that is answered elsewhere."""
+    """What is shown of a model, wherever it runs: it has a `checkpoint` to load here, or an `endpoint` elsewhere."""
 
     name: str
     title: str
@@ -55,6 +83,24 @@ class Model:
     revision: str = "main"
     preview: bool = False  # a small bundled stand-in, not medical knowledge
     checkpoint: Checkpoint | None = None
+    endpoint: Endpoint | None = None
+
+    @property
+    def host(self) -> str | None:
+        """The server that the visitor's words are sent to; None for a model on this machine."""
+        return self.endpoint.host if self.endpoint else None
+
+    @property
+    def label(self) -> str:
+        """The title in a list to choose from, and where the words go."""
+        return f"{self.title} ↗ {self.host}" if self.host else self.title
+
+    @property
+    def terms(self) -> str:
+        """The licence, and where the words went: for exports and listings."""
+        if self.host is None:
+            return self.licence
+        return f"{self.licence}；文字会离开本机，发送到 {self.host} (the words leave this machine, to {self.host})"
 
     @property
     def loadable(self) -> Checkpoint:
@@ -104,3 +150,25 @@ def split_name(name: str) -> tuple[str, str | None]:
     """`bianque-2@8` → its name and its precision as written; None where there is none."""
     base, at, bits = name.partition("@")
     return base, bits if at else None
+
+
+def completions(url: str) -> str:
+    """The address of requests, from a server's (`http://host`), its base URL (`…/v1`) or the whole one.
+
+    Exports keep it, so it may hold no password.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:  # a port that is none, half an IPv6 address
+        valid = False
+    if not valid:
+        raise BadInput(f"{url!r}: 需要 http(s) 地址，如 https://host/v1 (an http(s) URL is needed)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise BadInput(
+            f"{parts.scheme}://{parts.hostname}: 地址里不要写密码或参数，密钥放在环境变量里 "
+            "(leave passwords and parameters out of the URL; an environment variable holds the key)"
+        )
+    path = parts.path.rstrip("/")
+    whole = path if path.endswith("/chat/completions") else f"{path or '/v1'}/chat/completions"
+    return f"{parts.scheme}://{parts.netloc}{whole}"

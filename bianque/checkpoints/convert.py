@@ -1,44 +1,118 @@
-"""`python -m bianque convert`: a published checkpoint once more, as safetensors in shards."""
+"""`python -m bianque convert`: a published checkpoint once more: safetensors in shards, with a LoRA merged, in fewer bits."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bianque.catalog.card import Model
-from bianque.checkpoints import loader
+from bianque.checkpoints import loader, lora
 from bianque.checkpoints.hub import Report
 from bianque.errors import BadInput
-from bianque.types import Progress
+from bianque.nn import quant
+from bianque.types import Bits, Progress
+
+SHARD = 2_000_000_000
 
 
-def convert(card: Model, folder: Path, out: Path, report: Report, limit: int = 2_000_000_000) -> int:
+def convert(
+    card: Model,
+    folder: Path,
+    out: Path,
+    report: Report,
+    limit: int = SHARD,
+    bits: Bits = 16,
+    adapter: Path | None = None,
+) -> int:
     """Write `folder`'s weights to `out` in shards of at most `limit` bytes, with its configuration and tokenizer.
 
-    Types and values stay as they are; keys the model never reads are left out. Holds one shard in memory. Returns the
-    bytes written. BadInput if `out` holds anything, LoadFailed if the checkpoint cannot be read.
+    At 16 `bits` types and values stay as they are but for what a LoRA, `adapter`, changes; at 8 and 4 they are quantised
+    as they would be each time they are loaded. Keys the model never reads are left out. Holds one shard in memory. Returns
+    the bytes written. BadInput if `out` holds anything or cannot be written, LoadFailed if what is read does not fit.
     """
+    check_empty(out)
+    raw = loader.configuration(card, folder)
+    if quant.bits_of(raw) != 16 and (bits != 16 or adapter):
+        raise BadInput(
+            f"{card.title}: 权重已是 {quant.bits_of(raw)} 位，不能再量化或并入 LoRA，请用 16 位的权重 "
+            "(quantised already: start from the weights of 16 bits)"
+        )
+    merging = lora.read(adapter, card.title) if adapter else None
+    model, _ = loader.skeleton(card, folder, bits)
+    shards = loader.shard_files(card, folder)
+    changed: dict[str, Any] = {"merged_adapter": card.loadable.adapter or adapter.name} if adapter else {}
+    if bits != 16:
+        changed |= {"quantization_config": {"quant_method": quant.OWN, "bits": bits}}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        writer = Writer(out, limit)
+        for done, shard in enumerate(shards, 1):
+            for name, tensor in converted(card, model, shard, merging):
+                writer.add(name, tensor)
+            report(Progress(card.name, "loading", done / len(shards)))
+        if merging and merging.unused():
+            raise BadInput(f"{card.title}: LoRA 另有所指 (the LoRA changes what is not there): {merging.unused()[:8]}")
+        total = writer.close()
+        copy_rest(
+            folder, out, raw | changed
+        )  # last: a folder without a configuration is not mistaken for a finished one
+    except BaseException as error:
+        remove_written(out)
+        if isinstance(error, OSError | SafetensorError):
+            raise unwritable(out, error) from error
+        raise
+    return total
+
+
+def check_empty(out: Path) -> None:
+    """BadInput unless `out` is an empty folder or none yet."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out}: 是文件，需要一个文件夹 (a file: name a folder)")
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"{out}: 目录不是空的，请换一个 (the folder is not empty: choose another)")
-    model, _ = loader.skeleton(card, folder)
-    shards = loader.shard_files(card, folder)
-    out.mkdir(parents=True, exist_ok=True)
-    writer = Writer(out, limit)
-    for done, shard in enumerate(shards, 1):
-        for name, tensor in loader.checked(shard, card):
-            if not re.fullmatch(str(model.ignored_keys), name):
-                writer.add(name, tensor)
-        report(Progress(card.name, "loading", done / len(shards)))
-    total = writer.close()
-    for path in folder.iterdir():  # last: a folder without a configuration is not mistaken for a finished one
+
+
+def unwritable(out: Path, error: Exception) -> BadInput:
+    """What kept a folder from being written; safetensors wraps the system's errors in its own."""
+    told = getattr(error, "strerror", None) or str(error)
+    return BadInput(
+        f"{out}: 写不进去 (cannot be written): {told}; 请清理磁盘，或换一个位置 (free some disk, or choose another place)"
+    )
+
+
+def remove_written(out: Path) -> None:
+    """What an unfinished conversion has left; the folder was empty before."""
+    for path in out.iterdir() if out.is_dir() else ():
+        path.unlink(missing_ok=True)
+
+
+def converted(card: Model, model: nn.Module, shard: Path, merging: lora.Adapter | None) -> Iterator[tuple[str, Tensor]]:
+    """A file's tensors as they are to be stored."""
+    layers = quant.linears(model)
+    for name, tensor in loader.checked(shard, card):
+        if re.fullmatch(str(model.ignored_keys), name):
+            continue
+        # Quantised from what was merged in 32 bits, as at loading; one that is not quantised keeps its type.
+        dtype = torch.float32 if name.removesuffix(".weight") in layers else tensor.dtype
+        merged = merging.merged(name, tensor, dtype) if merging else tensor
+        yield from quant.convert_tensor(layers, name, merged, "cpu", merged.dtype).items()
+
+
+def copy_rest(folder: Path, out: Path, config: dict[str, Any]) -> None:
+    """The configuration, and what else stands beside the weights."""
+    for path in folder.iterdir():
         if path.is_file() and path.suffix in (".json", ".model") and not path.name.endswith(".index.json"):
             shutil.copyfile(path, out / path.name)
-    return total
+    (out / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 class Writer:

@@ -14,7 +14,7 @@ from bianque.errors import LoadFailed
 from bianque.types import Progress
 
 BUNDLED = Path(__file__).parent.parent / "mini"
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "lora.p")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*", "lora.p", "pytorch_model.bin")
 Report = Callable[[Progress], None]
 
 
@@ -28,18 +28,18 @@ def folder_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path:
 
 
 def adapter_of(card: Model, paths: Mapping[str, Path], report: Report) -> Path | None:
-    """Where this card's LoRA is: a file or folder named `card.adapter=…` in `paths`, else a Hub id; None without one."""
-    if card.loadable.adapter is None:
-        return None
+    """Where this card's LoRA or prefix is: a file or folder named `card.adapter=…` in `paths`, else a Hub id, or None."""
     if (named := f"{card.base}.adapter") in paths:
         return paths[named]
+    if card.loadable.adapter is None:
+        return None
     if "/" not in card.loadable.adapter:
         raise LoadFailed(
             f"{card.title}: 需要 LoRA 文件 {card.loadable.adapter} (its LoRA is not on the Hub): "
             f"请用 BIANQUE_PATHS={named}=/path/{card.loadable.adapter} 指定"
         )
     folder = fetch(card, card.loadable.adapter, "main", ADAPTER_FILES, report)
-    return folder if (folder / "adapter_config.json").exists() else folder / "lora.p"
+    return folder / "lora.p" if (folder / "lora.p").exists() else folder
 
 
 def fetch(card: Model, repo: str, revision: str, files: Sequence[str], report: Report) -> Path:
@@ -69,9 +69,25 @@ def fetch(card: Model, repo: str, revision: str, files: Sequence[str], report: R
     except (HTTPError, OSError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise LoadFailed(f"{card.title}: 下载中断 (download failed): {reason}; 请检查磁盘与网络后重试") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        try:  # what answered is no Hub; what it said before may be here
+            cached: dict[str, Any] = {"allow_patterns": list(files), "local_files_only": True}
+            return Path(snapshot_download(repo, revision=revision, **cached))
+        except (LocalEntryNotFoundError, ValueError):
+            raise LoadFailed(f"{card.title}: {misled(error, card)}") from error
     for name, size in sizes.items():
         check(card, folder / name, size, fresh=name in absent)
     return folder
+
+
+def misled(error: Exception, card: Model) -> str:
+    """What to say where something answered that is no Hub: a mirror's address with a slip, a captive portal's page."""
+    from huggingface_hub.constants import ENDPOINT
+
+    return (
+        f"{ENDPOINT!r} 的回答不像模型库 (does not answer as the Hub does): {type(error).__name__}. 请检查 HF_ENDPOINT 与代理，"
+        f"或用 BIANQUE_PATHS={card.base}=/folder 指定本地目录 (check HF_ENDPOINT and proxies, or name a local folder)"
+    )
 
 
 def listing(repo: str, revision: str, files: Sequence[str]) -> tuple[dict[str, int], set[str]]:
@@ -82,7 +98,12 @@ def listing(repo: str, revision: str, files: Sequence[str]) -> tuple[dict[str, i
 
     try:
         told = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    except (HTTPError, OfflineModeIsEnabled, OSError):  # the download itself will say why, unless all is cached
+    except (
+        HTTPError,
+        OfflineModeIsEnabled,
+        OSError,
+        ValueError,
+    ):  # the download itself will say why, unless all is cached
         return {}, set()
     names = set(filter_repo_objects([file.rfilename for file in told.siblings or ()], allow_patterns=list(files)))
     sizes = {file.rfilename: file.size or 0 for file in told.siblings or () if file.rfilename in names}

@@ -7,7 +7,6 @@ merged form of old peft (0.2 and before) one pair serves several equal parts of 
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 import re
@@ -18,9 +17,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from bianque.checkpoints import files
 from bianque.errors import LoadFailed
 
 PAIR = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.[^.]+)?\.weight")
@@ -94,8 +93,9 @@ def matching(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
 
 
-# A bare table of factors, such as MediaBrain-SJTU/MedicalGPT-zh's `lora.p`, says neither alpha nor parts. These are
-# that repository's: src/demo.py, and what its peft makes of a single target (src/peft-main, `_prepare_lora_config`).
+# A bare table of factors says neither alpha nor parts; trainers of its time took 16, 32 or 64. So only MediaBrain-SJTU/
+# MedicalGPT-zh's own is read, by its name and merged form. These are that repository's: src/demo.py, and what its peft makes of a single target (src/peft-main, `_prepare_lora_config`).
+MEDICALGPT_FILE = "lora.p"
 MEDICALGPT = Recipe(rank=8, alpha=16, parts=(True, False, True))
 
 
@@ -155,23 +155,37 @@ class Adapter:
 def read(path: Path, title: str) -> Adapter:
     """A LoRA from a peft folder, or from a bare file of factors; `title` begins every complaint.
 
-    A folder holds `adapter_config.json` and `adapter_model.safetensors` or `.bin`; a file with no such config beside it
-    is taken for MedicalGPT-zh's. LoadFailed if it cannot be read, would run code, or cannot be merged exactly.
+    A folder holds `adapter_config.json` and `adapter_model.safetensors` or `.bin`; of files with no such config beside
+    them only MedicalGPT-zh's is known. LoadFailed if it cannot be read, does not say how strong it is, would run code, or
+    cannot be merged exactly.
     """
     folder = path if path.is_dir() else path.parent
     config = folder / "adapter_config.json"
     try:
-        recipe = MEDICALGPT
+        recipe = None
         if path.is_dir() or config.exists():
-            recipe = Recipe.from_dict(json.loads(config.read_text(encoding="utf-8")))
-        return Adapter(title, deltas(table(stored(path)), recipe))
+            recipe = Recipe.from_dict(files.json_of(config))
+        factors = dict(files.tensors(stored(path)))
+        return Adapter(title, deltas(factors, recipe or bare(path, factors)))
     except pickle.UnpicklingError as error:
         raise LoadFailed(f"{title}: {path.name} 含有可执行内容，已拒绝 (refused: it is not plain tensors)") from error
     except KeyError as error:
         raise LoadFailed(f"{title}: LoRA {path.name} 不可用 (unusable): {config.name} lacks {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, re.error, SafetensorError) as error:
-        reason = str(error).replace(str(folder), "…").splitlines()[0][:300] if str(error) else type(error).__name__
+        reason = str(error).replace(str(folder), "…").splitlines()[0][:400] if str(error) else type(error).__name__
         raise LoadFailed(f"{title}: LoRA {path.name} 不可用 (unusable): {reason}") from error
+
+
+def bare(path: Path, factors: Mapping[str, Tensor]) -> Recipe:
+    """The recipe of a file with no config; ValueError says what to write beside it, as a guess would be silent."""
+    ups = [tensor for name, tensor in factors.items() if (found := PAIR.fullmatch(name)) and found[2] == "B"]
+    if path.name == MEDICALGPT_FILE and ups and all(up.ndim == 3 for up in ups):
+        return MEDICALGPT
+    rank = next((up.shape[1] for up in ups if up.ndim > 1), 8)
+    raise ValueError(
+        f"旁边没有 adapter_config.json，不知道 lora_alpha：请在同一文件夹写一个 (no adapter_config.json beside it says its "
+        f'lora_alpha: write one there) {{"peft_type": "LORA", "r": {rank}, "lora_alpha": …}}'
+    )
 
 
 def stored(path: Path) -> Path:
@@ -183,16 +197,6 @@ def stored(path: Path) -> Path:
     if found is None:
         raise FileNotFoundError(f"no {' and no '.join(names)}")
     return found
-
-
-def table(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    found = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError("not a table of tensors")
-    # What was trained may have been stored as it was: still asking for gradients.
-    return {name: value.detach() for name, value in found.items()}
 
 
 def deltas(factors: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Delta]:

@@ -71,6 +71,12 @@ def startup(rounds: Rounds = 7, json: Json = None) -> None:
     run("startup", SimpleNamespace(rounds=rounds, json=json))
 
 
+@bench.command()
+def http(rounds: Rounds = 20, tokens: Annotated[int, typer.Option(help="of a reply")] = 64, json: Json = None) -> None:
+    """First text and whole reply over /v1, beside the same session in this process."""
+    run("http", SimpleNamespace(rounds=rounds, tokens=tokens, json=json))
+
+
 measured("decode", "Milliseconds to the first token and for each further one.")
 measured("concurrency", "Tokens a second of several visitors at once.")
 

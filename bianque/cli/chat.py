@@ -24,7 +24,7 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same reply")] = None,
 ) -> int:
     """A consultation in the terminal; piped input is a turn a line."""
-    from bianque.backends.local import Local
+    from bianque.backends.routed import open_backend
     from bianque.catalog import builtin, custom, default
     from bianque.cli import terminal
     from bianque.consult.guards import Guarded
@@ -40,6 +40,8 @@ def chat(
         modes = ROLE_MODES[builtin.find(builtin.by_name(known), model).role]
     named: dict[str, Any] = {"ask": ask or model, "advise": advise or model}
     asks, advises = default.choose(replace(settings, **{key: name for key, name in named.items() if name}), known)
-    session = Session(Guarded(Local(settings, known, (asks, advises))), asks, advises, settings.question_budget)
+    session = Session(
+        Guarded(open_backend(settings, known, (asks, advises)).backend), asks, advises, settings.question_budget
+    )
     choices = Choices(mode or modes[0], sampling=SamplingOverrides(temperature, top_p, max_new_tokens, seed))
     return terminal.Terminal(session, choices, modes, terminal.language(), settings.paths).run()

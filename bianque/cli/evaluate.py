@@ -21,6 +21,7 @@ from bianque.errors import BadInput
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from bianque.catalog.card import Model
     from bianque.consult.session import Session
     from bianque.consult.spec import ModelSpec
     from bianque.evaluate.evaluation import Outcome, RunRequest
@@ -45,7 +46,10 @@ Models = Annotated[
     typer.Option(metavar="NAME[:OPTIONS]", help="auto, ask, advise or a card, as bianque-2:temperature=0,seed=1"),
 ]
 Concurrency = Annotated[int, typer.Option(metavar="N", help="replies at a time; 1 makes runs of 8 bits repeatable")]
-JudgeUrl = Annotated[str | None, typer.Option(metavar="URL", help="an OpenAI-compatible server that scores dialogues")]
+JudgeUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="an OpenAI-compatible server that scores dialogues, or a card with a url"),
+]
 JudgeKey = Annotated[str | None, typer.Option(metavar="VAR", help="the environment variable with the judge's key")]
 
 
@@ -106,12 +110,27 @@ def judge_of(url: str | None, model: str | None, key_env: str | None) -> Judge |
         return None
     from bianque.evaluate.judge import Judge
 
+    if "://" not in url and (card := endpoint_card(url)):
+        if model or key_env:
+            raise BadInput(
+                f"--judge {url}: 卡片已写明模型与密钥 (the card names the model and the key: leave them out)"
+            )
+        return Judge.of_card(card)
     return Judge.of(url, model, key_env)
+
+
+def endpoint_card(name: str) -> Model | None:
+    """The card of this name whose model answers behind a URL."""
+    from bianque.catalog import custom
+    from bianque.settings import Settings
+
+    known = custom.known(Settings.read())[1]
+    return next((card for card in known if card.endpoint and card.name == name), None)
 
 
 def open_session(contenders: Sequence[ModelSpec]) -> Session:
     """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
-    from bianque.backends.local import Local
+    from bianque.backends.routed import open_backend
     from bianque.catalog import custom, default
     from bianque.consult.guards import Guarded
     from bianque.consult.session import Session
@@ -122,7 +141,7 @@ def open_session(contenders: Sequence[ModelSpec]) -> Session:
     # Without a mode nobody asks for the usual pair: to choose it would look at the Hub.
     ask, advise = default.choose(settings, known) if {*MODES} & {c.name for c in contenders} else default.MINI
     together = (ask, advise) if any(contender.name == "auto" for contender in contenders) else ()
-    return Session(Guarded(Local(settings, known, together)), ask, advise, settings.question_budget)
+    return Session(Guarded(open_backend(settings, known, together).backend), ask, advise, settings.question_budget)
 
 
 def carry_out(session: Session | None, asked: RunRequest, out: Path) -> int:

@@ -40,7 +40,7 @@ def best(cards: Sequence[Model], hardware: Hardware) -> Bits | None:
 
 def hardware_table(cards: Sequence[Model], pair: Sequence[Model]) -> str:
     """A Markdown table of the cards one by one, and of a pair at once."""
-    groups = [*([card] for card in cards if card.repo), pair]
+    groups = [*([card] for card in cards if card.repo and card.checkpoint), pair]
     lines = [["", *(hardware.name for hardware in HARDWARE)], ["---"] * (len(HARDWARE) + 1)]
     for group in groups:
         name = " + ".join(f"`{card.name}`" for card in group)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
 from bianque.catalog.builtin import FORMATS
 from bianque.catalog.card import Model
 from bianque.catalog.footprint import sizes
+from bianque.errors import BadInput
 from bianque.types import Bits, Sampling
 
 HEAD = ("name", "title", "architecture", "role", "prompt", "window", f"{'/'.join(map(str, get_args(Bits)))} bits")
@@ -43,6 +44,7 @@ def card_facts(card: Model, paths: Mapping[str, Path]) -> dict[str, Any]:
     """Every field of the card, the bytes in memory by bits a weight, and the local folder if it has one."""
     found = {field.name: getattr(card, field.name) for field in fields(card) if field.name != "checkpoint"}
     found["sampling"] = asdict(card.sampling)
+    found["endpoint"] = asdict(card.endpoint) if card.endpoint else None
     if inner := card.checkpoint:
         found |= {field.name: getattr(inner, field.name) for field in fields(inner)}
         found |= {"prompt": format_of(inner.prompt), "clean": format_of(inner.clean, 1)}
@@ -56,6 +58,8 @@ def format_of(function: Callable[..., str], place: int = 0) -> str:
 
 
 def source(card: Model, paths: Mapping[str, Path]) -> str:
+    if card.endpoint:
+        return f"{card.endpoint.model} @ {card.endpoint.url}"
     where = str(paths[card.name]) if card.name in paths else f"{card.repo}@{card.revision}" if card.repo else "bundled"
     adapter = card.checkpoint.adapter if card.checkpoint else None
     return f"{where} + {adapter}" if adapter else where
@@ -123,16 +127,24 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(help="an empty or new folder")],
     shard: Annotated[float, typer.Option(metavar="GB", help="bytes of a shard at most, in 10⁹")] = 2.0,
+    bits: Annotated[int, typer.Option(help="8 or 4: quantised once, here, instead of at each start")] = 16,
+    merge: Annotated[
+        str | None, typer.Option(metavar="LORA", help="a LoRA to merge: a file, a folder, or the card's own, as lora.p")
+    ] = None,
 ) -> None:
-    """Write a model's checkpoint again, as safetensors in shards."""
+    """Write a model's checkpoint again: safetensors in shards, 8 or 4 bits a weight, with a LoRA merged."""
     from rich.console import Console
     from rich.progress import Progress
 
     from bianque.catalog import builtin, custom
     from bianque.checkpoints import hub
+    from bianque.checkpoints.convert import check_empty
     from bianque.checkpoints.convert import convert as write
     from bianque.settings import Settings
 
+    if bits not in get_args(Bits):
+        raise BadInput(f"--bits {bits}: 请写 16、8 或 4 (write 16, 8 or 4)")
+    check_empty(out)  # before a download
     settings, known = custom.known(Settings.read())
     found = builtin.find(builtin.by_name(known), card)
     with Progress(console=Console(stderr=True)) as bar:
@@ -144,5 +156,20 @@ def convert(
             bar.update(tasks[progress.stage], completed=progress.fraction)
 
         folder = hub.folder_of(found, settings.paths, show)
-        written = write(found, folder, out, show, int(shard * 1e9))
+        adapter = lora_to_merge(found, merge, settings.paths, show) if merge else None
+        written = write(found, folder, out, show, int(shard * 1e9), cast(Bits, bits), adapter)
     print(f"{out}: {written / 1e9:.2f} GB", file=sys.stderr)
+    facts = {"name": f"{found.base}-{out.name}", "like": found.base, "path": str(out.resolve()), "stored": bits}
+    print(json.dumps({name: value for name, value in facts.items() if value != 16}, ensure_ascii=False))
+
+
+def lora_to_merge(card: Model, name: str, paths: Mapping[str, Path], report: Callable[[Any], None]) -> Path:
+    """The LoRA that is named: a place on this machine, or the card's own, which may have to be fetched."""
+    from bianque.checkpoints import hub
+
+    place = Path(name).expanduser()
+    if place.exists():
+        return place
+    if name == card.loadable.adapter and (own := hub.adapter_of(card, paths, report)):
+        return own
+    raise BadInput(f"--merge {name}: 没有这个文件或文件夹 (no such file or folder)")

@@ -95,8 +95,9 @@ class Terminal:
         cards = [self.session.cards[name] for name in self.speaking()]
         if self.typed:
             self.line("扁鹊 BianQue")
-            for card in cards:
-                self.line(f"{card.title} · {card.licence}")
+        for card in cards:
+            if self.typed or card.host:
+                self.line(f"{card.title} · {card.terms}")
         if any(card.preview for card in cards):
             self.line(say(self.lang, "preview"))
         self.line(say(self.lang, "label"))

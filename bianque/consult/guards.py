@@ -1,35 +1,41 @@
 """What a preview model may not say: checked against the dialogue and the knowledge base before it is shown.
 
-A small model trained on the knowledge base speaks well and mixes things up. What the knowledge base can recognise is
-put right here: a question that was asked or answered already, a fact that nobody told, a danger sign that was passed
-over, a drug, a dose or a place out of nowhere. Words that the knowledge base does not know pass.
+A small model trained on the knowledge base speaks well and mixes things up. What the knowledge base recognises is put
+right here: a question of another complaint, one that was asked or answered already, an advice on something else, a fact
+that nobody told, a danger sign passed over, a drug, a dose or a place out of nowhere. The model draws again, twice at
+most; then the knowledge base's own words stand in. `Guarded.counts` tells how often that was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
 from bianque.backends.base import Backend
 from bianque.consult import handoff
-from bianque.data import speech
-from bianque.data.knowledge import Complaint, Generic, Knowledge, bundled
+from bianque.consult.encoder import encode, encoded
+from bianque.consult.hearing import Heard, Hearing, grams, hearing, texts
+from bianque.data.advice import advice, referral
+from bianque.data.knowledge import Follow, Generic, Rule, sentence
 from bianque.types import Message, Piece, Sampling
 
-Flaw = Literal["repeat", "said"]
-SHORTEST = 20  # characters of an advice
+Flaw = Literal["repeat", "said", "foreign"]
+SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
 ATTEMPTS = 3  # a reply is drawn again twice
 ENOUGH = 5  # questions, fewer of which are too few to close on
 LONGEST = 60  # turns of a round that are read
-SAME_QUESTION, SAME_ANSWER, SAME_OPENING = 0.6, 0.6, 0.75  # likeness of character pairs; an opening's share of them
+ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
+MOST_ADVICE = 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
+PRESSING = re.compile(r"120|110|12356|不想活|自杀|轻生")
 SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
 DRUG = re.compile(
@@ -44,142 +50,32 @@ PLACE = re.compile(
 )
 
 
-def pairs(text: str) -> frozenset[str]:
-    """The text's character pairs, punctuation left out."""
-    text = re.sub(r"[\W_]", "", text)
-    return frozenset(text[i : i + 2] for i in range(len(text) - 1))
-
-
-def likeness(a: frozenset[str], b: frozenset[str]) -> float:
-    """Dice coefficient, 0 to 1."""
-    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
-
-
-@dataclass(slots=True)
-class Heard:
-    """What the knowledge base recognises in a dialogue: its complaint, what was asked, and what was told.
-
-    `told` has None where an answer was given in words of its own.
-    """
-
-    entry: Complaint | None = None
-    asked: set[str] = field(default_factory=set)
-    told: dict[str, str | None] = field(default_factory=dict)
-
-    @property
-    def known(self) -> dict[str, str]:
-        return {key: value for key, value in self.told.items() if value is not None}
-
-
 class Guard:
-    """Recognises the knowledge base's own questions, answers and facts in what is said."""
+    """What may be said, given what was heard."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
-        self.entries: dict[str, Complaint] = {**knowledge.complaints, knowledge.generic.id: knowledge.generic}
-        self.questions: list[tuple[str, str, frozenset[str]]] = []
-        self.having: dict[str, list[int]] = defaultdict(list)
-        for entry in self.entries.values():
-            for slot in entry.slots:
-                for text in slot.ask:
-                    grams = pairs(text.replace("{x}", ""))
-                    for gram in grams:
-                        self.having[gram].append(len(self.questions))
-                    self.questions.append((entry.id, slot.key, grams))
-        self.openings = [
-            (entry.id, pairs(opening.say), opening.has)
-            for entry in knowledge.complaints.values()
-            for opening in entry.open
-        ]
-        self.facts: dict[str, set[str]] = defaultdict(set)
-        for entry in knowledge.complaints.values():
+    def __init__(self, hears: Hearing) -> None:
+        self.hears, self.knowledge = hears, hears.knowledge
+        self.common = self.knowledge.common
+        self.close = self.common.close[0]
+        self.facts: dict[str, set[str]] = {}
+        for entry in self.knowledge.complaints.values():
             for slot in entry.slots:
                 for value in slot.values.values():
-                    self.facts[value.fact].add(entry.id)
-        self.close = knowledge.common.close[0]
-        generic = knowledge.generic
+                    self.facts.setdefault(value.fact, set()).add(entry.id)
+        generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
-        self.rare = {symptom.x for symptom in generic.symptoms} | {
-            part + feeling for place in generic.places for part in place.words for feeling in generic.feelings
-        }
-        self.text = "\n".join(texts(knowledge))
-
-    def slots(self, text: str) -> dict[tuple[str, str], float]:
-        """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
-        found: dict[tuple[str, str], float] = {}
-        for part in re.findall(r"[^。！？?!]+[？?]", text):
-            for said in {part, part.rpartition("，")[2]}:
-                grams = pairs(said)
-                shared = Counter(i for gram in grams for i in self.having.get(gram, ()))
-                for i, count in shared.items():
-                    entry, key, own = self.questions[i]
-                    alike = 2 * count / (len(grams) + len(own))
-                    if alike >= SAME_QUESTION and alike > found.get((entry, key), 0):
-                        found[entry, key] = alike
-        return found
-
-    def hear(self, dialogue: Sequence[Message]) -> Heard:
-        """Read a dialogue as the knowledge base would."""
-        asked = [self.slots(m.content) if m.role == "assistant" else {} for m in dialogue]
-        votes: defaultdict[str, float] = defaultdict(float)
-        for found in asked:
-            for complaint in {complaint for complaint, _ in found}:
-                votes[complaint] += max(alike for (name, _), alike in found.items() if name == complaint)
-        opening = pairs("\n".join(m.content for m in dialogue[:3] if m.role == "user"))
-        begun = {
-            i: held
-            for i, (_, grams, _) in enumerate(self.openings)
-            if (held := len(grams & opening) / max(len(grams), 4)) >= SAME_OPENING
-        }
-        for i, held in begun.items():
-            votes[self.openings[i][0]] += held / 4
-        heard = Heard()
-        if not votes:
-            return heard
-        heard.entry = entry = self.entries[max(votes, key=votes.__getitem__)]
-        for i in sorted(begun, key=begun.__getitem__):
-            name, _, has = self.openings[i]
-            if name == entry.id and begun[i] >= 0.9:
-                heard.told |= {key: value if isinstance(value, str) else None for key, value in has.items()}
-        pending: list[str] = []
-        for message, found in zip(dialogue, asked, strict=True):
-            if message.role == "assistant":
-                own = {key: alike for (name, key), alike in found.items() if name == entry.id}
-                pending = [max(own, key=own.__getitem__)] if own else []
-                heard.asked |= set(pending)
-                continue
-            self.answered(heard, entry, message.content, pending)
-            pending = []
-        return heard
-
-    def answered(self, heard: Heard, entry: Complaint, text: str, pending: Sequence[str]) -> None:
-        """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
-        grams = pairs(text)
-        for key in pending:
-            best = max(
-                (max(self.match(said, text, grams) for said in value.says), label)
-                for label, value in entry.slot[key].values.items()
-            )
-            heard.told[key] = best[1] if best[0] >= SAME_ANSWER else heard.told.get(key)
-        for slot in entry.slots:
-            if slot.key in pending:
-                continue
-            for label, value in slot.values.items():
-                if any(len(said) >= 4 and not speech.BOUND.match(said) and said in text for said in value.says):
-                    heard.told[slot.key] = label
-
-    def match(self, said: str, text: str, grams: frozenset[str]) -> float:
-        """How surely the text says so: 2 where it is there word for word."""
-        return 2.0 + len(said) / 100 if said in text else likeness(pairs(said), grams)
+        self.text = "\n".join(texts(self.knowledge))
 
     def flaw(self, candidate: str, heard: Heard) -> Flaw | None:
-        """Why a question need not be asked: it was, or the patient has said it."""
+        """Why a question need not be asked: it was, the patient has said it, or it belongs to another complaint."""
         if heard.entry is None:
             return None
-        own = {key: alike for (name, key), alike in self.slots(candidate).items() if name == heard.entry.id}
+        found = self.hears.slots(candidate)
+        own = {key: alike for (name, key), alike in found.items() if name == heard.entry.id}
         if not own:
-            return None
+            return "foreign"
         key = max(own, key=own.__getitem__)
-        return "repeat" if key in heard.asked else "said" if heard.told.get(key) is not None else None
+        return "repeat" if key in heard.asked else "said" if key in heard.told else None
 
     def rightly_named(self, question: str, told: str) -> str:
         """The question without a complaint that the visitor never named, as `您提到…，`."""
@@ -188,19 +84,23 @@ class Guard:
                 return question[match.end() :] or question
         head, mark, rest = question.rpartition("，") if "，" in question else ("", "", question)
         for size in range(min(18, len(rest) - 2), 3, -1):
-            if rest[:size] in self.rare and rest[:size] not in told:
+            if rest[:size] in self.hears.rare and rest[:size] not in told:
                 return f"{head}{mark}这种情况{rest[size:]}"
         return question
 
+    def names(self, question: str, heard: Heard) -> bool:
+        """Whether a first question on a complaint without an entry names it."""
+        return not (isinstance(heard.entry, Generic) and heard.x and not heard.begun) or heard.x in question
+
     def early(self, heard: Heard) -> bool:
         """Whether there is more to ask before anybody could advise."""
-        left = heard.entry is None or len(heard.entry.slots) > len(heard.asked | heard.told.keys())
-        return left and len(heard.asked) < ENOUGH
+        return bool(heard.open) and len(heard.asked) < ENOUGH
 
     def danger(self, heard: Heard) -> str | None:
-        """The sentence that the knowledge base has for the danger sign that was told."""
-        rule = heard.entry.danger(heard.known) if heard.entry else None
-        return rule.say[0].replace("{x}", "") if rule else None
+        """What the knowledge base says to the danger signs that were told: the most pressing of them, two at most."""
+        rules = [rule for rule in heard.entry.urgent if rule.holds(heard.known)] if heard.entry else []
+        says = sorted((max(rule.say, key=len) for rule in rules), key=lambda say: not PRESSING.search(say))[:2]
+        return "".join(map(sentence, says)).replace("{x}", heard.x) or None
 
     def supported(self, fact: str, heard: Heard) -> bool:
         """Whether a fact that an advice sums up was told; facts in words of its own pass."""
@@ -212,21 +112,55 @@ class Guard:
         stated = [(slot.key, label) for slot in entry.slots for label, v in slot.values.items() if v.fact == fact]
         return any(key in heard.told and heard.told[key] in (None, label) for key, label in stated)
 
-    def unheard(self, sentence: str, told: str) -> bool:
-        """Whether the sentence holds a drug, a dose or a place that neither the visitor nor the knowledge base said."""
-        found = (match[0] for pattern in (DRUG, DOSE, PLACE) for match in pattern.finditer(sentence))
+    def unheard(self, text: str, told: str) -> bool:
+        """Whether the text holds a drug, a dose or a place that neither the visitor nor the knowledge base said."""
+        found = (match[0] for pattern in (DRUG, DOSE, PLACE) for match in pattern.finditer(text))
         return any(name not in told and name not in self.text for name in found)
 
-    def sentence(self, sentence: str, heard: Heard, told: str) -> str:
+    def sentence(self, text: str, heard: Heard, told: str) -> str:
         """What of a sentence may be shown; empty if nothing."""
-        if self.unheard(sentence, told):
+        if self.unheard(text, told):
             return ""
-        if summary := SUMMARY.match(sentence.strip()):
+        if summary := SUMMARY.match(text.strip()):
             facts = summary[2].split("、")
             kept = [fact for fact in dict.fromkeys(facts) if self.supported(fact, heard)]
             if len(kept) < len(facts):
                 return f"{summary[1]}{'、'.join(kept)}{summary[3]}" if kept else ""
-        return sentence
+            return text
+        if heard.entry is None:
+            return text
+        source, foreign = self.hears.source(text, heard)
+        unmet = source and isinstance(source.part, Rule) and source.part.when and not source.part.holds(heard.known)
+        return "" if foreign or unmet else text
+
+    def completed(self, shown: str, heard: Heard) -> str:
+        """What an advice still lacks, in the knowledge base's words: a judgement, what to do, when to see a doctor."""
+        entry = heard.entry
+        if entry is None:
+            return ""
+        r = random.Random(shown)
+        department, x = entry.department, heard.x or "这种情况"
+        if len(shown) < SHORTEST:
+            return advice(r, entry, self.common, heard.known, x, department)
+        own = [self.hears.source(match[0], heard)[0] for match in SENTENCE.finditer(shown) if match[0].strip()]
+        said = [found.part for found in own if found]
+        if said and len(shown) >= SHORT:
+            return ""
+        added = ""
+        if not any(rule in said for rule in entry.assess):
+            added += sentence(r.choice(next(rule for rule in entry.assess if rule.holds(heard.known)).say))
+        rules = [rule for rule in entry.advice if rule.holds(heard.known) and rule not in said]
+        lacking = max(0, MOST_ADVICE - 1 - sum(rule in said for rule in entry.advice))
+        added += "".join(sentence(r.choice(rule.say)) for rule in rules[:lacking])
+        if not any(rule in said for rule in entry.doctor):
+            added += referral(r, entry, heard.known, department)
+        return added.replace("{x}", x)
+
+    def follow_up(self, reply: str, follow: Follow) -> str:
+        """The reply, or the knowledge base's answer where the reply is not one."""
+        fours = grams(reply, 4)
+        answers = max(len(fours & grams(say, 4)) / len(fours) for say in follow.say) if fours else 0.0
+        return reply if answers >= ANSWERED else random.Random(reply).choice(follow.say)
 
 
 class Filter:
@@ -263,37 +197,23 @@ class Filter:
         return kept + whole[len(body) :]
 
 
-def texts(part: object) -> Iterator[str]:
-    """Every text in the knowledge base."""
-    if isinstance(part, str):
-        yield part
-    elif isinstance(part, dict):
-        for value in part.values():
-            yield from texts(value)
-    elif isinstance(part, tuple | list):
-        for value in part:
-            yield from texts(value)
-    elif hasattr(part, "__pydantic_fields__"):
-        yield from texts([getattr(part, name) for name in type(part).model_fields])  # type: ignore[attr-defined]
-
-
 @cache
 def guard() -> Guard:
-    """The guard over the bundled knowledge base; a second to read it, once."""
-    return Guard(bundled())
+    """The guard over the bundled knowledge base."""
+    return Guard(hearing())
 
 
 class Guarded:
     """A backend whose preview models are guarded; every other model passes as it is.
 
-    A question that was asked or answered already, a closing that comes too early and an advice of a word or two are
-    drawn again, twice at most. A questioner that has nothing new to ask closes. Where the knowledge base recognises a
-    danger sign, the reply sends the patient to help, in the knowledge base's words if the model does not.
+    `counts` of this process: replies, what was drawn again, questions and answers in the knowledge base's own words,
+    advices that it completed.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.roles = {card.name: card.role for card in backend.models() if card.preview}
+        self.counts: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
@@ -304,22 +224,19 @@ class Guarded:
         if run is None:
             source = self.backend.stream(model, dialogue, sampling)
         else:
-            reading = asyncio.ensure_future(asyncio.to_thread(guard))  # beside the model's own loading
-            heard = lambda: self.heard(reading, dialogue)
-            source = run(lambda attempt: self.backend.stream(model, dialogue, again(sampling, attempt)), heard)
+            self.counts["replies"] += 1
+            found = await asyncio.to_thread(guard)
+            now = await asyncio.to_thread(Round, found, dialogue)
+            draw = lambda attempt: self.backend.stream(model, now.hinted, again(sampling, attempt))
+            source = run(draw, found, now)
         async with aclosing(source) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def heard(self, reading: asyncio.Future[Guard], dialogue: Sequence[Message]) -> tuple[Guard, Heard, str]:
-        """The guard, what it makes of the current round, and what the visitor said in it."""
-        found = await asyncio.shield(reading)
-        told = "\n".join(message.content for message in dialogue if message.role == "user")
-        return found, await asyncio.to_thread(lambda: found.hear(current(dialogue))), told
-
-    async def asking(self, draw: Draw, listen: Listen) -> AsyncGenerator[Piece, None]:
-        text, end = "", None
+    async def asking(self, draw: Draw, found: Guard, now: Round) -> AsyncGenerator[Piece, None]:
+        text, end, heard = "", None, now.heard
         for attempt in range(ATTEMPTS):
+            self.counts["drawn again"] += bool(attempt)
             text = ""
             async with aclosing(draw(attempt)) as pieces:
                 async for piece in pieces:
@@ -328,24 +245,27 @@ class Guarded:
                         end = replace(piece, text="")
                     elif not piece.text and not attempt:
                         yield piece
-            found, heard, told = await listen()
-            text = found.rightly_named(text, told)
+            text = found.rightly_named(text, now.told)
             if danger := found.danger(heard):
                 text = text if cares(text) else danger
                 break
-            if not found.flaw(text, heard) and not (closes(text) and found.early(heard)):
+            if closes(text) and not found.early(heard):
+                break
+            if not closes(text) and not found.flaw(text, heard) and found.names(text, heard):
                 break
         else:
-            text = text if closes(text) else found.close
+            text = found.hears.question(heard, random.Random(now.told)) or (text if closes(text) else found.close)
+            self.counts["asked in the knowledge base's words"] += 1
         yield Piece(text=text)
         if end:
             yield end
 
-    async def advising(self, draw: Draw, listen: Listen) -> AsyncGenerator[Piece, None]:
-        shown, end = "", None
+    async def advising(self, draw: Draw, found: Guard, now: Round) -> AsyncGenerator[Piece, None]:
+        shown, end, heard = "", None, now.heard
+        danger, follow = found.danger(heard), now.follow
         for attempt in range(ATTEMPTS):
-            sieve: Filter | None = None
-            waiting, danger = "", None
+            self.counts["drawn again"] += bool(attempt)
+            sieve, waiting = Filter(found, heard, now.told), ""
             async with aclosing(draw(attempt)) as pieces:
                 async for piece in pieces:
                     if piece.finish:
@@ -354,31 +274,55 @@ class Guarded:
                         if not attempt:
                             yield piece
                         continue
-                    if sieve is None:
-                        found, heard, told = await listen()
-                        sieve, danger = Filter(found, heard, told), found.danger(heard)
                     waiting += sieve.feed(piece.text, ended=piece.finish is not None)
-                    if not danger and len(shown + waiting) >= SHORTEST and waiting:
+                    if not danger and not follow and len(shown + waiting) >= SHORTEST and waiting:
                         yield Piece(text=waiting)
                         shown, waiting = shown + waiting, ""
-            if danger and not cares(waiting):
-                waiting = danger
-            if shown or danger or len(waiting) >= SHORTEST:
+            if shown or danger or follow or len(waiting) >= SHORTEST:
                 break
-        if waiting:
-            yield Piece(text=waiting)
+        more = waiting
+        if danger and not heard.advised:
+            more = waiting if cares(waiting) else danger
+        elif follow:
+            more = found.follow_up(waiting, follow)
+        elif not heard.advised and heard.entry:
+            more = waiting + found.completed(shown + waiting, heard)
+        elif not shown + waiting and heard.entry:
+            more = sentence(next(rule for rule in heard.entry.doctor if rule.holds(heard.known)).say[0])
+        self.counts["advised in the knowledge base's words"] += more != waiting
+        if more:
+            yield Piece(text=more)
         if end:
             yield replace(end, text="")
 
 
-def current(dialogue: Sequence[Message]) -> Sequence[Message]:
-    """The round that is under way, as far as it is read."""
-    recent = dialogue[-LONGEST:]
-    return recent[handoff.read_round(recent).start :]
+class Round:
+    """The round under way, read: what was heard, what the visitor said, and how the model is told of it."""
+
+    def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:
+        recent = dialogue[-LONGEST:]
+        start = handoff.read_round(recent).start
+        turns = recent[start:]
+        self.told = "\n".join(message.content for message in dialogue if message.role == "user")
+        self.heard = found.hears.hear(turns)
+        newest = turns[-1].content if turns else ""
+        self.follow = found.hears.follow_up(self.heard, newest) if self.heard.advised else None
+        self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
+
+
+def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
+    """The round with a wording of its complaint put first that the model was trained on."""
+    entry = heard.entry
+    if entry is None or isinstance(entry, Generic) or not turns or turns[0].role != "user":
+        return turns
+    plain = [opening.say for opening in entry.open if not opening.has] or [entry.name]
+    if any(text in turns[0].content for text in plain):
+        return turns
+    nearest = plain[int((encode(plain) @ encoded(turns[0].content)).argmax())]
+    return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]
-Listen = Callable[[], Awaitable[tuple[Guard, Heard, str]]]
 
 
 def again(sampling: Sampling, attempt: int) -> Sampling:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bianque.backends.base import Backend
@@ -53,6 +53,7 @@ class Speaking:
     phase: Phase
     question: int | None
     budget: int
+    host: str | None = None  # the server elsewhere that the dialogue was sent to
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ class Session:
 
     def sampling(self, model: str, choices: Choices) -> Sampling:
         """The model's defaults with what the visitor asks for; BadInput names a value out of range."""
-        return choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        found = choices.sampling.apply(builtin.find(self.cards, model).sampling)
+        return replace(found, stop=(*found.stop, *choices.stop)) if choices.stop else found
 
     async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""
@@ -228,7 +230,8 @@ class Session:
                 if piece.text:
                     if not spoke:
                         clock.first = clock.now()
-                        yield Speaking(model, phase, question, self.budget)
+                        host = builtin.find(self.cards, model).host
+                        yield Speaking(model, phase, question, self.budget, host)
                         spoke = True
                     text += piece.text
                     yield Delta(piece.text)

@@ -78,6 +78,7 @@ class Choices:
     advise_model: str | None = None
     sampling: SamplingOverrides = SamplingOverrides()
     advise_now: bool = False
+    stop: tuple[str, ...] = ()  # beside a card's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from bianque.i18n import say, waiting
 from bianque.types import Message, Phase, Progress
 
 # One kept turn, as JSON: role, content, phase, model. A visitor's turn may have `notice` {level, text} and `handoff`
-# {from, to, reason}; a reply has `question`, `budget` and `finish`. Side by side, a visitor's turn also has `contender` and
+# {from, to, reason}; a reply has `question`, `budget` and `finish`, and `host` where it came from
+# a server elsewhere. Side by side, a visitor's turn also has `contender` and
 # may have `safety` {level, text}, a reply has `figures` (`ReplyStats`), and the turn where it ended badly has `error` {code, text}.
 Turn = dict[str, Any]
 
@@ -111,6 +112,7 @@ class Transcript:
                 self.turns.append({
                     "role": "assistant", "content": "", "phase": event.phase, "model": event.model,
                     "question": event.question, "budget": event.budget, "finish": "cancelled",
+                    **({"host": event.host} if event.host else {}),
                 })  # fmt: skip
             case Delta():
                 self.first = self.first or time.monotonic() - self.begun
@@ -183,9 +185,9 @@ def messages(turns: Iterable[Turn]) -> list[Message]:
 
 
 def licences(turns: Iterable[Turn], cards: Mapping[str, Model]) -> dict[str, str]:
-    """The licence of every model that spoke."""
+    """The licence of every model that spoke, and where the words went for it."""
     spoke = dict.fromkeys(str(t.get("model")).partition("@")[0] for t in turns)  # a precision has no licence of its own
-    return {name: cards[name].licence for name in spoke if name in cards}
+    return {name: cards[name].terms for name in spoke if name in cards}
 
 
 def header(title: str) -> list[str]:

@@ -168,8 +168,12 @@ def loads(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
-        raise Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON")) from error
+        raise no_json(error) from error
+
+
+def no_json(error: object) -> Flaw:
+    what = Bilingual(f"不是 JSON（{error}）", f"not JSON ({error})")
+    return Flaw("", what, Bilingual("请写成合法的 JSON", "write valid JSON"))
 
 
 def _lines(path: Path) -> Iterable[str]:

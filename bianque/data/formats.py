@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -25,9 +25,7 @@ class Judged:
     error: str | None = None
 
 
-Kind = Literal[
-    "dialogues", "recordings", "bianque-csv", "disc-dialogues", "disc-scores", "cmb-clin", "cmd", "cmid", "references"
-]
+Kind = str  # the name of a row of FORMATS, here and in `published`
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,7 @@ class Case:
     reference: a human doctor's turns for a recorded dialogue, from the first one on, as many as are known
     first: the doctor's turns before this one are history and no items
     notes: what else the file says of the dialogue, as `{"department": "儿科"}`
+    repairs: the rules of `repair.RULES` that were applied to make the turns alternate, each as often as it was
     """
 
     id: str
@@ -49,6 +48,7 @@ class Case:
     reference: tuple[str, ...] = ()
     first: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
 
     @property
     def scores(self) -> dict[str, float] | None:
@@ -141,6 +141,17 @@ def _recording(record: Recording, number: int, name: str) -> Case:
 _LABEL = re.compile(r"(?:^|\\n|\n)\s*(病人|患者|医生)[：:]")
 
 
+def labelled(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """What stands before the first 病人： or 医生：, and what each speaker says behind it."""
+    before, *parts = _LABEL.split(text)
+    return before, [(label, unescaped(said)) for label, said in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def unescaped(text: str) -> str:
+    """BianQue-1.0 writes line breaks and tabs as a backslash and a letter."""
+    return text.replace("\\n", "\n").replace("\\t", "\t").strip()
+
+
 class Pair(Shape):
     input: Text
     target: Text
@@ -157,8 +168,7 @@ def _pair(record: Pair, number: int, name: str) -> Case:
     `input` is the dialogue up to an empty 医生： label, its turns parted by a line feed or, as that file has it, by a
     backslash and an n; `target` is the doctor's reply.
     """
-    before, *parts = _LABEL.split(record.input)
-    spoken = [(label, said.strip()) for label, said in zip(parts[::2], parts[1::2], strict=True)]
+    before, spoken = labelled(record.input)
     if spoken and spoken[-1][0] == "医生" and not spoken[-1][1]:
         spoken.pop()
     listed = [{"role": "doctor" if label == "医生" else "patient", "text": said} for label, said in spoken]
@@ -169,7 +179,7 @@ def _pair(record: Pair, number: int, name: str) -> Case:
     if len(found) % 2 == 0:
         what = Bilingual("以医生的话结尾", "ends with the doctor's words")
         raise Flaw("input", what, Bilingual("请把它放进 target", "move them to target"))
-    messages = (*_messages(found), Message("assistant", record.target.strip()))
+    messages = (*_messages(found), Message("assistant", unescaped(record.target)))
     return Case(str(number), name, messages, first=len(found) // 2, notes=_notes({"type": record.type}))
 
 
@@ -279,10 +289,12 @@ def _reference(record: Reference, number: int, name: str) -> Case:
 
 
 class Format(NamedTuple):
+    """`case` makes a case, or several, of a checked record, its number, and the file's name."""
+
     kind: Kind
     keys: frozenset[str]  # a record with all of these is of this kind
-    record: type[Shape]
-    case: Callable[[Any, int, str], Case]
+    record: type[Shape] | None  # None: `case` checks the object itself
+    case: Callable[[Any, int, str], Case | list[Case]]
 
 
 FORMATS = (  # the first that fits

@@ -215,6 +215,20 @@ def examination() -> Examination:
     return load(FOLDER / "examination.yaml", Examination)
 
 
+def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[tuple[str, str]]:
+    """More openings for each complaint, without what they tell: complaint and text; BadInput names a line that is not so."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            found.append((str(row["complaint"]), str(row["say"])))
+        except (ValueError, TypeError, KeyError):
+            raise BadInput(f'{path}:{number}: needs to be {{"complaint": id, "say": text}}') from None
+        if found[-1][0] not in bundled().complaints:
+            raise BadInput(f"{path}:{number}: complaint={found[-1][0]!r}: no such complaint")
+    return found
+
+
 def complaints(folder: Path) -> dict[str, Complaint]:
     """Every complaint of a folder by its id; BadInput if an id is not the name of its file."""
     found = {}
@@ -237,7 +251,7 @@ def traditional() -> dict[int, int]:
 
 def load(path: Path, kind: type[Part]) -> Part:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     try:

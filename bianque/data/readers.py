@@ -1,29 +1,30 @@
-"""Evaluation files → cases: our own and recorded dialogues, BianQue's CSV, and DISC-MedLLM's `eval` folder.
+"""Files → cases: our own and recorded dialogues, BianQue's CSV, DISC-MedLLM's `eval` folder, published corpora.
 
-A file's kind is told by the keys of its records, never by its name. Every record is checked before any is used.
+A file's kind is told by the keys of its records, never by its name. For an evaluation a file is read as a whole and has
+to be sound; `stream` reads a corpus of any size and passes over what is not.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from bianque.data.dialogues import Bilingual, Flaw, checked, kind, loads
-from bianque.data.formats import FORMATS, Case, Format, Kind
+from bianque.data import formats, published, records
+from bianque.data.dialogues import TEXT, Bilingual, Flaw, checked, kind
+from bianque.data.formats import Case, Format, Kind, labelled
+from bianque.data.published import as_object
+from bianque.data.records import Item, Unit
+from bianque.data.repair import RULES, Said, mended, spoken
 from bianque.errors import BadInput
 
+FORMATS = (*formats.FORMATS, *published.FORMATS)  # the first that fits
 MAX_BYTES = 20_000_000  # of a file once it is decompressed
 MAX_DIALOGUES = 20_000
 _SHOWN = 20  # problems that one error names
 
-Unit = Literal["line", "row", "item"]
 _UNITS: dict[Unit, str] = {"line": "行", "row": "行", "item": "项"}
 
 
@@ -41,6 +42,11 @@ class Problem:
     wrong: str
     remedy: str
 
+    @classmethod
+    def of(cls, number: int, unit: Unit, flaw: Flaw) -> Problem:
+        wrong, remedy = (f"{said.zh} ({said.en})" for said in (flaw.wrong, flaw.remedy))
+        return cls(number, unit, flaw.field, wrong, remedy)
+
     def __str__(self) -> str:
         name = f" {self.field}" if self.field else ""
         return f"第 {self.number} {_UNITS[self.unit]} ({self.unit} {self.number}){name}：{self.wrong}；{self.remedy}"
@@ -54,11 +60,6 @@ class Loaded:
     dialogues: tuple[Case, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...] = ()
-
-
-class _Item(NamedTuple):
-    number: int
-    value: Any  # a JSON value, or the Flaw that stood in its place
 
 
 def preview(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> Loaded:
@@ -106,7 +107,8 @@ def _whole(loaded: Loaded, name: str) -> tuple[Case, ...]:
 
 
 def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
-    found, unit, decoded = _open(path, max_bytes)
+    opened = records.held(path, max_bytes)
+    found = [Item(number, as_object(value)) for number, value in opened.items]
     if len(found) > max_dialogues:
         raise BadInput(
             f"{path.name}: 有 {len(found)} 条，最多 {max_dialogues} 条；请拆成几个文件 "
@@ -116,46 +118,95 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
     cases, problems, seen = list[Case](), list[Problem](), dict[tuple[str, str, str | None], int]()
     for number, value in found:
         try:
-            case = _case(format_, value, number, path)
-            before = seen.setdefault((case.set, case.id, case.recorded), number)
-            if before != number:
-                wrong = Bilingual(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
-                raise Flaw("id", wrong, Bilingual("每段对话请用不同的 id", "give each dialogue an id of its own"))
-            cases.append(case)
+            for case in _cases(format_, value, number, path):
+                before = seen.setdefault((case.set, case.id, case.recorded), number)
+                if before != number:
+                    unit = opened.unit
+                    wrong = Bilingual(f"与第 {before} {_UNITS[unit]}的重复", f"repeats that of {unit} {before}")
+                    raise Flaw("id", wrong, Bilingual("每段对话请用不同的 id", "give each dialogue an id of its own"))
+                cases.append(case)
         except Flaw as flaw:
-            problems.append(_problem(number, unit, flaw))
-    return Loaded(format_.kind, tuple(cases), tuple(problems), (*decoded, *_warnings(cases)))
+            problems.append(Problem.of(number, opened.unit, flaw))
+    return Loaded(format_.kind, tuple(cases), tuple(problems), (*opened.remarks, *_warnings(cases)))
 
 
-def _format(found: list[_Item], name: str) -> Format:
+def stream(opened: records.Records, path: Path) -> Iterator[tuple[str, Case] | Problem]:
+    """The cases of a file with their kinds, or what is wrong, record by record; turns that do not alternate are mended.
+
+    Each record is of the first kind that fits it.
+    """
+    for number, raw in opened.items:
+        value = as_object(raw)
+        try:
+            format_ = _fitting(value)
+            if format_ is None:
+                raise value if isinstance(value, Flaw) else Flaw("", _unknown(value), _KNOWN)
+            repairs = list[str]()
+            for case in _cases(format_, _mended(value, number, path, repairs), number, path):
+                yield format_.kind, replace(case, repairs=(*case.repairs, *repairs)) if repairs else case
+        except Flaw as flaw:
+            yield Problem.of(number, opened.unit, flaw)
+
+
+_KNOWN = Bilingual("请用一种已知的格式（见 data/README.md）", "use a format that is known (see data/README.md)")
+
+
+def _unknown(value: Any) -> Bilingual:
+    if not isinstance(value, dict):
+        return kind(value)
+    named = ", ".join(value)[:80]
+    return Bilingual(f"的字段认不出：{named}", f"has fields of no known format: {named}")
+
+
+def _mended(value: dict[str, Any], number: int, path: Path, repairs: list[str]) -> dict[str, Any]:
+    """A record of our own formats, whose turns have to alternate, as it should be."""
+    if "turns" in value and not value.keys() & {"id", "source", "set", "model"}:
+        value = {"id": str(number), "source": _stem(path), **value}
+    for key in ("turns", "conversation"):
+        if key in value:
+            value = value | {key: mended(value[key], repairs)}
+    if "target" in value and isinstance(value.get("input"), str):
+        before, said = labelled(value["input"])
+        turns = (
+            spoken((Said(*turn) for turn in said if turn[1]), "input", repairs) if not before.strip() and said else []
+        )
+        sides = {"patient": "病人", "doctor": "医生"}
+        written = "\n".join(f"{sides[turn.who]}：{turn.text}" for turn in turns)
+        value = value | ({"input": f"{written}\n医生："} if turns else {})
+    return value
+
+
+def _format(found: list[Item], name: str) -> Format:
     """The kind that most records have: one damaged record must not decide for all."""
-    fits = (next((f for f in FORMATS if f.keys <= item.value.keys()), None) for item in found if _is_object(item))
-    votes = Counter(format_ for format_ in fits if format_)
+    votes = Counter(format_ for format_ in (_fitting(item.value) for item in found) if format_)
     if votes:
         return votes.most_common(1)[0][0]
-    flaws = [str(_problem(item.number, "line", item.value)) for item in found if isinstance(item.value, Flaw)]
-    known = "；".join(f"{format_.kind}: {', '.join(sorted(format_.keys))}" for format_ in FORMATS)
+    flaws = [str(Problem.of(item.number, "line", item.value)) for item in found if isinstance(item.value, Flaw)]
+    known = "；".join(dict.fromkeys(f"{format_.kind}: {', '.join(sorted(format_.keys))}" for format_ in FORMATS))
     what = (
         f"{name}: 认不出的格式，记录应含下列一组字段 (unknown format; a record has one of these sets of keys): {known}"
     )
     raise BadInput("\n".join([what, *flaws[:_SHOWN]]))
 
 
-def _is_object(item: _Item) -> bool:
-    return isinstance(item.value, dict)
+def _fitting(value: Any) -> Format | None:
+    return next((f for f in FORMATS if f.keys <= value.keys()), None) if isinstance(value, dict) else None
 
 
-def _case(format_: Format, value: Any, number: int, path: Path) -> Case:
+def _cases(format_: Format, value: Any, number: int, path: Path) -> list[Case]:
     if isinstance(value, Flaw):
         raise value
     if not isinstance(value, dict):
         raise Flaw("", kind(value), Bilingual("请写成对象", "give an object"))
-    return format_.case(checked(format_.record, value), number, path.name.split(".")[0] or "file")
+    if missing := next((key for key in sorted(format_.keys) if format_.record is None and key not in value), None):
+        raise Flaw(missing, kind(None), TEXT)
+    record = checked(format_.record, value) if format_.record else value
+    found = format_.case(record, number, _stem(path))
+    return found if isinstance(found, list) else [found]
 
 
-def _problem(number: int, unit: Unit, flaw: Flaw) -> Problem:
-    wrong, remedy = (f"{said.zh} ({said.en})" for said in (flaw.wrong, flaw.remedy))
-    return Problem(number, unit, flaw.field, wrong, remedy)
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0] or "file"
 
 
 def _warnings(cases: list[Case]) -> Iterator[str]:
@@ -166,109 +217,5 @@ def _warnings(cases: list[Case]) -> Iterator[str]:
         yield f"{unscored} 段录制的对话没有评分 (recorded dialogues without scores)"
     if short := sum(bool(case.messages) and len(case.messages[0].content.strip()) < 2 for case in cases):
         yield f"{short} 段对话的第一句不足两个字，如“无” (dialogues that begin with less than two characters)"
-
-
-# --- bytes → records ---------------------------------------------------------------------------------------------
-
-
-def _open(path: Path, max_bytes: int) -> tuple[list[_Item], Unit, list[str]]:
-    """The records of a file, what they are counted in, and a remark on its encoding."""
-    written, remarks = _decode(_bytes(path, max_bytes), path.name)
-    if not written.strip():
-        raise BadInput(f"{path.name}: 是空的 (is empty)")
-    beginning = written.lstrip()[0]
-    if beginning == "[":
-        return *_listed(written, path.name), remarks
-    if beginning == "{":
-        return *_lines(written), remarks
-    return *_table(written, path.name), remarks
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    """The bytes of a file, decompressed; of one that would become longer no more than `most` + 1 are ever held."""
-    try:
-        with path.open("rb") as opened:
-            zipped = opened.read(2) == b"\x1f\x8b"
-            opened.seek(0)
-            source = gzip.GzipFile(fileobj=opened) if zipped else opened
-            held = source.read(most + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path.name}: 读不了 (cannot be read): {why}") from error
-    if len(held) > most:
-        size = f"{most / 1e6:g} MB"
-        raise BadInput(f"{path.name}: 解压后超过 {size}，请拆成几个文件 (is over {size} once decompressed: split it)")
-    return held
-
-
-def _decode(held: bytes, name: str) -> tuple[str, list[str]]:
-    """UTF-8, or GB18030 for what is no JSON and has more wrong than right characters as UTF-8."""
-    try:
-        return held.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        tried = held.decode("utf-8", "replace")
-        wrong = tried.count("�")
-        foreign = sum(character > "\x7f" for character in tried) - wrong
-        if held.lstrip()[:1] not in (b"[", b"{") and wrong > foreign:
-            try:
-                return held.decode("gb18030"), ["按 GB18030 编码读取 (read as GB18030)"]
-            except UnicodeDecodeError:
-                pass
-        line = held.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"{name}: 第 {line} 行不是 UTF-8，请另存为 UTF-8 (line {line} is not UTF-8: save the file as UTF-8)"
-        ) from error
-
-
-def _listed(written: str, name: str) -> tuple[list[_Item], Unit]:
-    """The items of one JSON list."""
-    try:
-        whole = loads(written)
-    except Flaw as flaw:
-        raise BadInput(f"{name}: {flaw.wrong.zh}；{flaw.remedy.zh} ({flaw})") from flaw
-    return [_Item(number, value) for number, value in enumerate(whole, 1)], "item"
-
-
-def _lines(written: str) -> tuple[list[_Item], Unit]:
-    """The lines of JSONL, each of its own; or one object over several lines."""
-    lines = [(number, line) for number, line in enumerate(written.split("\n"), 1) if line.strip()]
-    found = [_Item(number, _value(line)) for number, line in lines]
-    if len(found) > 1 and isinstance(found[0].value, Flaw):
-        whole = _value(written)
-        if isinstance(whole, dict):
-            return [_Item(1, whole)], "item"
-    return found, "line"
-
-
-def _value(line: str) -> Any:
-    try:
-        return loads(line)
-    except Flaw as flaw:
-        return flaw
-
-
-def _table(written: str, name: str) -> tuple[list[_Item], Unit]:
-    """The rows of a CSV with a header, as objects."""
-    rows = csv.reader(io.StringIO(written, newline=""), strict=True)
-    found = list[_Item]()
-    try:
-        header = [column.strip() for column in next(rows)]
-        for number, cells in enumerate(rows, 2):
-            if any(map(str.strip, cells)):
-                found.append(_Item(number, _row(header, cells)))
-    except csv.Error as error:
-        wrong = Bilingual(f"不是合法的 CSV（{error}），其后未读", f"not valid CSV ({error}); what follows was not read")
-        remedy = Bilingual("请检查引号", "check the quotation marks")
-        found.append(_Item(found[-1].number + 1 if found else 1, Flaw("", wrong, remedy)))
-    if not found:
-        raise BadInput(f"{name}: 只有表头 (holds a header and no row)")
-    return found, "row"
-
-
-def _row(header: list[str], cells: list[str]) -> dict[str, str] | Flaw:
-    if len(cells) != len(header):
-        wrong = Bilingual(
-            f"有 {len(cells)} 列，表头有 {len(header)} 列", f"has {len(cells)} cells, the header {len(header)}"
-        )
-        return Flaw("", wrong, Bilingual("请检查逗号与引号", "check commas and quotation marks"))
-    return dict(zip(header, cells, strict=True))
+    for rule, count in Counter(rule for case in cases for rule in case.repairs).items():
+        yield f"{RULES[rule].zh}：{count} 处 ({RULES[rule].en}: {count})"

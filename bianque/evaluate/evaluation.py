@@ -203,7 +203,7 @@ def note_opening(store: Store, session: Session | None, asked: RunRequest) -> No
         started=openings[0]["started"],
         openings=openings,
         versions=store.run.get("versions", {}) | versions(),
-        licences={name: builtin.find(session.cards, name).licence for name in names if session},
+        licences={name: builtin.find(session.cards, name).terms for name in names if session},
         **({"command": asked.command} if asked.command else {}),
     )
 

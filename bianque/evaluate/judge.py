@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from time import time
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
-
+from bianque.backends.client import Client, Patience, read_key
+from bianque.catalog.card import Endpoint, Model, completions
 from bianque.data.formats import ASPECTS, Judged
-from bianque.errors import BadInput
+from bianque.errors import BadInput, BianQueError, SettingsError, Unreachable
 from bianque.types import Dialogue
 
-LONGEST_PAUSE = 60.0  # seconds that a server may ask us to wait before the next try
 _FLAT = re.compile(r"\{[^{}]*\}")
-_AGAIN = {408, 409, 425, 429}  # and 5xx: worth another try
 
 # The aspects as the DISC-MedLLM paper (arXiv 2308.14346) defines them for its multi-turn evaluation.
 PROMPT = """\
@@ -41,10 +34,6 @@ PROMPT = """\
 
 只输出一个 JSON 对象，不要解释，格式如下：
 {{"proactivity": 分数, "accuracy": 分数, "helpfulness": 分数, "linguistic_quality": 分数}}"""
-
-
-class Unanswered(Exception):
-    """The endpoint gave no answer; the text says why and holds no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,90 +55,57 @@ class Judge:
         """From the command line's words; `key_env` names the environment variable that holds the key."""
         if not model:
             raise BadInput("--judge-model: 需要评审模型的名称 (the judge's model is needed)")
-        key = env.get(key_env, "").strip() if key_env else None
-        if key_env and not key:
-            raise BadInput(
-                f"--judge-key-env {key_env}: 环境变量里没有密钥 (the variable is empty: set it, or leave the option out)"
-            )
-        if key and not (key.isascii() and key.isprintable()):  # no header could carry it
-            raise BadInput(
-                f"--judge-key-env {key_env}: 密钥只能是一行 ASCII 字符 (the key must be one line of ASCII characters)"
-            )
+        try:
+            key = read_key(key_env, env)
+        except SettingsError as error:
+            raise BadInput(f"--judge-key-env {error}") from None
         return cls(endpoint(url), model, key)
 
-    def client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return httpx.AsyncClient(headers=headers, timeout=self.timeout)
+    @classmethod
+    def of_card(cls, card: Model, env: Mapping[str, str] = os.environ) -> Judge:
+        """The model of a card that has an endpoint."""
+        assert card.endpoint, f"{card.name} has no endpoint"
+        return cls(card.endpoint.address, card.endpoint.model, read_key(card.endpoint.key_env, env))
 
-    async def score(self, client: httpx.AsyncClient, dialogue: Dialogue) -> Judged:
+    def client(self) -> Client:
+        # A judgement is cheap and comes out the same: after a silence it is asked for again.
+        seconds = self.timeout
+        waits = Patience(
+            first=seconds, between=seconds, whole=seconds, tries=self.tries, pause=self.pause, after_silence=True
+        )
+        return Client(Endpoint(self.url, self.model), self.key, waits)
+
+    async def score(self, client: Client, dialogue: Dialogue) -> Judged:
         """One request for the whole dialogue, and a second one if the first answer cannot be read; never raises."""
         text, answer, error = prompt(dialogue), "", ""
         for _ in range(2):
             try:
                 answer = await self.ask(client, text)
                 return Judged(parse(answer), text, answer)
+            except BianQueError as failure:
+                return Judged(None, text, answer, str(failure))
             except ValueError as unreadable:
                 error = f"读不出分数 (no scores could be read): {unreadable}"
-            except Unanswered as failure:
-                return Judged(None, text, answer, str(failure))
         return Judged(None, text, answer, error)
 
-    async def ask(self, client: httpx.AsyncClient, text: str) -> str:
-        """The answer to a prompt at temperature 0; Unanswered once all tries have failed."""
+    async def ask(self, client: Client, text: str) -> str:
+        """The answer to a prompt at temperature 0; an error once all tries have failed."""
         body = {"model": self.model, "messages": [{"role": "user", "content": text}], "temperature": 0}
-        for count in range(1, self.tries + 1):
-            wait, again = min(self.pause * 2 ** (count - 1), LONGEST_PAUSE), True
-            try:
-                # httpx counts each read by itself; an answer that trickles in has to end, too.
-                response = await asyncio.wait_for(client.post(self.url, json=body), self.timeout)
-                if response.is_success:
-                    return self.answer(response)
-                again = response.status_code in _AGAIN or response.is_server_error
-                wait, problem = retry_after(response, wait), self.refusal(response)
-            except (httpx.TimeoutException, asyncio.TimeoutError):
-                problem = f"{self.timeout:g} 秒内没有回答 (no answer within {self.timeout:g} s)"
-            except httpx.HTTPError as error:
-                problem = f"连接失败 (the connection failed): {type(error).__name__}"
-            if not again or count == self.tries:
-                break
-            await asyncio.sleep(wait)
-        raise Unanswered(f"{problem}；请求 {count} 次 (requests: {count})")
-
-    def answer(self, response: httpx.Response) -> str:
-        try:
-            content = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError):
-            content = None
-        if not isinstance(content, str):
-            raise Unanswered(
-                "回答不是 OpenAI 的格式，没有 choices[0].message.content (not an OpenAI-compatible answer); "
-                f"请检查地址 (check the URL): {self.url}"
-            )
-        return content
-
-    def refusal(self, response: httpx.Response) -> str:
-        """The status and the beginning of what the server says, without the key should it repeat it."""
-        said = " ".join(response.text.split())
-        said = (said.replace(self.key, "***") if self.key else said)[:200]
-        return f"HTTP {response.status_code} {response.reason_phrase}: {said}".rstrip(": ")
+        answer = ""
+        async with aclosing(client.answer(body)) as chunks:
+            async for chunk in chunks:
+                answer += chunk.text
+        if not answer:
+            raise Unreachable(f"回答里没有文字，请检查地址 (no text in the answer; check the URL): {self.url}")
+        return answer
 
 
 def endpoint(url: str) -> str:
-    """The address requests go to, from a server's (`http://host`), its base URL (`…/v1`) or the full one.
-
-    run.json keeps it, so it may hold no password.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(f"--judge {url!r}: 需要 http(s) 地址，如 https://host/v1 (an http(s) URL is needed)")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise BadInput(
-            f"--judge: {parts.scheme}://{parts.hostname} 的地址里不要写密码或参数，密钥用 --judge-key-env "
-            "(leave passwords and parameters out of the URL; --judge-key-env is for the key)"
-        )
-    path = parts.path.rstrip("/")
-    whole = path if path.endswith("/chat/completions") else f"{path or '/v1'}/chat/completions"
-    return f"{parts.scheme}://{parts.netloc}{whole}"
+    """The address requests go to; run.json keeps it."""
+    try:
+        return completions(url)
+    except BadInput as error:
+        raise BadInput(f"--judge {error}") from None
 
 
 def prompt(dialogue: Dialogue) -> str:
@@ -183,16 +139,3 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
             found = json.loads(written)
             if isinstance(found, dict):
                 yield found
-
-
-def retry_after(response: httpx.Response, default: float) -> float:
-    """Seconds to wait as the server asks (a number or a date), at most LONGEST_PAUSE."""
-    asked = response.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(asked)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(asked).timestamp() - time()
-        except ValueError:
-            return default
-    return min(max(seconds, 0.0), LONGEST_PAUSE) if math.isfinite(seconds) else default

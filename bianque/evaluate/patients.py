@@ -22,6 +22,7 @@ from bianque.errors import BadInput, BianQueError
 from bianque.types import Message
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
+WARNED = 0.5  # share of a danger sign's sentence that a reply holds
 MOST_TURNS = 12  # visitor's turns; before the last ones the patient asks for the advice
 UNKNOWN = ("没有", "不太清楚", "没注意过")  # what it answers to questions that its script does not know
 RARE = "generic"
@@ -222,7 +223,9 @@ class Examiner:
                     self.mark(talk, "facts_invented", told is None, f"invented: {value.fact}")
         if entry.danger(known):
             talk.counts["dangers"] += 1
-            self.mark(talk, "dangers_answered", cares(text), "danger passed over", good=True)
+            said = grams(text, 4)
+            warned = any(covered(grams(say, 4), said) > WARNED for rule in entry.urgent for say in rule.say)
+            self.mark(talk, "dangers_answered", warned or cares(text), "danger passed over", good=True)
 
     async def follow_up(self, reply: Reply, talk: Talk, entry: Complaint, r: random.Random) -> None:
         wanted = r.choice(entry.follow)

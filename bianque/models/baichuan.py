@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ class BaichuanConfig:
         foreign = [name for name in ("max_position_embeddings", "z_loss_weight") if name in raw]
         if foreign:
             raise ValueError(f"config.json has {', '.join(foreign)}: not a Baichuan-13B of the first version")
+        if raw.get("hidden_act", "silu") != "silu":
+            raise ValueError(f"hidden_act is {raw['hidden_act']!r}; only 'silu' is known")
         return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
 
     @property
@@ -136,6 +139,9 @@ class Baichuan(nn.Module, Decoding):
 
     decoder_only = True
     ignored_keys = r"model\.future_mask"  # upstream's table of biases: it stores none, and would need none
+    tied: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {"lm_head.weight": ("model.embed_tokens.weight",)}
+    )  # stored once by trainers that tie them
     # The linear layers that 8 or 4 bits a weight do no harm.
     quantised = r"model\.layers\.\d+\.(self_attn\.(W_pack|o_proj)|mlp\.(gate_proj|up_proj|down_proj))"
 

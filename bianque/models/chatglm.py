@@ -16,8 +16,9 @@ Paper: GLM, arXiv 2103.10360.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -47,15 +48,20 @@ class ChatGLMConfig:
     gmask_token_id: int
     max_sequence_length: int = 2048
     layernorm_epsilon: float = 1e-5
+    pre_seq_len: int = 0  # positions of a P-Tuning v2 prefix
+    prefix_projection: bool = False
     early: ClassVar[bool] = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ChatGLMConfig:
         """Read a Hub `config.json`; fields this port does not know are upstream's bookkeeping and are ignored.
 
-        A config that names neither mask is of the early code.
+        A config that names neither mask is of the early code. ValueError without its 2-D positions.
         """
+        if not raw.get("position_encoding_2d", True):
+            raise ValueError("position_encoding_2d is false: only the 2-D positions of ChatGLM-6B are known")
         known = {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
+        known["pre_seq_len"] = raw.get("pre_seq_len") or 0
         if known.keys() & {"mask_token_id", "gmask_token_id"}:
             return cls(**known)
         # Upstream hard-wires 150000 and 150001 beside its <sop> 150004; an image token pads, as no text holds one.
@@ -154,9 +160,30 @@ class Block(nn.Module):
         return self.mlp(self.post_attention_layernorm(x))
 
 
+class PrefixEncoder(nn.Module):
+    """P-Tuning v2 (arXiv 2110.07602): each layer's keys and values of positions before the text, trained alone.
+
+    A table of them, [positions, layers · (key | value) · hidden], or what two layers make of a smaller one.
+    """
+
+    def __init__(self, config: ChatGLMConfig) -> None:
+        super().__init__()
+        hidden, width = config.hidden_size, 2 * config.num_layers * config.hidden_size
+        self.embedding = nn.Embedding(config.pre_seq_len, hidden if config.prefix_projection else width)
+        self.trans = None
+        if config.prefix_projection:
+            self.trans = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, width))
+
+    def forward(self) -> Tensor:
+        table = self.embedding.weight
+        return self.trans(table) if self.trans is not None else table
+
+
 class Transformer(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
+        if config.pre_seq_len:
+            self.prefix_encoder = PrefixEncoder(config)
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
@@ -167,6 +194,9 @@ class ChatGLM(nn.Module, Decoding):
 
     decoder_only = True
     ignored_keys = r"transformer\.layers\.\d+\.attention\.rotary_emb\.inv_freq"  # stored upstream, never read
+    tied: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {"lm_head.weight": ("transformer.word_embeddings.weight",)}
+    )  # stored once by trainers that tie them
     # The linear layers that 8 or 4 bits a weight do no harm.
     quantised = r"transformer\.layers\.\d+\.(attention\.(query_key_value|dense)|mlp\.(dense_h_to_4h|dense_4h_to_h))"
 
@@ -175,6 +205,26 @@ class ChatGLM(nn.Module, Decoding):
         self.config = config
         self.transformer = Transformer(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def fold_prefix(self) -> None:
+        """Replace a prefix that is projected by what it projects to, in the type of the other weights."""
+        if self.config.pre_seq_len:
+            encoder = self.transformer.prefix_encoder
+            table = encoder().detach().to(self.transformer.word_embeddings.weight.dtype)
+            encoder.embedding, encoder.trans = nn.Embedding.from_pretrained(table), None
+
+    def prefixed(self) -> Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """What puts a layer's prefix before keys and values [batch, heads, new, size].
+
+        The prefix is not rotated, and every position sees it (upstream `get_prompt`, and `forward` on its mask).
+        """
+        if not self.config.pre_seq_len:
+            return lambda layer, key, value: (key, value)
+        facts = self.config
+        table = self.transformer.prefix_encoder().view(facts.pre_seq_len, -1, facts.num_attention_heads, facts.head_dim)
+        each = table.to(self.transformer.word_embeddings.weight.dtype).permute(1, 2, 0, 3)  # [2 · layers, heads, …]
+        join = lambda part, x: torch.cat((part.expand(len(x), -1, -1, -1), x), dim=2)
+        return lambda layer, key, value: (join(each[2 * layer], key), join(each[2 * layer + 1], value))
 
     def enter(self, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Embeddings of ids [batch, new] and the rotations of positions [batch, 2, new]."""
@@ -189,9 +239,13 @@ class ChatGLM(nn.Module, Decoding):
         where a query may look at a key (None: everywhere).
         """
         x, rotary = self.enter(ids, positions)
+        prefixed, mask = self.prefixed(), self.seeing_prefix(mask)
         for layer in self.transformer.layers:
-            x = layer(x, rotary, lambda i, query, key, value: attend(query, key, value, mask))
+            x = layer(x, rotary, lambda i, query, key, value: attend(query, *prefixed(i, key, value), mask))
         return self.transformer.final_layernorm(x)
+
+    def seeing_prefix(self, mask: Tensor | None) -> Tensor | None:
+        return mask if mask is None else F.pad(mask, (self.config.pre_seq_len, 0), value=True)
 
     def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits [batch, length, vocab]; arguments as `hidden`."""
@@ -199,7 +253,8 @@ class ChatGLM(nn.Module, Decoding):
 
     def new_cache(self, count: int, prompt: int, reply: int) -> ChatGLMCache:
         """A cache of `count` slots, each for so many tokens of prompt and reply."""
-        return ChatGLMCache(self.config, count, prompt + reply, self.transformer.word_embeddings.weight)
+        length = self.config.pre_seq_len + prompt + reply
+        return ChatGLMCache(self.config, count, length, self.transformer.word_embeddings.weight)
 
     def penalty_tokens(self, prompt: Sequence[int]) -> Sequence[int]:
         """The prompt itself, which the reply continues."""
@@ -212,17 +267,19 @@ class ChatGLM(nn.Module, Decoding):
         """
         positions, mask = layout(ids[None], self.config)
         x, rotary = self.enter(ids[None], positions)
+        prefixed, seen, before = self.prefixed(), self.seeing_prefix(mask), self.config.pre_seq_len
 
         def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            key, value = prefixed(layer, key, value)
             cache.write(layer, slot, key[0], value[0])
-            return attend(query, key, value, mask)
+            return attend(query, key, value, seen)
 
         for layer in self.transformer.layers:
             x = layer(x, rotary, attention)
             yield
-        cache.filled[slot] = len(ids)
+        cache.filled[slot] = before + len(ids)
         cache.frozen[slot] = int(frozen(ids[None], self.config))
-        cache.sop[slot] = int(first(ids[None] == self.config.bos_token_id, "<sop>"))
+        cache.sop[slot] = before + int(first(ids[None] == self.config.bos_token_id, "<sop>"))
         return self.lm_head(self.transformer.final_layernorm(x[0, -1]))
 
     def forward_step(self, ids: Tensor, cache: ChatGLMCache, inputs: StepInputs) -> Tensor:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -216,8 +217,11 @@ class T5(nn.Module, Decoding):
     """`T5(config)(ids, target)` gives logits; `prefill` and `decode_step` decode."""
 
     decoder_only = False
-    # Old checkpoints also store both stacks' views of the one embedding table.
+    # Old checkpoints also store both stacks' views of the one embedding table; trainers may keep any one of them.
     ignored_keys = r"(encoder|decoder)\.embed_tokens\.weight"
+    tied: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {"shared.weight": ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")}
+    )
     # The linear layers that 8 or 4 bits a weight do no harm; the head and the tables keep theirs.
     quantised = r"(encoder|decoder)\.block\.\d+\.layer\.\d+\.\w+\.([qkvo]|wi_[01]|wo)"
 
@@ -227,7 +231,10 @@ class T5(nn.Module, Decoding):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config, config.num_layers, decoder=False)
         self.decoder = Stack(config, config.num_decoder_layers, decoder=True)
-        if not config.tie_word_embeddings:
+        if config.tie_word_embeddings:  # a head that is stored all the same is the table once more
+            self.ignored_keys = rf"{T5.ignored_keys}|lm_head\.weight"
+            self.tied = {"shared.weight": (*T5.tied["shared.weight"], "lm_head.weight")}
+        else:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     def enter(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from bianque.errors import OutOfMemory
+
 # The widest instructions that oneDNN may use, read when it is first called (its `ONEDNN_MAX_CPU_ISA`).
 ISA_SETTING, ISA_WITHOUT_AMX = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16"
 TRIAL = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); x @ x"
@@ -128,11 +130,29 @@ class Cores:
 
 
 def available_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes of RAM that this process may still take; sys.maxsize where the system does not say (not Linux)."""
+    """Bytes of RAM that this process may still take; elsewhere than on Linux, what the machine has.
+
+    OutOfMemory asks for BIANQUE_MEMORY_GB where no system call says: a guess would let anything count as fitting.
+    """
     found = [room for folder in cgroups(proc, groups) for room in cgroup_room(folder)]
     with suppress(OSError):
         found += [kib * 1024 for kib in numbers_in(proc / "meminfo", "MemAvailable:")]
-    return max(0, min(found, default=sys.maxsize))
+    return max(0, min(found) if found else machine_memory())
+
+
+def machine_memory() -> int:
+    """Bytes of RAM that are free (Windows) or there at all (macOS and others); see `available_memory`."""
+    with suppress(AttributeError, OSError, ValueError):  # no such call, or none of these names
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(AttributeError, OSError):
+        # MEMORYSTATUSEX: two 32-bit numbers, its own size first, then seven of 64 bits, of which the second is what is free.
+        status = (ctypes.c_uint64 * 8)(64)
+        if ctypes.windll.kernel32.GlobalMemoryStatusEx(status):  # type: ignore[attr-defined]
+            return status[2]
+    raise OutOfMemory(
+        "这台机器没有说明有多少内存，请设置 BIANQUE_MEMORY_GB (this system does not say how much memory it has: "
+        "set BIANQUE_MEMORY_GB to what models may use, e.g. 12)"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

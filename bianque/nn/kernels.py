@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bianque.errors import BadInput
 from bianque.nn import cpu
 
 
@@ -58,7 +59,8 @@ class Kernel:
     """`pack(weight, scale, form)` → the same two in the kernel's own layout, which `few` and `many` take.
 
     `few(x, weight, scale, form)` multiplies up to `rows` contiguous rows [rows, width] → [rows, out]; `many` more.
-    `fits` looks at values alone; `ready` asks this very process, as for a library that may not load.
+    `fits` looks at values alone; `ready` asks this very process, as for a library that may not load. torch's own gradients
+    of packed products are wrong or absent (through int8 on a CPU: cosine 0.09), so only `product` may be differentiated.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Kernel:
     many: Run
     rows: int = 0
     ready: Callable[[], bool] = lambda: True
+    published: bool = False  # weights stay as they are stored: `transposed` reads them, so there is a gradient
 
 
 def machine_of(device: torch.device, dtype: torch.dtype) -> Machine:
@@ -110,6 +113,47 @@ def plain(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
     x = x.to(dtype)
     parts = zip(weight.split(rows), scale.view(form.out, -1).split(rows), strict=True)
     return torch.cat([F.linear(x, dequantised(part, s, form, dtype)) for part, s in parts], dim=1).to(given)
+
+
+def transposed(grad: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
+    """The gradient [rows, width] of what is multiplied, from that of the product [rows, out]; in parts, as `plain`."""
+    dtype, rows, given = wide(grad), at_once(grad, form), grad.dtype
+    parts = zip(grad.to(dtype).split(rows, 1), weight.split(rows), scale.view(form.out, -1).split(rows), strict=True)
+    first, *others = parts
+    out = first[0] @ dequantised(first[1], first[2], form, dtype)
+    for some, part, s in others:
+        out.addmm_(some, dequantised(part, s, form, dtype))
+    if form.bits == 4:  # first the even columns, then the odd
+        out = torch.stack(out.chunk(2, dim=1), dim=-1).flatten(1)
+    return out.to(given)
+
+
+class Product(torch.autograd.Function):
+    """A kernel's product with its exact gradient; keeps nothing but the stored weights, which are there anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, form: Form, run: Run) -> Tensor:
+        ctx.save_for_backward(weight, scale)
+        ctx.form = form
+        return run(x, weight, scale, form)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        weight, scale = ctx.saved_tensors
+        return transposed(grads[0], weight, scale, ctx.form), None, None, None, None
+
+
+def product(kernel: Kernel, x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
+    """Contiguous rows [rows, width] → [rows, out]. BadInput if a gradient is wanted and the kernel has none."""
+    run = kernel.few if len(x) <= kernel.rows else kernel.many
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return run(x, weight, scale, form)
+    if not kernel.published:
+        raise BadInput(
+            f"{kernel.name}-{form}: 这个算子没有梯度 (this kernel has no gradient); 训练请用 checkpoints.loader.read(…, "
+            "training=True) 读入 (to train, load with it)"
+        )
+    return Product.apply(x, weight, scale, form, run)
 
 
 def dequantised(weight: Tensor, scale: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
@@ -337,13 +381,14 @@ KERNELS = (
         lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.int8 and f.bits == 8 and f.width > 1,
         vnni_pack, vnni, vnni, ready=lambda: vnni_is_supported(),
     ),
-    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4),
-    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8), int8_cpu, int8_few, plain, rows=32),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4, published=True),
+    Kernel("cpu", lambda m, f: cpu_fits(m, f, 8), int8_cpu, int8_few, plain, rows=32, published=True),
     Kernel(
         "cuda-tinygemm",
         lambda m, f: cuda_fits(m, f, 4, torch.bfloat16) and m.capability >= (8, 0) and span(f) is not None,
         tinygemm_pack, tinygemm, tinygemm,
     ),
-    Kernel("cuda", lambda m, f: cuda_fits(m, f, 8, torch.float16, torch.bfloat16) and m.int8, kept, digits, digits),
-    Kernel("plain", lambda m, f: True, kept, plain, plain),
+    Kernel("cuda", lambda m, f: cuda_fits(m, f, 8, torch.float16, torch.bfloat16) and m.int8, kept, digits, digits,
+           published=True),
+    Kernel("plain", lambda m, f: True, kept, plain, plain, published=True),
 )  # fmt: skip

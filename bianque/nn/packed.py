@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bianque.errors import BadInput
 from bianque.nn.layers import FusedProjection, RMSNorm, fusible
 from bianque.nn.quant import QuantLinear
 
@@ -30,6 +31,11 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[..., width] → [..., out], plus `residual` if it is given."""
+        if torch.is_grad_enabled() and x.requires_grad:  # oneDNN would give none, and say nothing
+            raise BadInput(
+                "PackedLinear: 重排过的权重没有梯度 (packed weights have no gradient); 训练请用 checkpoints.loader.read 读入 "
+                "(to train, load with it)"
+            )
         run = scripted() if torch.jit.is_tracing() else product
         return run(x, cast(Tensor, self.weight), self.bias, residual)
 

@@ -55,8 +55,7 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[..., width] → [..., out], plus `residual` if it is given."""
         rows = x.reshape(-1, self.form.width).contiguous()
-        run = self.kernel.few if len(rows) <= self.kernel.rows else self.kernel.many
-        out = run(rows, self.weight, self.weight_scale, self.form)
+        out = kernels.product(self.kernel, rows, self.weight, self.weight_scale, self.form)
         if self.bias is not None:
             out += self.bias
         out = out.view(*x.shape[:-1], self.form.out)
@@ -66,9 +65,18 @@ class QuantLinear(nn.Module):
         return f"{self.form.width}, {self.form.out}, {self.kernel.name}-{self.form}"
 
 
+OWN = "bianque"  # the quant_method of what `convert --bits` writes: groups at 4 bits, a head of 8
+
+
 def bits_of(config: Mapping[str, Any]) -> Bits:
-    """Bits a weight in a checkpoint, from its `config.json`; LoadFailed if they are not 16, 8 or 4."""
-    bits = config.get("quantization_bit") or 16
+    """Bits a weight in a checkpoint, from its `config.json`; LoadFailed if they are not 16, 8 or 4, or another's way."""
+    own = config.get("quantization_config") or {}
+    if own and own.get("quant_method") != OWN:
+        raise LoadFailed(
+            f"config.json: quantization_config 的 quant_method={own.get('quant_method')!r} 无法读取 (unknown); "
+            "请换用未量化的权重 (use unquantised weights)"
+        )
+    bits = own.get("bits") or config.get("quantization_bit") or 16
     if bits not in (16, 8, 4):
         raise LoadFailed(
             f"config.json: quantization_bit={bits!r} 无法读取 (unknown); 只支持 16、8、4 (only 16, 8 and 4), 请换用这样的权重"
@@ -175,12 +183,13 @@ def nearest(x: Tensor, scale: Tensor, least: int, most: int) -> tuple[Tensor, Te
     return steps.round_().clamp_(-least, most), scale
 
 
-def prepack_quantised(model: nn.Module, dtype: torch.dtype) -> None:
+def prepack_quantised(model: nn.Module, dtype: torch.dtype, training: bool = False) -> None:
     """Let each quantised layer take the kernel of its device for rows of `dtype`, and rearrange its weights once.
 
-    Those that read the same become one layer. LoadFailed if a layer's stored numbers are not int8.
+    Those that read the same become one layer. For `training` all stay as they are and multiply by plain torch, which is
+    exact and has a gradient. LoadFailed if a layer's stored numbers are not int8.
     """
-    for module in fusible(model):
+    for module in [] if training else fusible(model):
         fuse(module)
     layers = linears(model)
     for name, layer in layers.items():
@@ -189,7 +198,8 @@ def prepack_quantised(model: nn.Module, dtype: torch.dtype) -> None:
                 f"{name}.weight: {str(layer.weight.dtype).removeprefix('torch.')} 不是 int8 (not int8); "
                 "请重新下载量化权重，或换用未量化的权重 (download it again, or use unquantised weights)"
             )
-        layer.kernel = kernels.choose(kernels.machine_of(layer.weight.device, dtype), layer.form)
+        if not training:
+            layer.kernel = kernels.choose(kernels.machine_of(layer.weight.device, dtype), layer.form)
     apart = torch.get_num_threads() if all(layer.weight.is_cpu for layer in layers.values()) else 1
     largest = sorted(layers.values(), key=lambda layer: -layer.weight.numel())  # begins first: most often the head
     with ThreadPoolExecutor(apart) as threads:  # FBGEMM packs a matrix with one: 8 ns a weight

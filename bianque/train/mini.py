@@ -23,16 +23,16 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from bianque.catalog import prompts
 from bianque.data.compose import Composer
 from bianque.data.dialogues import Record, readable
-from bianque.models.chatglm import ChatGLM, ChatGLMConfig, layout
+from bianque.models.chatglm import ChatGLM, ChatGLMConfig
 from bianque.models.t5 import T5, T5Config
 from bianque.models.tokenizers import ChatGLMTokenizer, T5Tokenizer
 from bianque.train import samples, vocabulary
+from bianque.train.learners import ChatGLMLearner, T5Learner, summed_loss
 from bianque.train.samples import Format, Role, Sample
 
 GROUP = 16  # batches that are drawn together, so that each holds samples of similar length
@@ -67,12 +67,11 @@ class Plan:
         return min(1.0, (step + 1) / self.warmup) * min(1.0, 2 * (1 - share))
 
 
-class AskMini:
+class AskMini(T5Learner):
     """The architecture of BianQue-1.0."""
 
     pieces = "spiece.model"
     compiled = ("encode", "decode")
-    escape = staticmethod(prompts.t5_escape)
     train_vocabulary = staticmethod(vocabulary.train_spiece)
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -97,30 +96,12 @@ class AskMini:
     def published_config(self) -> dict[str, Any]:
         return {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}
 
-    @staticmethod
-    def shape(sample: Sample) -> tuple[int, ...]:
-        return len(sample.prompt), len(sample.reply) + 1
 
-    def batch(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
-        start = self.config.decoder_start_token_id
-        target = pad([[start, *row.reply] for row in rows], -100)
-        wanted = target[:, 1:].flatten()
-        where = (wanted >= 0).nonzero().flatten()
-        source = pad([row.prompt for row in rows], self.config.pad_token_id)
-        return {"source": source, "target": target[:, :-1].clamp(min=0), "where": where, "wanted": wanted[where]}
-
-    def logits(self, source: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        encoded, visible = self.model.encode(source)
-        hidden = self.model.decode(target, self.model.cross(encoded), visible)
-        return self.model.head(hidden.flatten(0, 1)[where])
-
-
-class AdviseMini:
+class AdviseMini(ChatGLMLearner):
     """The architecture of BianQue-2.0."""
 
     pieces = "ice_text.model"
     compiled = ("hidden",)
-    escape = staticmethod(str)
     train_vocabulary = staticmethod(vocabulary.train_ice_text)
 
     def __init__(self, folder: Path, plan: Plan) -> None:
@@ -144,33 +125,9 @@ class AdviseMini:
     def published_config(self) -> dict[str, Any]:
         return {"architectures": ["ChatGLMModel"], "model_type": "chatglm", "position_encoding_2d": True}
 
-    @staticmethod
-    def shape(sample: Sample) -> tuple[int, ...]:
-        return (sample.length,)
-
-    def batch(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
-        ids = pad([row.prompt + row.reply for row in rows], -100)
-        column = torch.arange(ids.shape[1])
-        start = torch.tensor([len(row.prompt) for row in rows])[:, None]
-        reply = (column >= start) & (ids >= 0)
-        where = reply[:, 1:].flatten().nonzero().flatten()
-        # Padding stands on the right, behind everything: causality hides it.
-        ids = ids.clamp(min=0)
-        return {"ids": ids, "where": where, "wanted": ids[:, 1:].flatten()[where]}
-
-    def logits(self, ids: Tensor, where: Tensor) -> Tensor:
-        hidden = self.model.hidden(ids, *layout(ids, self.config))
-        return self.model.lm_head(hidden[:, :-1].flatten(0, 1)[where])
-
 
 SUBJECTS: dict[Role, type[AskMini] | type[AdviseMini]] = {"ask": AskMini, "advise": AdviseMini}
 Subject = AskMini | AdviseMini
-
-
-def pad(rows: Sequence[list[int]], fill: int) -> Tensor:
-    """[rows, longest] int64, padded on the right."""
-    width = samples.padded(max(map(len, rows)))
-    return torch.tensor([row + [fill] * (width - len(row)) for row in rows])
 
 
 def optimisers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
@@ -365,11 +322,7 @@ def examination(subject: Subject, role: Role, plan: Plan) -> list[list[Sample]]:
 
 def loss_of(subject: Subject, batch: dict[str, Tensor], device: torch.device) -> Tensor:
     """Mean negative log-likelihood of a reply token."""
-    there = {name: part.to(device, non_blocking=True) for name, part in batch.items()}
-    wanted = there.pop("wanted")
-    with torch.autocast(device.type, torch.bfloat16):
-        logits = subject.logits(**there)
-    return F.cross_entropy(logits.float(), wanted)
+    return summed_loss(subject, batch, device.type) / len(batch["wanted"])
 
 
 @torch.no_grad()

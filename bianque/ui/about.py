@@ -29,10 +29,14 @@ def text(cards: Sequence[Model], budget: int, lang: str) -> str:
 def block(card: Model, lang: str) -> str:
     """Name, what it is and where from, memory, licence: a line each."""
     source = f"[{card.repo}](https://huggingface.co/{card.repo})" if card.repo else say(lang, "bundled")
+    licence = say(lang, "licence", licence=card.licence)
+    if card.endpoint:
+        facts = [say(lang, card.role), card.endpoint.model, f"**{say(lang, 'leaves', host=card.host)}**"]
+        return "- " + "  \n  ".join((f"**{card.title}** `{card.name}`", " · ".join(facts), licence))
     facts = [say(lang, card.role), source]
     if found := card.checkpoint:
         kind = ARCHITECTURES.get(found.architecture, found.architecture)
         facts = [facts[0], kind, f"{source} + {found.adapter}" if found.adapter else source]
     bits = "/".join(map(str, card.precisions))
-    memory, licence = say(lang, "memory", sizes=sizes(card), bits=bits), say(lang, "licence", licence=card.licence)
+    memory = say(lang, "memory", sizes=sizes(card), bits=bits)
     return "- " + "  \n  ".join((f"**{card.title}** `{card.name}`", " · ".join(facts), memory, licence))

@@ -23,7 +23,7 @@ from bianque.arena.votes import Votes, Where
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.transcript import Transcript
-from bianque.errors import BianQueError, LoadFailed, OutOfMemory
+from bianque.errors import BianQueError, LoadFailed, OutOfMemory, Unreachable
 from bianque.i18n import say, told
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
@@ -36,7 +36,7 @@ Views = AsyncGenerator[View, None]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 COOLDOWN = 600.0  # seconds that somebody who cannot be loaded is not drawn
 KEPT = 2 * 3600.0  # seconds that a battle which nobody goes on with is kept
-CANNOT = (LoadFailed.code, OutOfMemory.code)
+CANNOT = (LoadFailed.code, OutOfMemory.code, Unreachable.code)
 
 
 class Arena:
@@ -61,7 +61,7 @@ class Arena:
     def layout(self) -> None:
         self.duel = gr.State(None, time_to_live=KEPT)
         with gr.Row(elem_id="bq-duel-line"):
-            self.note = gr.HTML(paragraph(say("zh-CN", "arena_why")), padding=False, elem_id="bq-duel-note")
+            self.note = gr.HTML(paragraph(self.why("zh-CN")), padding=False, elem_id="bq-duel-note")
             self.next = gr.Button(t("skip"), size="sm", interactive=False, elem_id="bq-next")
         self.alert = gr.HTML("", padding=False, elem_id="bq-duel-alert")
         self.heads, self.chats, self.told = [], [], []
@@ -137,6 +137,13 @@ class Arena:
             async for view in views:
                 yield view
 
+    def why(self, lang: str) -> str:
+        """What the tab is for, and which servers elsewhere may get the words."""
+        pair, cards = (self.session.ask, self.session.advise), self.session.cards.values()
+        met = (card for card in cards if card.endpoint and (card.endpoint.arena or card.name in pair))
+        hosts = ", ".join(dict.fromkeys(card.host for card in met if card.host))
+        return say(lang, "arena_why") + (f" {say(lang, 'may_leave', host=hosts)}" if hosts else "")
+
     def resting(self) -> list[str]:
         now = time.monotonic()
         return [name for name, until in self.cooldown.items() if until > now]
@@ -182,7 +189,7 @@ class Arena:
         """Both have ended; a round that one of them has not finished counts for nothing, and its message returns."""
         lang = lang_of(request)
         if fight is None:
-            return self.idle_view(None, lang, say(lang, "arena_why"))
+            return self.idle_view(None, lang, self.why(lang))
         if fight.battle.ready:
             return self.idle_view(fight, lang, say(lang, "vote_now"))
         return self.idle_view(fight, lang, say(lang, "duel_stopped"), (box or "").strip() or fight.message)
@@ -190,7 +197,7 @@ class Arena:
     def fresh(self, request: gr.Request) -> View:
         """Nothing is left of the battle before."""
         lang = lang_of(request)
-        return self.idle_view(None, lang, say(lang, "arena_why"))
+        return self.idle_view(None, lang, self.why(lang))
 
     async def vote(
         self, verdict: str, fight: Duel | None, category: str, reasons: list[str], consent: bool, request: gr.Request
@@ -214,7 +221,7 @@ class Arena:
         """First paint: the words that Gradio does not translate by itself."""
         lang = lang_of(request)
         return {
-            self.note: paragraph(say(lang, "arena_why")), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
+            self.note: paragraph(self.why(lang)), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
             self.reasons: gr.CheckboxGroup(choices=named(REASONS, lang)),
             self.board.category: gr.Dropdown(choices=categories(lang)),
             **{chat: gr.Chatbot(placeholder=paragraph(say(lang, "nameless"))) for chat in self.chats},

@@ -42,26 +42,17 @@ class Side:
         return self.who, self.bits, *self.numbers
 
 
-class Choice(gr.Dropdown):
-    """A dropdown that also takes a choice's label: while its choices change, the browser may send what it shows."""
-
-    is_template = True
-
-    def preprocess(self, payload: Any) -> Any:
-        return super().preprocess(dict(self.choices).get(payload, payload))
-
-
 def side(place: int, session: Session, name: str, visible: bool) -> Side:
     """A column to compare with: who answers, how it draws, the conversation, its figures, what can be done with it."""
     small: dict[str, Any] = {"size": "sm", "interactive": False}
     with gr.Column(visible=visible, elem_id=f"bq-side-{place}", elem_classes="bq-side", min_width=200) as column:
         with gr.Row(elem_classes="bq-side-head"):
             bare: dict[str, Any] = {"show_label": False, "container": False, "filterable": False}
-            who = Choice(
+            who = gr.Dropdown(
                 names(session.cards, "zh-CN"), value=name, label=t("contender"), min_width=110, scale=4,
                 elem_classes="bq-side-who", **bare,
             )  # fmt: skip
-            bits = Choice(
+            bits = gr.Dropdown(
                 **bits_choices(session.cards, name, "zh-CN"), label=t("bits"), min_width=78, scale=1,
                 elem_classes="bq-side-bits", **bare,
             )  # fmt: skip
@@ -90,7 +81,7 @@ def figures_line() -> gr.HTML:
 
 def names(cards: Mapping[str, Model], lang: str) -> list[tuple[str, str]]:
     """Who can answer: the modes in the visitor's language, then the cards."""
-    return [*((say(lang, mode), mode) for mode in MODES), *((card.title, card.name) for card in cards.values())]
+    return [*((say(lang, mode), mode) for mode in MODES), *((card.label, card.name) for card in cards.values())]
 
 
 def bits_choices(cards: Mapping[str, Model], name: str, lang: str, value: Bits | None = None) -> dict[str, Any]:
@@ -107,6 +98,7 @@ def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
     else:
         card = cards[name]
         text = f"{say(lang, card.role)} · {say(lang, 'licence', licence=card.licence)}"
+        text += f" · {say(lang, 'leaves', host=card.host)}" if card.host else ""
     return paragraph(text)
 
 

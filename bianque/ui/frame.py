@@ -35,10 +35,10 @@ def header(lang: str, greeted: bool = True) -> str:
     )
 
 
-def hero(lang: str, preview: bool) -> str:
-    """What an empty page asks."""
-    note = f'<p class="note">{html.escape(say(lang, "preview"))}</p>' if preview else ""
-    return f"<h2>{say(lang, 'ask_heading')}</h2><p>{html.escape(say(lang, 'ask_line'))}</p>{note}"
+def hero(lang: str, notes: Sequence[str]) -> str:
+    """What an empty page asks, and what a visitor must know first."""
+    told = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return f"<h2>{say(lang, 'ask_heading')}</h2><p>{html.escape(say(lang, 'ask_line'))}</p>{told}"
 
 
 def help_lines(lang: str) -> str:
@@ -47,9 +47,9 @@ def help_lines(lang: str) -> str:
     return f"<p>{say(lang, 'help_lines', **links)}</p>"
 
 
-def foot(lang: str, preview: bool) -> str:
-    note = f'<span class="note">{html.escape(say(lang, "preview_short"))}</span>' if preview else ""
-    return f"<p>{html.escape(say(lang, 'label'))}{note}</p>"
+def foot(lang: str, notes: Sequence[str]) -> str:
+    told = "".join(f'<span class="note">{html.escape(note)}</span>' for note in notes)
+    return f"<p>{html.escape(say(lang, 'label'))}{told}</p>"
 
 
 def example_label(example: Mapping[str, str], lang: str) -> str:

@@ -15,6 +15,7 @@ import gradio as gr
 
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
+from bianque.api.limits import Limits
 from bianque.consult import transcript
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
@@ -50,10 +51,12 @@ class NewMessage:
 class Page:
     """One page over a session. Built once; keeps nothing of any visitor."""
 
-    def __init__(self, session: Session, examples: Path, arena: Arena | None = None) -> None:
-        self.session, self.arena = session, arena
+    def __init__(
+        self, session: Session, examples: Path, arena: Arena | None = None, limits: Limits | None = None
+    ) -> None:
+        self.session, self.arena, self.limits = session, arena, limits or Limits()
         self.cards = session.cards
-        self.examples = json.loads(examples.read_text(encoding="utf-8"))
+        self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
     def build(self) -> gr.Blocks:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
@@ -71,16 +74,20 @@ class Page:
                     Evaluate(self.session).build()
                 with gr.Tab(t("about"), id="about", elem_id="bq-about-tab"):
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
-            self.foot = gr.HTML(frame.foot("zh-CN", self.preview), padding=False, elem_id="bq-foot")
+            self.foot = gr.HTML(
+                frame.foot("zh-CN", self.notes("zh-CN", "preview_short")), padding=False, elem_id="bq-foot"
+            )
             self.wire(blocks)
-            endpoints.add_chat(self.session)
-            evaluate_api.add_evaluate(self.session)
+            endpoints.add_chat(self.session, self.limits)
+            evaluate_api.add_evaluate(self.session, self.limits)
         return blocks
 
-    @property
-    def preview(self) -> bool:
-        """Whether one of the pair shows how a consultation works, and holds no medical knowledge."""
-        return any(self.cards[name].preview for name in (self.session.ask, self.session.advise))
+    def notes(self, lang: str, key: str = "preview") -> list[str]:
+        """What a visitor must know of the pair: that it is a preview, and where the words go if they leave this machine."""
+        pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
+        notes = [say(lang, key)] if any(card.preview for card in pair) else []
+        hosts = ", ".join(dict.fromkeys(card.host for card in pair if card.host))
+        return [*notes, say(lang, "leaves", host=hosts)] if hosts else notes
 
     def story(self, lang: str) -> str:
         return about.text(tuple(self.cards.values()), self.session.budget, lang)
@@ -91,7 +98,7 @@ class Page:
         self.turns = gr.HTML(
             [], html_template="", js_on_load=script.js("keep"), elem_id="bq-kept", apply_default_css=False
         )
-        self.hero = gr.HTML(frame.hero("zh-CN", self.preview), elem_id="bq-hero", **bare)
+        self.hero = gr.HTML(frame.hero("zh-CN", self.notes("zh-CN")), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
             watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False, latex_delimiters=[],
@@ -297,7 +304,7 @@ class Page:
         view: View = {
             self.mode: gr.Radio(choices=[(say(lang, name), name) for name in MODES], **chosen),
             self.why: say(lang, f"{mode}_why"), self.head: frame.header(lang), self.help: frame.help_lines(lang),
-            self.hero: frame.hero(lang, self.preview), self.foot: frame.foot(lang, self.preview), self.about: self.story(lang),
+            self.hero: frame.hero(lang, self.notes(lang)), self.foot: frame.foot(lang, self.notes(lang, "preview_short")), self.about: self.story(lang),
             **dict(zip(self.chips, frame.labels(self.examples, lang), strict=True)),
         }  # fmt: skip
         # A first message may be on its way already: then nothing is drawn over it.

@@ -62,7 +62,9 @@ def one_language(text: str, lang: str) -> str:
 def who(turn: Turn, lang: str) -> str:
     """The line above a reply: a mark, what it is, and whose words they are."""
     phase = turn.get("phase") or "advising"
-    return f'<span class="bq-who bq-{phase}">{say(lang, phase)} · {html.escape(turn.get("model") or "")}</span>'
+    sent = f" · {html.escape(say(lang, 'sent', host=turn['host']))}" if turn.get("host") else ""
+    model = html.escape(turn.get("model") or "")
+    return f'<span class="bq-who bq-{phase}">{say(lang, phase)} · {model}{sent}</span>'
 
 
 def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:

@@ -19,7 +19,7 @@ def build(session: Session) -> list[gr.components.Component]:
     """The inputs that `choices` reads, in its order."""
 
     def able_to(mode: Mode) -> list[tuple[str, str]]:
-        return [(card.title, card.name) for card in session.cards.values() if mode in ROLE_MODES[card.role]]
+        return [(card.label, card.name) for card in session.cards.values() if mode in ROLE_MODES[card.role]]
 
     wide: dict[str, Any] = {"min_width": 260}  # on a phone one stands above the other, each with its whole title
     with gr.Row():

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from bianque.catalog import custom, default
+from bianque.catalog import custom, default, schema
 from bianque.catalog.builtin import CARDS, FORMATS, by_name
-from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Model
+from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Endpoint, Model
 from bianque.errors import SettingsError
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
@@ -57,22 +58,27 @@ def fault(folder: Path, given: object) -> str:
 
 
 def test_every_field_of_a_card_can_be_stated_and_is_checked():
-    assert set(custom.FIELDS) == {field.name for field in (*fields(Model), *fields(Checkpoint))} - {"checkpoint"}
-    assert set(custom.SAMPLING) == {field.name for field in fields(Sampling)}
+    shown = {field.name for field in fields(Model)} - {"checkpoint", "endpoint"}
+    local = shown | {field.name for field in fields(Checkpoint)} | {"like", *custom.PLACES}
+    remote = shown | {field.name for field in fields(Endpoint)} | {"like"}
+    assert set(schema.LocalCard.model_fields) == local
+    assert set(schema.RemoteCard.model_fields) == remote - {"repo", "revision", "preview"}
+    assert set(schema.SamplingGiven.model_fields) == {field.name for field in fields(Sampling)}
+    for kind in (schema.LocalCard, schema.RemoteCard, schema.SamplingGiven, schema.RemoteSampling):
+        assert all(field.description for field in kind.model_fields.values())
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_the_projects_own_cards_keep_the_rules(card):
-    for name, rule in custom.FIELDS.items():
-        value = getattr(card.loadable if name in CHECKPOINT_FIELDS else card, name)
-        if name in ("prompt", "clean"):
-            continue
-        if name == "files":
-            assert not value or rule.fits(list(value))
-        elif name != "sampling":
-            assert rule.fits(value), name
+    stated = {field.name: getattr(card, field.name) for field in fields(Model)}
+    stated |= {field.name: getattr(card.loadable, field.name) for field in fields(Checkpoint)}
+    stated |= {"files": list(card.loadable.files), "sampling": asdict(card.sampling) | {"stop": []}}
+    for name in ("checkpoint", "endpoint", "prompt", "clean", *([] if card.loadable.files else ["files"])):
+        del stated[name]
+    with pytest.raises(ValidationError) as found:
+        schema.LocalCard.model_validate(stated)
+    assert {fault["type"] for fault in found.value.errors()} == {"missing"}
     assert (card.loadable.prompt, card.loadable.clean) in FORMATS.values()
-    assert all(rule.fits(getattr(card.sampling, name)) for name, rule in custom.SAMPLING.items())
 
 
 def test_a_fine_tune_takes_over_all_but_what_it_states(tmp_path):
@@ -231,7 +237,13 @@ json_values = st.recursive(
 
 @pytest.mark.slow
 @settings(max_examples=300)
-@given(st.dictionaries(st.sampled_from([*custom.FIELDS, "like", "path", "other"]), json_values, max_size=3))
+@given(
+    st.dictionaries(
+        st.sampled_from([*schema.LocalCard.model_fields, *schema.RemoteCard.model_fields, "other"]),
+        json_values,
+        max_size=3,
+    )
+)
 def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, change):
     path = written(tmp_path_factory.getbasetemp(), LIKE | change)
     try:
@@ -240,6 +252,70 @@ def test_whatever_a_file_holds_is_a_card_or_a_settings_error(tmp_path_factory, c
         assert "cards.json" in str(error)
     else:
         assert isinstance(found[0], Model)
+
+
+# --- models behind a URL ----------------------------------------------------------------------------------------------
+
+QWEN = {
+    "name": "qwen", "url": "https://host.example/v1", "model": "qwen3", "key_env": "QWEN_KEY", "role": "both",
+    "licence": "Apache-2.0",
+}  # fmt: skip
+
+
+def test_a_url_makes_a_card_without_a_checkpoint(tmp_path):
+    card = one(tmp_path, QWEN)
+    assert card.endpoint == Endpoint("https://host.example/v1", "qwen3", "QWEN_KEY") and card.checkpoint is None
+    assert (card.title, card.role, card.sampling) == ("qwen", "both", custom.REMOTE)
+    assert card.host == "host.example" and "host.example" in card.terms and card.terms.startswith("Apache-2.0")
+    assert card.endpoint.address == "https://host.example/v1/chat/completions" and card.precisions == ()
+
+
+def test_everything_that_a_card_says_of_its_server_counts(tmp_path):
+    more = {
+        "title": "千问", "citation": "me", "sampling": {"temperature": 0.5, "stop": ["患者："]}, "system": "你是医生。\n先问。",
+        "max_tokens_field": "max_completion_tokens", "body": {"top_k": 20, "stream_options": None}, "arena": True,
+    }  # fmt: skip
+    card = one(tmp_path, QWEN | more)
+    found = asdict(card.endpoint)
+    assert [found[name] for name in ("system", "max_tokens_field", "body", "arena")] == [*more.values()][3:]
+    assert card.sampling == replace(custom.REMOTE, temperature=0.5, stop=("患者：",)) and card.citation == "me"
+    found, _ = custom.read(written(tmp_path, [QWEN | more, {"name": "other", "like": "qwen", "model": "qwen3-max"}]))
+    assert found[1].endpoint == replace(found[0].endpoint, model="qwen3-max") and found[1].title == "other"
+    assert found[1].sampling == found[0].sampling and found[1].role == "both"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"url": "host"}, ['url="host"', "https://host/v1"]),
+        ({"url": "https://host:port/v1"}, ["url=", "an http(s) URL"]),
+        ({"url": "https://host/v1?key=1"}, ["url=", "without password or parameters"]),
+        ({"model": ""}, ['model=""', "one line"]),
+        ({"key_env": "sk-1234"}, ['key_env="sk-***"', "not the key itself"]),
+        ({"role": "doctor"}, ['role="doctor"', "both"]),
+        ({"system": ""}, ['system=""', "a text"]),
+        ({"max_tokens_field": "tokens"}, ['max_tokens_field="tokens"', "max_completion_tokens"]),
+        ({"body": {"messages": []}}, ["body=", "none of these"]),
+        ({"body": 1}, ["body=1", "an object"]),
+        ({"arena": 1}, ["arena=1", "true"]),
+        ({"sampling": {"top_k": 3}}, ["sampling.top_k=3", "into body"]),
+        ({"sampling": {"temprature": 0}}, ["sampling.temprature=0", "did you mean temperature?"]),
+        ({"sampling": {"stop": list("abcde")}}, ["sampling.stop=", "up to 4"]),
+        ({"window": 2048}, ["window=2048", "unknown field", "key_env"]),
+        ({"like": "bianque-2"}, ['like="bianque-2"', "a card with a url"]),
+        ({"url": None}, ["url=null", "https://host/v1"]),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_a_mistake_about_a_server_is_told(tmp_path, change, words):
+    said = fault(tmp_path, QWEN | change)
+    assert all(word in said for word in ["'qwen'", *words]), said
+
+
+@pytest.mark.parametrize("name", ["url", "model", "role", "licence"])
+def test_what_every_server_needs_is_named(tmp_path, name):
+    said = fault(tmp_path, {key: value for key, value in QWEN.items() if key != name})
+    assert "lacks" in said and name in said
 
 
 # --- in the settings ------------------------------------------------------------------------------------------------
@@ -261,11 +337,26 @@ def test_places_join_the_named_folders_and_give_way_to_them(tmp_path):
     assert settings.paths["my-bianque"] == tmp_path / "other"
 
 
+@pytest.mark.parametrize(
+    "name, hint", [("BianQue-2", "bianque-2"), ("bianque-2.lora", "bianque-2"), ("zzz", "ask-mini")]
+)
+def test_a_folder_for_a_card_that_nobody_knows_is_refused(tmp_path, name, hint):
+    """Ignored, it would let the weights be fetched that the folder was to spare."""
+    with pytest.raises(SettingsError, match="BIANQUE_PATHS") as caught:
+        custom.known(Settings(paths={name: tmp_path}))
+    assert name in str(caught.value) and hint in str(caught.value)
+
+
 def test_a_card_needs_a_repo_or_a_place(tmp_path):
     path = written(tmp_path, {"name": "my-mini", "like": "ask-mini"})
     with pytest.raises(SettingsError, match=r"'my-mini'.*repo.*path"):
         custom.known(Settings(cards=path))
     assert custom.known(Settings(cards=path, paths={"my-mini": tmp_path}))[1][-1].name == "my-mini"
+
+
+def test_a_model_behind_a_url_needs_no_place(tmp_path):
+    settings, known = custom.known(Settings(cards=written(tmp_path, QWEN), ask="qwen", advise="qwen"))
+    assert settings.paths == {} and default.choose(settings, known) == ("qwen", "qwen")
 
 
 def test_the_pair_that_speaks_can_be_the_users(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ import json
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from bianque.checkpoints import loader
 from bianque.checkpoints.convert import convert
@@ -79,5 +80,80 @@ def test_a_damaged_checkpoint_leaves_nothing_that_loads(published, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-200])
     with pytest.raises(LoadFailed, match=shard.name):
         convert(card, folder, tmp_path / "out", quiet, 4_000)
-    with pytest.raises(LoadFailed):
-        loader.read(card, tmp_path / "out", "cpu", torch.float32, quiet)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def read(card, folder, bits=16, **options):
+    return loader.read(card, folder, "cpu", torch.float32, quiet, bits, **options)[0]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("name", ["bianque-1", "bianque-2", "disc-medllm"])
+def test_quantised_once_is_quantised_as_at_each_start(name, bits, tmp_path):
+    (tmp_path / "published").mkdir()
+    getattr(tiny, name.replace("-", "_"))(tmp_path / "published")
+    card = tiny.card(name)
+    convert(card, tmp_path / "published", tmp_path / "out", quiet, 4_000, bits)
+    found, expected = read(card, tmp_path / "out"), read(card, tmp_path / "published", bits)
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+    size = lambda folder: sum(file.stat().st_size for file in folder.iterdir())
+    assert size(tmp_path / "out") < size(tmp_path / "published")
+    with pytest.raises(BadInput, match="quantised already"):
+        convert(card, tmp_path / "out", tmp_path / "again", quiet, bits=4)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_a_lora_is_merged_once(bits, tmp_path):
+    """The converted folder says so: the same card does not merge its LoRA a second time."""
+    (tmp_path / "published").mkdir()
+    tiny.medicalgpt_zh(tmp_path / "published")
+    card, factors = tiny.card("medicalgpt-zh"), tmp_path / "published/lora.p"
+    convert(card, tmp_path / "published", tmp_path / "out", quiet, bits=bits, adapter=factors)
+    expected = read(card, tmp_path / "published", bits, adapter=factors)
+    close = lambda a, b: torch.allclose(a.float(), b.float(), atol=2e-3)  # stored in half precision
+    for adapter in (None, factors):
+        found = read(card, tmp_path / "out", adapter=adapter)
+        assert all(map(close, found.state_dict().values(), expected.state_dict().values()))
+    loaded = loader.load(card, {card.name: tmp_path / "out"}, "cpu", torch.float32, quiet)
+    assert loaded.tokenizer.encode("头痛三天")  # nobody asked for lora.p
+
+
+def test_a_lora_of_another_model_is_refused(tmp_path, published):
+    card, folder, _ = published
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    factors = {"nowhere.lora_A.weight": torch.zeros(2, 3), "nowhere.lora_B.weight": torch.zeros(3, 2)}
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(BadInput, match=r"nowhere\.weight"):
+        convert(card, folder, tmp_path / "out", quiet, adapter=tmp_path)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("fails", ["save_file", "copyfile", "mkdir"])
+def test_a_full_disk_is_told_and_leaves_nothing(fails, published, tmp_path, monkeypatch):
+    card, folder, _ = published
+    full = OSError(28, "No space left on device")
+    if fails == "save_file":
+        full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def refuse(*given, **options):
+        raise full
+
+    target = {
+        "save_file": "bianque.checkpoints.convert.save_file",
+        "copyfile": "shutil.copyfile",
+        "mkdir": "pathlib.Path.mkdir",
+    }
+    monkeypatch.setattr(target[fails], refuse)
+    with pytest.raises(BadInput, match=r"out: .*No space left.*another place"):
+        convert(card, folder, tmp_path / "out", quiet)
+    monkeypatch.undo()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_in_the_folders_place_is_told(published, tmp_path):
+    card, folder, _ = published
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(BadInput, match="a file"):
+        convert(card, folder, tmp_path / "out", quiet)

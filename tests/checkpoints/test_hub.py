@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import huggingface_hub
@@ -13,6 +14,7 @@ from bianque.checkpoints import hub
 from bianque.errors import LoadFailed
 from bianque.types import Progress
 from tests import tiny
+from tests.conftest import listening
 from tests.hub import COMMIT, Hub, serve
 
 REPO = "scutcyr/BianQue-2"
@@ -177,3 +179,37 @@ def test_an_adapter_comes_from_the_paths_or_the_hub(served, tmp_path):
     folder = find(CARD.changed(adapter="me/lora"), {})
     assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert find(CARD.changed(adapter="me/old"), {}).name == "lora.p"
+
+
+class Portal(BaseHTTPRequestHandler):
+    """A page that asks to log in, whatever is asked for."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        page = b"<html>please log in</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page if self.command == "GET" else b"")
+
+    do_HEAD = do_GET
+
+
+@pytest.mark.parametrize("slip", ["", " "], ids=["a captive portal", "a blank behind the address"])
+def test_a_mirror_that_is_none_is_told_by_its_variable(slip, served, monkeypatch):
+    with listening(Portal) as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url + slip)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + slip + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        with pytest.raises(LoadFailed, match="HF_ENDPOINT"):
+            fetch()
+
+
+def test_the_cache_serves_behind_a_captive_portal(served, monkeypatch):
+    folder = fetch()
+    with listening(Portal) as url:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        assert fetch() == folder

@@ -83,21 +83,17 @@ def refused(path: Path) -> str:
 # What is merged.
 
 
-@pytest.mark.parametrize("form", ["safetensors", "bin", "default", "training", "bare"])
+@pytest.mark.parametrize("form", ["safetensors", "bin", "default", "training"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_architecture_and_spelling(name, form, tmp_path):
     build, module = MODELS[name]
     weight = build().state_dict()[f"{module}.weight"]
-    factors = plain(
-        module, weight, rank=8 if form == "bare" else 4, end="default.weight" if form == "default" else "weight"
-    )
+    factors = plain(module, weight, end="default.weight" if form == "default" else "weight")
     folder, scale = peft(tmp_path / "lora", factors), 6 / 4
     if form in ("bin", "training"):
         (folder / "adapter_model.safetensors").unlink()
         stored = factors if form == "bin" else {k: torch.nn.Parameter(v) for k, v in factors.items()}
         torch.save(stored, folder / "adapter_model.bin")
-    if form == "bare":
-        folder, scale = bare(tmp_path, factors), 2
     adapter = lora.read(folder, TITLE)
     down, up = (factor.float() for factor in factors.values())
     merged = adapter.merged(f"{module}.weight", weight)
@@ -290,9 +286,25 @@ def test_a_table_that_holds_more_or_less_than_pairs_is_refused_by_name(factors, 
     assert told in refused(peft(tmp_path / "lora", factors))
 
 
-@pytest.mark.parametrize("factors", [plain("m", torch.zeros(6, 5)), fused("m", 6, rank=4)], ids=["plain", "merged"])
-def test_a_bare_file_of_another_rank_is_refused_for_its_strength_is_unknown(factors, tmp_path):
-    assert "rank 4 ≠ 8; name a folder whose adapter_config.json" in refused(bare(tmp_path, factors))
+def test_a_bare_file_of_another_rank_is_refused_for_its_strength_is_unknown(tmp_path):
+    assert "rank 4 ≠ 8; name a folder whose adapter_config.json" in refused(bare(tmp_path, fused("m", 6, rank=4)))
+
+
+@pytest.mark.parametrize("rank", [4, 8])
+@pytest.mark.parametrize("name, merged", [("lora.p", False), ("adapter_model.bin", False), ("chatglm-lora.pt", True)])
+def test_a_file_that_does_not_say_its_strength_is_refused_with_what_to_write(name, merged, rank, tmp_path):
+    """Other trainers of that time took 32 or 64 over the same rank: half or a quarter of it would be merged in silence."""
+    path = bare(tmp_path, fused("m", 6, rank) if merged else plain("m", torch.zeros(6, 5), rank)).rename(
+        tmp_path / name
+    )
+    text = refused(path)
+    assert "lora_alpha" in text and f'"r": {rank}' in text
+    if not merged:
+        config = {"peft_type": "LORA", "r": rank, "lora_alpha": 32}  # what the message asks for is enough
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        down, up = (factor.float() for factor in plain("m", torch.zeros(6, 5), rank).values())
+        merged_weight = lora.read(path, TITLE).merged("m.weight", torch.zeros(6, 5))
+        torch.testing.assert_close(merged_weight, 32 / rank * up @ down)
 
 
 def test_a_merged_form_of_other_groups_is_refused(tmp_path):

@@ -81,6 +81,12 @@ def test_a_wrong_field_is_named_with_its_line(entry, tmp_path):
         load(path, Complaint)
 
 
+def test_a_byte_order_mark_is_no_fault(entry, tmp_path):
+    path = written(tmp_path, entry)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(path, Complaint).id == "insomnia"
+
+
 def test_a_misspelt_field_is_refused(entry, tmp_path):
     entry["follows"] = entry.pop("follow")
     with pytest.raises(BadInput, match="follow"):

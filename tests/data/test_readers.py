@@ -285,9 +285,11 @@ def test_a_bad_row_of_a_csv_has_the_number_a_spreadsheet_shows(write, row, field
     assert [case.id for case in loaded.dialogues] == ["2", "4"]
 
 
-def test_an_open_quotation_mark_ends_the_table_there(write):
-    loaded = readers.preview(write(table(["病人：咳嗽\\n医生：", ASK]) + '"病人：头痛\\n医生：,休息\n病人：失眠,好\n'))
-    assert len(loaded.dialogues) == 1
+def test_an_open_quotation_mark_costs_its_own_row_alone(write):
+    loaded = readers.preview(
+        write(table(["病人：咳嗽\\n医生：", ASK]) + '"病人：头痛\\n医生：,休息\n病人：失眠\\n医生：,好\n')
+    )
+    assert [texts(case) for case in loaded.dialogues] == [["咳嗽", ASK], ["失眠", "好"]] and len(loaded.problems) == 1
     assert "not valid CSV" in loaded.problems[0].wrong and loaded.problems[0].number == 3
 
 

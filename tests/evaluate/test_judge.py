@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bianque.backends.client import LONGEST_PAUSE, retry_after
 from bianque.consult.session import Session
 from bianque.consult.spec import parse_all
 from bianque.data.formats import ASPECTS, Case, Judged
 from bianque.errors import BadInput
 from bianque.evaluate.evaluation import RunRequest, Source, evaluate
-from bianque.evaluate.judge import LONGEST_PAUSE, Judge, endpoint, parse, prompt, retry_after
+from bianque.evaluate.judge import Judge, endpoint, parse, prompt
 from bianque.evaluate.store import read
 from bianque.types import Message
 from tests import tiny
@@ -226,13 +227,13 @@ def test_the_key_is_nowhere_but_in_the_header(caplog):
     assert "***" in found.error and KEY not in "".join((found.error, found.prompt, repr(judge), caplog.text))
 
 
-def after(value: str) -> float:
-    return retry_after(httpx.Response(429, headers={"Retry-After": value} if value else {}), 0.5)
+def after(value: str) -> float | None:
+    return retry_after(httpx.Response(429, headers={"Retry-After": value} if value else {}))
 
 
 def test_the_server_says_how_long_to_wait():
     assert after("3") == 3 and after("0") == 0 and after("-1") == 0
-    assert after("") == after("soon") == after("nan") == after("inf") == 0.5
+    assert after("") == after("soon") == after("nan") == after("inf") is None
     assert after("86400") == LONGEST_PAUSE
     assert 0 < after(formatdate(time.time() + 30, usegmt=True)) <= 30 and after(formatdate(0, usegmt=True)) == 0
 
@@ -243,7 +244,7 @@ def test_it_waits_as_long_as_the_server_says(monkeypatch):
     async def sleep(seconds):
         waits.append(seconds)
 
-    monkeypatch.setattr("bianque.evaluate.judge.asyncio.sleep", sleep)
+    monkeypatch.setattr("bianque.backends.client.asyncio.sleep", sleep)
     with serving((429, {"Retry-After": "7"}, ""), (503, {}, ""), (500, {}, ""), GOOD) as server:
         assert score(server, pause=1.0).scores == SCORES
     assert waits == [7, 2, 4]

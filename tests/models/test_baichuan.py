@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from bianque.checkpoints import loader
+from bianque.checkpoints import files, loader
 from bianque.models.baichuan import Baichuan, BaichuanConfig, biases, slopes, sloping
 from bianque.models.tokenizers import BaichuanTokenizer
 from tests import tiny
@@ -205,7 +205,7 @@ def test_a_published_folder_holds_the_model(tmp_path):
     published = tiny.disc_medllm(tmp_path)
     found = Baichuan(BaichuanConfig.from_dict(json.loads((tmp_path / "config.json").read_text()))).eval()
     shards = loader.shard_files(tiny.card("disc-medllm"), tmp_path)
-    found.load_state_dict({name: tensor for shard in shards for name, tensor in loader.tensors(shard)})
+    found.load_state_dict({name: tensor for shard in shards for name, tensor in files.tensors(shard)})
     ids = torch.tensor([BaichuanTokenizer(tmp_path / "tokenizer.model").prompt("<reserved_102>头痛<reserved_103>")])
     assert len(shards) == 3
     torch.testing.assert_close(found(ids), published(ids))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from bianque.errors import OutOfMemory
 from bianque.nn import cpu
 from bianque.nn.cpu import available_memory
 
@@ -125,8 +127,30 @@ def test_the_least_of_what_machine_and_containers_leave(line, groups, found, tmp
     assert available_memory(tmp_path / "proc", tmp_path / "cgroup") == found
 
 
-def test_where_the_system_does_not_say_nothing_is_limited(tmp_path):
-    assert available_memory(tmp_path / "proc", tmp_path / "cgroup") == sys.maxsize
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="not POSIX")
+def test_where_linux_does_not_say_it_is_what_the_machine_has(tmp_path, monkeypatch):
+    """As on macOS, which has neither /proc nor cgroups."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert available_memory(tmp_path / "proc", tmp_path / "cgroup") == there < 1 << 50
+
+
+def test_on_windows_it_is_what_is_free(tmp_path, monkeypatch):
+    class Kernel:
+        def GlobalMemoryStatusEx(self, status):
+            assert status[0] & 0xFFFFFFFF == 64 == len(bytes(status))  # the structure's own size
+            status[1], status[2], status[3] = 16 << 30, 5 << 30, 99
+            return 1
+
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    monkeypatch.setattr(cpu.ctypes, "windll", SimpleNamespace(kernel32=Kernel()), raising=False)
+    assert available_memory(tmp_path / "proc", tmp_path / "cgroup") == 5 << 30
+
+
+def test_where_nothing_says_it_is_asked_for(tmp_path, monkeypatch):
+    """A guess would let a model of 50 GB count as fitting."""
+    monkeypatch.delattr(os, "sysconf", raising=False)
+    with pytest.raises(OutOfMemory, match="BIANQUE_MEMORY_GB"):
+        available_memory(tmp_path / "proc", tmp_path / "cgroup")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say")

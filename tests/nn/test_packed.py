@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bianque.errors import BadInput
 from bianque.nn import packed, quant
 from bianque.nn.layers import FEW, Linear, RMSNorm, fusible
 from bianque.nn.packed import PackedLinear
@@ -138,3 +139,12 @@ def test_small_matrices_stay_plain():
     model.append(nn.Linear(512, 511).bfloat16())
     packed.prepack_linears(model)
     assert [type(layer) for layer in model] == [PackedLinear, nn.Linear, PackedLinear, nn.Linear]
+
+
+def test_packed_weights_refuse_a_gradient():
+    """oneDNN's product would come back without one, and training would go nowhere in silence."""
+    layer, x = PackedLinear(torch.zeros(8, 4), None), torch.zeros(2, 4, requires_grad=True)
+    with pytest.raises(BadInput, match="no gradient"):
+        layer(x)
+    with torch.no_grad():
+        assert layer(x).shape == (2, 8)

@@ -1,0 +1,55 @@
+"""What Gradio keeps of calls that are over, let go.
+
+Of each call without a session of its own, as curl makes it, Gradio 6.31 keeps a session: half a megabyte, ten thousand
+of them, and an empty set for ever. Nothing here needs any of it: endpoints are stateless, and the page's state lives in
+the visitor's browser but for the arena's battle, which it keeps two hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+EVERY = 5.0  # seconds
+UNFETCHED = 600.0  # seconds that a result waits for its caller
+IDLE = 9000.0  # seconds after which a visitor's session has nothing left
+SESSIONS = 1000  # of visitors, at most
+CALL = re.compile(r"[0-9a-f]{32}")  # the session of a single call has its event's name
+
+
+def sweep(app: Any, now: datetime | None = None) -> None:
+    """Drop what is over in a Gradio app. On its event loop, where nothing of it changes meanwhile."""
+    now = now or datetime.now()
+    queue, holder = app.get_blocks()._queue, app.state_holder
+    used, pending, messages = holder.time_last_used, queue.pending_event_ids_session, queue.pending_messages_per_session
+    for session in (*pending, *messages):
+        used.setdefault(session, now)  # a call that never ran
+    for state in holder.session_data.values():
+        state.config_values.clear()  # a copy of the page for deep links, which it does not have
+    busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    for session, last in [*used.items()]:
+        kept = IDLE if not CALL.fullmatch(session) else UNFETCHED if pending.get(session) else 0
+        if session not in busy and (now - last).total_seconds() >= kept:
+            for table in (used, holder.session_data, pending, messages):
+                table.pop(session, None)
+    app.iterators_to_reset &= queue.event_ids_to_events.keys()
+
+
+@asynccontextmanager
+async def swept(app: Any) -> AsyncIterator[None]:
+    """A lifespan during which leftovers are swept."""
+
+    async def sweeping() -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            sweep(app)
+
+    task = asyncio.ensure_future(sweeping())
+    try:
+        yield
+    finally:
+        task.cancel()
