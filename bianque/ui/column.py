@@ -137,13 +137,10 @@ def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
 
 
 def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
-    """A column's messages; what ended it stands below them."""
-    error = turns[-1].get("error") if turns else None
-    if error and not growing:
-        status = say(lang, "failed") if error["code"] == "BQ_INTERNAL" else error["text"]
-    elif turns and turns[-1]["role"] == "user" and not growing:
+    """A column's messages."""
+    if turns and turns[-1]["role"] == "user" and not turns[-1].get("error") and not growing:
         status = say(lang, "stopped")
-    return render.chatbot(turns, lang, status, growing)
+    return render.chatbot(turns, lang, status, growing, names=True)
 
 
 def figures_html(turns: Sequence[Turn], lang: str) -> str:

@@ -55,6 +55,7 @@ class Compare:
         with gr.Tab(t("compare"), id="compare", elem_id="bq-compare-tab") as tab:
             self.layout()
         self.tabs = tab.parent
+        self.place = self.tabs.parent  # the tab that these tabs stand in
         self.wire(blocks)
 
     def layout(self) -> None:
@@ -117,7 +118,7 @@ class Compare:
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, given, [self.export, self.filename, self.note], **quick)
             written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
-        restored = [self.tabs, *form, *seen]
+        restored = [self.tabs, self.place.parent, *form, *seen]
         blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **quick)
 
     # --- the form -------------------------------------------------------------------------------------------------
@@ -294,7 +295,9 @@ class Compare:
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
         note = sheets.alert(wrong) if wrong else paragraph(say(lang, "compare_why"))
-        view: View = {self.tabs: gr.Tabs(selected="compare")} if linked or wrong else {}
+        view: View = {}
+        if linked or wrong:
+            view = {self.tabs: gr.Tabs(selected="compare"), self.place.parent: gr.Tabs(selected=self.place.id)}
         view |= {self.note: note, **self.filled(setup, lang)}
         if setup:
             view |= self.shown(count)

@@ -30,7 +30,7 @@ from bianque.ui.arena import Arena
 from bianque.ui.board import Board
 from bianque.ui.duel import Duel
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import WAIT, visit, wait_for
+from tests.ui.test_page import WAIT, research, visit, wait_for
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 NAMES = ("ask-mini", "advise-mini", "auto (")
@@ -138,7 +138,7 @@ def test_feedback_from_a_program_stands_on_the_board(url, served):
 
 def opened(chromium, url: str, tab: str = "竞技场", **options) -> Page:
     page = visit(chromium, url, **options)
-    page.get_by_role("tab", name=tab).click()
+    research(page, tab)
     page.locator("#bq-both textarea").wait_for(timeout=WAIT)
     return page
 

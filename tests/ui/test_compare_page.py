@@ -14,7 +14,7 @@ from bianque.errors import LoadFailed
 from bianque.types import Message, Progress, Usage
 from bianque.ui import column as columns
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import LABEL, WAIT, visit, wait_for
+from tests.ui.test_page import LABEL, WAIT, research, visit, wait_for
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 TABS = {"zh-CN": "对比", "zh-TW": "比較", "en-US": "Compare", "ko-KR": "비교"}
@@ -50,7 +50,7 @@ def url(served, script) -> str:
 
 def opened(chromium, url, **options) -> Page:
     page = visit(chromium, url, **options)
-    page.get_by_role("tab", name=TABS[options.get("locale", "zh-CN")]).click()
+    research(page, TABS[options.get("locale", "zh-CN")])
     page.locator("#bq-all textarea").wait_for(timeout=WAIT)
     return page
 

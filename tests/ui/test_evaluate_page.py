@@ -85,9 +85,10 @@ def opened(chromium, url, **options) -> Page:
 
 def tab(page: Page, name: str) -> None:
     """Open the tab, on a phone perhaps from behind the dots; it has drawn what the server has kept."""
-    found = page.get_by_role("tab", name=name)
+    page.locator("#bq-research-tab-button").click()
+    found = page.locator("#bq-research").get_by_role("tab", name=name)
     if not found.is_visible():
-        page.locator(".overflow-menu > button").click()
+        page.locator("#bq-research .overflow-menu > button").click()
         page.locator(".overflow-dropdown").get_by_text(name).click()
     else:
         found.click()
