@@ -7,11 +7,13 @@ import importlib.util
 import json
 import urllib.error
 import urllib.request
+from importlib.util import find_spec
 
 import mcp
 import pytest
 from mcp.client.streamable_http import streamablehttp_client
 
+from bianque.api.mcp import SUMMARY
 from bianque.errors import Busy
 from bianque.settings import Settings
 from tests.conftest import ADVICE, QUESTIONS, ROOT, afresh, serving
@@ -47,7 +49,7 @@ def agent(offered, voices):
 
 def test_the_tools_and_what_they_take(agent):
     tools = {tool.name: tool for tool in agent()}
-    assert list(tools) == ["consult", "models"]
+    assert list(tools) == ["consult", "models", *(["summary"] if find_spec(SUMMARY) else [])]
     schema = tools["consult"].inputSchema
     assert list(schema["properties"]) == ["message", "history", "mode", "model"] and schema["required"] == ["message"]
     assert schema["properties"]["mode"]["enum"] == ["auto", "ask", "advise"]
@@ -99,6 +101,14 @@ def test_an_error_is_in_our_words(agent, voices):
     )
 
 
+@pytest.mark.skipif(not find_spec(SUMMARY), reason="there is no summary here")
+def test_a_summary_for_the_doctor_quotes_the_dialogue(agent):
+    history = json.loads(agent(("consult", {"message": "我最近总是头痛，三天了"}))[0].content[0].text)["history"]
+    result, empty = agent(("summary", {"history": history, "lang": "en"}), ("summary", {"history": []}))
+    assert not result.isError and "头痛" in result.content[0].text
+    assert empty.isError and "BQ_BAD_INPUT" in empty.content[0].text
+
+
 def test_models_are_those_that_can_run_here(agent):
     found = json.loads(agent(("models", {}))[0].content[0].text)
     assert [card["name"] for card in found] == ["ask-mini", "advise-mini"] and all(card["licence"] for card in found)
@@ -107,7 +117,9 @@ def test_models_are_those_that_can_run_here(agent):
 def test_the_other_endpoints_are_no_tools_and_private_ones_cannot_be_called(offered, agent):
     with urllib.request.urlopen(f"{offered[0]}gradio_api/info", timeout=10) as answer:
         named = list(json.load(answer)["named_endpoints"])
-    assert named == ["/chat", "/chat_once", "/compare", "/models", "/evaluate", "/consult", "/agent_models"]
+    assert [name for name in named if name != "/summary"] == [
+        "/chat", "/chat_once", "/compare", "/models", "/evaluate", "/consult", "/agent_models",
+    ]  # fmt: skip
     for name in ("chat", "_on_load", "submit"):
         assert agent((name, {"message": "头痛"}))[0].isError
 
