@@ -15,11 +15,12 @@ os.environ["GRADIO_SSR_MODE"] = "False"  # Spaces sets it, and serving the page 
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
-from bianque import proxies
+from bianque import address, proxies
 from bianque.errors import SettingsError
 
 try:
-    proxies.configure()  # Gradio makes its first HTTP clients when it is imported
+    proxies.configure()  # Gradio makes its first HTTP clients when it is imported, and reads the port
+    address.port()
 except SettingsError as error:
     sys.exit(f"{error.code}: {error}")
 

@@ -41,6 +41,7 @@ class Settings:
     mcp: bool = False  # whether agents are offered tools over MCP
     requests_per_minute: int = 0  # that one visitor may send to the endpoints; 0: any number
     streams: int = 0  # replies that one visitor may have under way there; 0: any number
+    embed: tuple[str, ...] = ()  # sites that may show the page in a frame; any if empty
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
@@ -69,6 +70,7 @@ class Settings:
             mcp=switch(env, "BIANQUE_MCP"),
             requests_per_minute=whole(env, "BIANQUE_REQUESTS_PER_MINUTE", 60 if shared else 0, 0),
             streams=whole(env, "BIANQUE_STREAMS", 8 if shared else 0, 0),
+            embed=sites(env.get("BIANQUE_EMBED", "")),
         )
 
 
@@ -93,6 +95,17 @@ def dataset(value: str) -> str | None:
     if value and not re.fullmatch(r"[\w.-]+/[\w.-]+", value, re.ASCII):
         raise SettingsError(f"BIANQUE_VOTES_REPO={value!r}: write owner/name of a dataset")
     return value or None
+
+
+def sites(value: str) -> tuple[str, ...]:
+    """Origins, separated by commas or blanks, as the header `frame-ancestors` takes them."""
+    found = tuple(value.replace(",", " ").split())
+    for site in found:
+        if not re.fullmatch(r"https?://(\*\.)?[\w.-]+(:\d+)?", site, re.ASCII):
+            raise SettingsError(
+                f"BIANQUE_EMBED has {site!r}: write sites as https://example.org or https://*.example.org"
+            )
+    return found
 
 
 def gigabytes(value: str) -> float | None:
