@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -26,6 +27,11 @@ def trace(error: BaseException) -> str:
 
 class Wordless(logging.Formatter):
     """A log line whose traceback has no messages."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.name == "asyncio":  # it shows tasks with their errors, and calls with their arguments
+            record.message = re.split(r"[\n(<]", record.message, maxsplit=1)[0].rstrip()
+        return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
         return trace(ei[1]) if ei[1] else ""

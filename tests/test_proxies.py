@@ -88,7 +88,9 @@ def test_a_socks_proxy_says_which_package_it_needs(monkeypatch):
         configured(monkeypatch, ALL_PROXY="socks5://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("given", ["http://mirror.example/ ", " \"http://mirror.example/\"", "'http://mirror.example/'\n"])
+@pytest.mark.parametrize(
+    "given", ["http://mirror.example/ ", ' "http://mirror.example/"', "'http://mirror.example/'\n"]
+)
 def test_a_mirror_is_read_as_it_was_meant(monkeypatch, given):
     monkeypatch.setenv("HF_ENDPOINT", given)
     proxies.configure()
@@ -101,7 +103,9 @@ def test_an_empty_mirror_is_none(monkeypatch):
     assert "HF_ENDPOINT" not in os.environ
 
 
-@pytest.mark.parametrize("given", ["mirror.example", "ftp://mirror.example", "http://host:80 80", "http://", "http://[::1"])
+@pytest.mark.parametrize(
+    "given", ["mirror.example", "ftp://mirror.example", "http://host:80 80", "http://", "http://[::1"]
+)
 def test_a_mirror_that_is_no_address_is_named(monkeypatch, given):
     monkeypatch.setenv("HF_ENDPOINT", given)
     with pytest.raises(SettingsError, match="HF_ENDPOINT="):
