@@ -49,7 +49,7 @@ def page(settings: Settings, publisher: Publisher, limits: Limits) -> tuple[Page
     ask, advise = default.choose(settings, known)
     opened = open_backend(settings, known, (ask, advise), on_zero_gpu if ON_ZERO else None)
     session = Session(Guarded(opened.backend), ask, advise, settings.question_budget)
-    arena = Arena(session, publisher.votes, publisher.where, opened.battles)
+    arena = Arena(session, publisher.votes, publisher.where, opened.battles, limits)
     return Page(session, HERE / "examples.json", arena, limits), opened.runs
 
 

@@ -18,6 +18,7 @@ from bianque.cli.evaluate import evaluate
 from bianque.cli.generate import generate
 from bianque.cli.models import convert, models
 from bianque.cli.train import compose, train_complaints, train_mini, tune
+from bianque.cli.understand import train_understanding, understand
 from bianque.errors import BianQueError
 
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
@@ -33,7 +34,8 @@ UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assign
 
 def application() -> typer.Typer:
     app = typer.Typer(add_completion=False, help="扁鹊 BianQue: models that ask a patient first and advise then.")
-    for command in (chat, models, convert, evaluate, compose, train_mini, train_complaints, cluster, tune, corpus):
+    commands = (chat, models, convert, evaluate, compose, train_mini, train_complaints, cluster, tune, corpus)
+    for command in (*commands, train_understanding, understand):
         app.command()(command)
     app.add_typer(generate, name="generate")
     app.add_typer(bench, name="bench")

@@ -1,4 +1,7 @@
-"""The `/evaluate` endpoint: a small file of dialogues → figures, rows and a report. It keeps nothing of a call."""
+"""The `/evaluate` endpoint: a small file of dialogues, or scripted patients → figures, rows and a report.
+
+It keeps nothing of a call.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any, TypedDict
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from bianque.api.gradio import calm
+from bianque.api.errors import calm
 from bianque.api.limits import Limits
 from bianque.api.schemas import TEXTS, as_int, validated
 from bianque.consult.pacing import Throttle, with_heartbeat
@@ -24,9 +27,12 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.consult.text import LABEL
 from bianque.errors import BadInput
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import Outcome, RunRequest, evaluate
+from bianque.evaluate.evaluation import Outcome, evaluate
+from bianque.evaluate.examination import TALKS, Examined
 from bianque.evaluate.run import RunProgress
 from bianque.evaluate.store import ROWS
+
+PATIENTS, FEW = "patients", 8  # the task without a file; patients, unless the caller wants another number
 
 
 class FileAsked(TypedDict):
@@ -62,13 +68,21 @@ class Call:
     concurrency: Any
     drawn: dict[str, Any]
 
-    def asked(self, folder: Path) -> RunRequest:
-        """What is asked for, with the dialogues in a file of the folder; BadInput names what is wrong."""
+    def begin(self, session: Session, folder: Path) -> tuple[RunProgress, AsyncGenerator[Any, None]]:
+        """The run that is asked for, in a part of the folder, and how far it is; BadInput names what is wrong."""
         drawn = SamplingOverrides(**{name: as_int(value) for name, value in self.drawn.items()})
         limit, at_once = as_count("limit", self.limit), as_count("concurrency", self.concurrency)
         who = ["auto"] if self.contenders is None else validated(TEXTS, "contenders", self.contenders)
         what = ["next"] if self.tasks is None else validated(TEXTS, "tasks", self.tasks)
-        return quota.ask(self.data(folder), what, who, drawn, limit, 2 if at_once is None else at_once)
+        at_once = 2 if at_once is None else at_once
+        if what == [PATIENTS]:
+            if self.file is not None or self.text is not None:
+                raise BadInput("file, text: 模拟患者不需要文件 (scripted patients need no file)")
+            patients = FEW if limit is None else limit
+            steps = quota.examine(session, who, drawn, patients, at_once, folder / "run")
+            return RunProgress(0, patients * len(who), 0, None), steps
+        asked = quota.ask(self.data(folder), what, who, drawn, limit, at_once)
+        return RunProgress(0, quota.rows(asked), 0, None), evaluate(session, asked, folder / "run")
 
     def data(self, folder: Path) -> Path:
         """The dialogues as a file: what was uploaded, or what stands in `text`."""
@@ -111,12 +125,13 @@ def progress_reply(tally: RunProgress) -> EvaluateReply:
     }  # fmt: skip
 
 
-def finished(outcome: Outcome) -> EvaluateReply:
-    """The end: the rows of rows.jsonl in the order of the data, the figures of metrics.json, report.html as a text."""
-    lines = (outcome.folder / ROWS).read_text("utf-8").split("\n")
-    count = len(outcome.rows)
+def finished(outcome: Outcome | Examined) -> EvaluateReply:
+    """The end: rows in the order of the data, or a row a consultation; the figures; the report as a text."""
+    kept, metrics = (TALKS, outcome.figures) if isinstance(outcome, Examined) else (ROWS, outcome.metrics)
+    lines = outcome.report.with_name(kept).read_text("utf-8").split("\n")
+    count = sum(map(bool, lines))
     return {
-        "done": count, "total": count, "failed": outcome.failed, "seconds_left": 0.0, "metrics": outcome.metrics,
+        "done": count, "total": count, "failed": outcome.failed, "seconds_left": 0.0, "metrics": metrics,
         "rows": [json.loads(line) for line in lines if line], "report": outcome.report.read_text("utf-8"), "label": LABEL,
     }  # fmt: skip
 
@@ -126,15 +141,15 @@ async def replies(session: Session, call: Call) -> AsyncGenerator[EvaluateReply,
     with tempfile.TemporaryDirectory(prefix="bianque-evaluate-", ignore_cleanup_errors=True) as made:
         folder = Path(made)
         try:
-            asked = await asyncio.to_thread(call.asked, folder)
-            throttle, last = Throttle(), progress_reply(RunProgress(0, quota.rows(asked), 0, None))
-            async with aclosing(with_heartbeat(evaluate(session, asked, folder / "run"))) as steps:
+            first, run = await asyncio.to_thread(call.begin, session, folder)
+            throttle, last = Throttle(), progress_reply(first)
+            async with aclosing(with_heartbeat(run)) as steps:
                 async for step in steps:
-                    if isinstance(step, Outcome):
+                    if isinstance(step, Outcome | Examined):
                         last = await asyncio.to_thread(finished, step)
                     elif isinstance(step, RunProgress):
                         last = progress_reply(step)
-                    if isinstance(step, Outcome) or throttle.ready():
+                    if isinstance(step, Outcome | Examined) or throttle.ready():
                         yield last
         except Exception as error:
             raise quota.failure(error, folder) from None
@@ -158,7 +173,8 @@ def add_evaluate(session: Session, limits: Limits) -> None:
         """Replies to dialogues, scored: each item says how far it has come; the last has metrics, rows and the report.
 
         The dialogues are an uploaded `file` or a `text`: JSONL, JSON or CSV, 20 MB at most. Tasks: next (the default),
-        consultation; a file of recorded outputs is scored as it is. Contenders: modes and cards, with settings if
+        consultation; a file of recorded outputs is scored as it is. The task patients needs neither: `limit` scripted
+        patients (default 8) consult each contender, a row each, 24 at most in all. Contenders: modes and cards, with settings if
         wanted, as ask-mini@8:temperature=0 (default: auto). `limit`: so many dialogues. At most 200 replies a call, or
         2000 recorded ones, and 4 at a time (default 2). `report` is a whole HTML page.
         """

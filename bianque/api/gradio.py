@@ -1,14 +1,14 @@
-"""The public API: `/chat`, `/chat_once`, `/compare`, `/models`. Stateless; names and shapes are frozen by a snapshot test."""
+"""The public API: `/chat`, `/chat_once`, `/compare`, `/models`, `/summary`. Stateless; names and shapes are frozen by a snapshot test."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, cast
 
 import gradio as gr
 
+from bianque.api.errors import calm
 from bianque.api.limits import Limits
 from bianque.api.schemas import (
     Card,
@@ -25,23 +25,14 @@ from bianque.api.schemas import (
     parse_specs,
     turns_of,
 )
+from bianque.api.summary import add_summary
 from bianque.arena import side_by_side
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Notice, Session, check_size
 from bianque.consult.spec import Choices, ModelSpec, SamplingOverrides
 from bianque.consult.transcript import Transcript
-from bianque.errors import BadInput, BianQueError
+from bianque.errors import BadInput
 from bianque.types import Message
-
-
-def calm(error: Exception) -> gr.Error:
-    """What a client is told: a deliberate error's own words, or one sentence; a trace goes to the log alone."""
-    if isinstance(error, BianQueError):
-        return gr.Error(str(error), title=error.code, print_exception=False)
-    logging.getLogger("bianque").error("a reply failed", exc_info=error)
-    return gr.Error(
-        "服务内部出错，请稍后重试 (internal error; please retry)", title="BQ_INTERNAL", print_exception=False
-    )
 
 
 def add_chat(session: Session, limits: Limits) -> None:
@@ -137,6 +128,7 @@ def add_chat(session: Session, limits: Limits) -> None:
     gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=64)
     gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=64)
     gr.api(models, api_name="models", queue=False)
+    add_summary(limits)
 
 
 async def compared(
@@ -151,7 +143,7 @@ async def compared(
             if item:
                 place, event = item
                 if isinstance(event, Notice) and place == side_by_side.EVERY:
-                    notice = {"level": event.level, "text": event.text}
+                    notice = cast("NoticeReply", event.shown())
                 else:
                     columns[place].apply(event)
             if throttle.ready():

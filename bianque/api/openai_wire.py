@@ -27,6 +27,8 @@ ERRORS: Mapping[str, tuple[int, str, str | None]] = {
     "BQ_BUSY": (429, "rate_limit_error", None),
     "BQ_NO_MEMORY": (503, "server_error", None),
     "BQ_LOAD_FAILED": (503, "server_error", None),
+    "BQ_UNREACHABLE": (502, "server_error", None),
+    "BQ_INTERRUPTED": (503, "server_error", None),
 }
 
 

@@ -28,9 +28,19 @@ class WireMessage(TypedDict):
 HandoffReply = TypedDict("HandoffReply", {"from": str, "to": str, "reason": str})
 
 
-class NoticeReply(TypedDict):
+class _Notice(TypedDict):
     level: str
     text: str
+
+
+class NoticeReply(_Notice, total=False):
+    """Of danger also: how certain, the kind, numbers to call, what to do until help comes, known sentences it is like."""
+
+    certainty: str
+    kind: str
+    tel: list[str]
+    do: str
+    nearest: list[str]
 
 
 class UsageReply(TypedDict):

@@ -95,7 +95,7 @@ class Battle:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One verdict. `phases` are those of each side's replies, `conversation` is the SHA-256 of `canonical` of both
+    """One verdict. `phases` and `models` are those of each side's replies, `conversation` is the SHA-256 of `canonical` of both
     sides' messages, and `text` is those messages, if the visitor consented."""
 
     battle: str
@@ -109,6 +109,12 @@ class Vote:
     phases: Mapping[str, Sequence[str | None]]
     conversation: str
     text: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+    models: Mapping[str, Sequence[str | None]] | None = None  # None of votes before this was kept
+
+    @property
+    def counts(self) -> bool:
+        """Whether replies of different models were compared, as far as is known."""
+        return not self.models or differ(self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,11 @@ def guess(text: str) -> str:
     return best if hits[best] else "other"
 
 
+def differ(models: Mapping[Any, Sequence[str | None]]) -> bool:
+    """Whether in some round the two sides' replies were different models', or it is not known whose they were."""
+    return any(a is None or a != b for a, b in zip(models["a"], models["b"], strict=False))
+
+
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys, no spaces and nothing beyond ASCII: any text, unpaired surrogates too, in one way."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
@@ -145,12 +156,21 @@ def cast_vote(
     reasons: Iterable[str] = (),
     consent: bool = False,
 ) -> Vote:
-    """The vote on a battle, with what each side has said; BadInput before both have replied."""
+    """The vote on a battle, with what each side has said; BadInput before both have replied, and where all replies of
+    both sides are one model's."""
     replied = all(
         len(said) and said[-1].role == "assistant" and said[-1].content.strip() for said in dialogues.values()
     )
     if not battle.ready or set(dialogues) != {"a", "b"} or not replied:
         raise BadInput("两边都答完之后才能投票，请稍候 (wait until both sides have replied)")
+    models: dict[str, list[str | None]] = {
+        side: [m.model for m in said if m.role == "assistant"] for side, said in dialogues.items()
+    }
+    if not differ(models):
+        raise BadInput(
+            "两边的回复都出自同一个模型，没有可比的；请再说一句，或换一场 "
+            "(both sides' replies are one model's: say more, or begin another battle)"
+        )
     text: dict[str, list[dict[str, str]]] = {
         side: [{"role": message.role, "content": message.content} for message in said]
         for side, said in dialogues.items()
@@ -167,14 +187,16 @@ def cast_vote(
         phases={side: [m.phase for m in said if m.role == "assistant"] for side, said in dialogues.items()},
         conversation=hashlib.sha256(canonical(text)).hexdigest(),
         text=text if consent is True else None,
+        models=models,
     )
 
 
 def written(vote: Vote, text: bool = True) -> bytes:
     """The line of a vote, with or without what was said."""
     fields = {"schema": SCHEMA, **asdict(vote)}
-    if vote.text is None or not text:
-        del fields["text"]
+    for name in ("text", "models"):
+        if fields[name] is None or (name == "text" and not text):
+            del fields[name]
     fields["battle"] = fields.pop("battle")  # last: no two files then end alike
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
@@ -198,6 +220,9 @@ _VOTE: dict[str, Callable[[Any], bool]] = {
     "phases": lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values()),
     "conversation": lambda value: isinstance(value, str),
     "text": lambda value: value is None or isinstance(value, dict),
+    "models": lambda value: (
+        value is None or (isinstance(value, dict) and all(isinstance(value.get(s), list) for s in "ab"))
+    ),
 }
 
 
@@ -209,12 +234,13 @@ def parse(line: bytes) -> Vote:
         raise BadInput("这一行不是 JSON (not JSON)") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
-    found = _checked(raw, _VOTE, "vote")
-    sides = {side: Player(**_checked(found[side], _PLAYER, side)) for side in get_args(Side)}
+    found = checked(raw, _VOTE, "vote")
+    sides = {side: Player(**checked(found[side], _PLAYER, side)) for side in get_args(Side)}
     return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
 
 
-def _checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+def checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+    """The fields of a line that there are rules for; BadInput names the first that breaks its own."""
     for name, fits in rules.items():
         if not fits(raw.get(name)):
             raise BadInput(f"{what}.{name} 缺失或无效 (is missing or makes no sense)")

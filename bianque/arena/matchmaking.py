@@ -23,11 +23,13 @@ def parts(role: ModelRole) -> frozenset[Phase]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Somebody who may be drawn: as a vote names them, as a comparison asks them, and their parts of a consultation."""
+    """Somebody who may be drawn: as a vote names them, as a comparison asks them, their parts of a consultation, and
+    the model that answers a first message."""
 
     player: battle.Player
     spec: ModelSpec
     parts: frozenset[Phase]
+    opens: str
 
     @property
     def name(self) -> str:
@@ -55,11 +57,11 @@ def both(ask: Model, advise: Model) -> Candidate:
         precision=None,
         sampling={"ask": asdict(ask.sampling), "advise": asdict(advise.sampling)},
     )
-    return Candidate(player, ModelSpec("auto"), parts("both"))
+    return Candidate(player, ModelSpec("auto"), parts("both"), ask.name)
 
 
 def alone(card: Model) -> Candidate:
-    return Candidate(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role))
+    return Candidate(battle.Player.of(card, card.sampling), ModelSpec.parse(card.name), parts(card.role), card.name)
 
 
 def draw(
@@ -68,10 +70,15 @@ def draw(
     """Two who can do the same part of a consultation, on random sides, those with fewer votes on them more often.
 
     A blind vote between a question and advice would tell what the visitor came for, not who does it better; who does
-    both parts may meet everybody. Whoever is in `cooldown` is drawn only if there is nobody else.
+    both parts may meet everybody whose first reply is another model's: two replies of one model are nothing to choose
+    between. Whoever is in `cooldown` is drawn only if there is nobody else.
     """
     named = {candidate.name: candidate for candidate in there}
-    met = [(one.name, other.name) for one, other in combinations(named.values(), 2) if one.parts & other.parts]
+    met = [
+        (one.name, other.name)
+        for one, other in combinations(named.values(), 2)
+        if one.parts & other.parts and one.opens != other.opens
+    ]
     pairs = [pair for pair in met if not set(pair) & set(cooldown)] or met
     if not pairs:
         raise BadInput(

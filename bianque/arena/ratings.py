@@ -34,6 +34,7 @@ Bools = NDArray[np.bool_]
 SCALE = 400 / np.log(10)
 MEAN = 1000.0
 K, RESAMPLES, CONFIDENCE = 4.0, 1000, 0.95
+FEW = 10  # votes, below which a rating has no interval
 SCORE = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}  # of the side shown first
 
 
@@ -53,7 +54,7 @@ class VoteCounts:
 class Standing:
     """One contender: the interval of its rating is `low` to `high`, and `prior` says that its group needed one.
 
-    rank: one more than how many of its group have their whole interval above its own
+    rank: one more than how many of its group have their whole interval above its own, where both intervals are told
     """
 
     name: str
@@ -65,6 +66,11 @@ class Standing:
     counts: VoteCounts
     group: int
     prior: bool
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """None of few votes: a resample of one vote is that vote, which says nothing of the spread."""
+        return (self.low, self.high) if self.counts.votes >= FEW and self.low < self.high else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +106,13 @@ def rank(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Ranking:
-    """The ranking of one category, or of all; `by` says what counts as one contender, and votes within one count not."""
-    counting = (vote for vote in votes if category in (None, vote.category) and by(vote.a) != by(vote.b))
+    """The ranking of one category, or of all; `by` says what counts as one contender.
+
+    Votes within one contender, and on replies that were all of one model, do not count.
+    """
+    counting = (
+        vote for vote in votes if category in (None, vote.category) and by(vote.a) != by(vote.b) and vote.counts
+    )
     given = sorted(counting, key=lambda vote: (vote.time, vote.battle))
     played = [(by(vote.a), by(vote.b), SCORE[vote.verdict]) for vote in given]
     names = sorted({name for first, second, _ in played for name in (first, second)})
@@ -156,13 +167,14 @@ def rate(cells: Ints, times: Ints, size: int, resamples: int = RESAMPLES, seed: 
 def _standings(
     names: Sequence[str], rates: Rates, elos: Mapping[str, float], counted: Mapping[str, VoteCounts]
 ) -> tuple[Standing, ...]:
+    told = (rates.low < rates.high) & (np.array([counted[name].votes for name in names]) >= FEW)
     roots = rates.linked.argmax(axis=1)  # the first contender of each one's group
     largest = sorted(set(roots.tolist()), key=lambda root: (-int(rates.linked[root].sum()), root))
     group = np.array([largest.index(root) + 1 for root in roots])
     return tuple(
         Standing(
             name=names[i],
-            rank=1 + int(np.sum(rates.linked[i] & (rates.low > rates.high[i]))),
+            rank=1 + int(told[i] and np.sum(rates.linked[i] & told & (rates.low > rates.high[i]))),
             rating=_rated(rates.theta[i]),
             low=_rated(rates.low[i]),
             high=_rated(rates.high[i]),
@@ -289,9 +301,10 @@ _WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
         "{name}：{rating}，区间 {low} 到 {high}", "{name}：{rating}，區間 {low} 到 {high}",
         "{name}: {rating}, interval {low} to {high}", "{name}: {rating}, 구간 {low}~{high}",
     ),
+    "bare": ("{name}：{rating}", "{name}：{rating}", "{name}: {rating}", "{name}: {rating}"),
     "prior": (
-        "虚线：票数还定不出得分，借助了弱先验", "虛線：票數還定不出得分，借助了弱先驗",
-        "Dashed: the votes alone fix no rating, a weak prior helped", "점선: 표만으로는 점수가 정해지지 않아 약한 사전 분포를 썼습니다",
+        "空心：票数还定不出得分，借助了弱先验", "空心：票數還定不出得分，借助了弱先驗",
+        "Hollow: the votes alone fix no rating, a weak prior helped", "빈 원: 표만으로는 점수가 정해지지 않아 약한 사전 분포를 썼습니다",
     ),
     "group": ("{name}（第 {number} 组）", "{name}（第 {number} 組）", "{name} (group {number})", "{name} ({number}그룹)"),
     "none": ("还没有投票", "還沒有投票", "No votes yet", "아직 투표가 없습니다"),
@@ -335,14 +348,16 @@ def _row(ranking: Ranking, standing: Standing, lang: str, top: int, x: Callable[
     several = any(other.group != standing.group for other in ranking.standings)
     name = told(_WORDS, lang, "group", name=standing.name, number=standing.group) if several else standing.name
     rating, low, high = (f"{value:.0f}" for value in (standing.rating, standing.low, standing.high))
-    line = told(_WORDS, lang, "line", name=name, rating=rating, low=low, high=high)
+    line = told(_WORDS, lang, "line" if standing.interval else "bare", name=name, rating=rating, low=low, high=high)
     left, right, y = x(standing.low), x(standing.high), top + 31
     dash, fill = (' stroke-dasharray="3 3"', "none") if standing.prior else ("", "currentColor")
+    shown = f"{rating} [{low}, {high}]" if standing.interval else rating
+    whisker = f'<path d="M{left} {y}H{right}"{dash}/><path d="M{left} {y - 4}v8M{right} {y - 4}v8"/>'
     return line, (
         f'<g stroke="currentColor" stroke-width="1.5"><title>{escape(line)}</title>'
         f'<g stroke="none"><text x="{_EDGE}" y="{top + 18}">{escape(_short(name, 34))}</text>'
-        f'<text x="{_WIDTH - _EDGE}" y="{top + 18}" text-anchor="end">{rating} [{low}, {high}]</text></g>'
-        f'<path d="M{left} {y}H{right}"{dash}/><path d="M{left} {y - 4}v8M{right} {y - 4}v8"/>'
+        f'<text x="{_WIDTH - _EDGE}" y="{top + 18}" text-anchor="end">{shown}</text></g>'
+        f"{whisker if standing.interval else ''}"
         f'<circle cx="{x(standing.rating)}" cy="{y}" r="4.5" fill="{fill}"/></g>'
     )
 

@@ -1,154 +1,47 @@
-"""Where votes are kept: a database in a folder, exported as lines of JSON, and a dataset repo that these are pushed to."""
+"""Where votes are kept, and the dataset repo that they are pushed to."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bianque.arena.battle import BadLine, Vote, parse, written
+from bianque.arena.battle import Vote, parse, written
+from bianque.arena.feedback import FeedbackStore
+from bianque.arena.journal import Journal
 from bianque.errors import BadInput
 
-# `file`: which lines a vote was read from; NULL if it was cast here. The primary key makes a second vote impossible.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS votes (
-    battle TEXT PRIMARY KEY, time TEXT NOT NULL, a TEXT NOT NULL, b TEXT NOT NULL, line BLOB NOT NULL, file TEXT
-);
-CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS problems (file TEXT, line INTEGER, reason TEXT, PRIMARY KEY (file, line));
-CREATE TABLE IF NOT EXISTS export (file TEXT NOT NULL);
-"""
-WAIT = 30.0  # seconds for another process that writes
 
+class Votes(Journal[Vote]):
+    """The votes of a folder: those cast here, and those of its JSONL files; what people say of advice is beside them."""
 
-class Votes:
-    """The votes in a folder: those cast here, and those read once from its `*.jsonl` and the ones in `hub/` below it.
-
-    Any number of threads and processes may use one folder at once: SQLite lets one writer in at a time, and what
-    `add` has written stays whatever is killed (write-ahead log, synced to the disk with each vote).
-    """
+    kind, columns = "votes", ("battle", "time", "a", "b")
+    parse, written = staticmethod(parse), staticmethod(written)
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.hub = self.folder / "hub"
-        self.path = self.folder / "votes.sqlite3"
+        super().__init__(folder, Path(folder) / "hub")
+        self.feedback = FeedbackStore(self.folder / "feedback", self.hub / "feedback")
+
+    def values(self, item: Vote) -> tuple[str, ...]:
+        return item.battle, item.time, item.a.name, item.b.name
 
     def add(self, vote: Vote) -> None:
         """Keep a vote, on disk when this returns; BadInput if its battle has one."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._opened() as base:
-            self._read_files(base)
-            if not self._insert(base, vote, None):
-                raise BadInput("这场对战已经投过票，请开始新的一场 (this battle has a vote already: start another)")
-
-    def read(self) -> tuple[list[Vote], list[BadLine]]:
-        """All votes, the oldest first, and the lines of files that are none; a torn last line is left out."""
-        if not self.folder.is_dir():
-            return [], []
-        with self._opened() as base:
-            self._read_files(base)
-            lines = base.execute("SELECT line FROM votes ORDER BY time, battle").fetchall()
-            problems = base.execute("SELECT file, line, reason FROM problems ORDER BY file, line").fetchall()
-        return [parse(line) for (line,) in lines], [BadLine(*problem) for problem in problems]
+        if not self.put(vote):
+            raise BadInput("这场对战已经投过票，请开始新的一场 (this battle has a vote already: start another)")
 
     def counts(self) -> Counter[frozenset[str]]:
         """Votes so far of each two players, by name."""
         found: Counter[frozenset[str]] = Counter()
         if self.folder.is_dir():
-            with self._opened() as base:
-                self._read_files(base)
+            with self.opened() as base:
                 for a, b, count in base.execute("SELECT a, b, count(*) FROM votes GROUP BY a, b"):
                     found[frozenset((a, b))] += count
         return found
-
-    def mark(self) -> tuple[int, int]:
-        """Another one whenever `read` would tell something new."""
-        if not self.folder.is_dir():
-            return 0, 0
-        with self._opened() as base:
-            self._read_files(base)
-            return base.execute("SELECT (SELECT count(*) FROM votes), (SELECT count(*) FROM problems)").fetchone()
-
-    def export(self) -> Path | None:
-        """Write the votes cast here as lines of JSON, in the order they came, into a file of this folder's own."""
-        if not self.path.exists():
-            return None
-        with self._opened() as base:
-            lines = [line for (line,) in base.execute("SELECT line FROM votes WHERE file IS NULL ORDER BY rowid")]
-            if not lines:
-                return None
-            path = self.folder / self._export_name(base)
-        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-        part.write_bytes(b"".join(lines))
-        part.replace(path)
-        return path
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one transaction, which is rolled back if anything is raised."""
-        if not self.path.exists():  # what people said is nobody else's to read
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        with closing(sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)) as base:
-            base.execute("PRAGMA journal_mode = WAL")
-            base.execute("PRAGMA synchronous = FULL")
-            base.execute("BEGIN IMMEDIATE")
-            for statement in filter(str.strip, SCHEMA.split(";")):
-                base.execute(statement)
-            try:
-                yield base
-            except BaseException:
-                base.rollback()
-                raise
-            base.commit()
-
-    @staticmethod
-    def _insert(base: sqlite3.Connection, vote: Vote, file: str | None) -> bool:
-        row = (vote.battle, vote.time, vote.a.name, vote.b.name, written(vote), file)
-        return base.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?)", row).rowcount == 1
-
-    @staticmethod
-    def _export_name(base: sqlite3.Connection) -> str:
-        """The same for as long as the database lives."""
-        if found := base.execute("SELECT file FROM export").fetchone():
-            return str(found[0])
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        name = f"votes-{now}-{secrets.token_hex(8)}.jsonl"
-        base.execute("INSERT INTO export VALUES (?)", (name,))
-        return name
-
-    def _read_files(self, base: sqlite3.Connection) -> None:
-        """Take in the files that are new or have changed; a vote that is known already stays as it is."""
-        known = {name: state for name, *state in base.execute("SELECT name, size, changed FROM files")}
-        known |= {name: None for (name,) in base.execute("SELECT file FROM export")}  # our own
-        for path in (*self.folder.glob("*.jsonl"), *self.hub.glob("*.jsonl")):
-            name = str(path.relative_to(self.folder))
-            with suppress(FileNotFoundError):  # replaced or removed meanwhile
-                state = [path.stat().st_size, path.stat().st_mtime_ns]
-                if name in known and known[name] in (None, state):
-                    continue
-                base.execute("DELETE FROM problems WHERE file = ?", (path.name,))
-                self._read_file(base, path)
-                base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (name, *state))
-
-    def _read_file(self, base: sqlite3.Connection, path: Path) -> None:
-        *whole, torn = path.read_bytes().split(b"\n")
-        for number, line in enumerate(whole, 1):
-            try:
-                if line.strip():
-                    self._insert(base, parse(line), path.name)
-            except BadInput as error:
-                base.execute("INSERT OR REPLACE INTO problems VALUES (?, ?, ?)", (path.name, number, str(error)))
-        # A beginning of an object is never JSON itself, so what parses is whole and lacks but its line end.
-        with suppress(BadInput):
-            self._insert(base, parse(torn), path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +112,7 @@ class Publisher:
             def push_to_hub(self) -> Any:
                 try:
                     publisher.votes.export()
+                    publisher.votes.feedback.export()
                     commit = super().push_to_hub()
                 except Exception as error:
                     publisher._failed(error)

@@ -54,6 +54,9 @@ class Engines:
 
     def __init__(self, model: str) -> None:
         settings, known = custom.known(Settings.read())
+        if not settings.threads:  # its share of the cores: a team of threads beyond it would wait for others' work
+            share = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+            settings = replace(settings, threads=max(1, int(share)))
         self.local = Local(settings, [card for card in known if card.checkpoint])
         self.model = builtin.find(self.local.cards, model).name
         self.replica = serve.get_replica_context().replica_id.unique_id

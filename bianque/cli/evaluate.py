@@ -141,7 +141,8 @@ def open_session(contenders: Sequence[ModelSpec]) -> Session:
     # Without a mode nobody asks for the usual pair: to choose it would look at the Hub.
     ask, advise = default.choose(settings, known) if {*MODES} & {c.name for c in contenders} else default.MINI
     together = (ask, advise) if any(contender.name == "auto" for contender in contenders) else ()
-    return Session(Guarded(open_backend(settings, known, together).backend), ask, advise, settings.question_budget)
+    backend = Guarded(open_backend(settings, known, together).backend)
+    return Session(backend, ask, advise, settings.question_budget, stops=False)
 
 
 def carry_out(session: Session | None, asked: RunRequest, out: Path) -> int:

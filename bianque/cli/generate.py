@@ -17,16 +17,15 @@ import typer
 from bianque.errors import BadInput
 
 if TYPE_CHECKING:
-    from bianque.backends.base import Backend
-    from bianque.catalog.card import Endpoint, Model
+    from bianque.catalog.card import Model
     from bianque.consult.session import Session
     from bianque.data.filters import Checks, Sifted
     from bianque.data.generate import Run
     from bianque.data.journal import Costs, Speaker
-    from bianque.settings import Settings
     from bianque.types import Sampling
 
 APART = 5.0  # seconds between two lines of progress
+SERVER = "-"
 
 generate = typer.Typer(help="Dialogues that models write: scenarios, knowledge questions, consultations.")
 Out = Annotated[
@@ -228,62 +227,44 @@ def told(report: dict[str, Any], out: Path) -> list[str]:
 
 
 def speakers(asked: Asked, names: Sequence[str]) -> list[Speaker]:
-    """The models of these names: of the server, where there is one, of this machine, or `auto`, the pair that consults."""
-    from bianque.catalog import builtin, custom
-    from bianque.catalog.card import Endpoint
+    """The models of these names: of the server, where there is one, cards, or `auto`, the pair that consults."""
+    from bianque.backends.routed import open_backend
+    from bianque.catalog import builtin, custom, default
+    from bianque.catalog.card import Endpoint, Model
+    from bianque.consult.guards import Guarded
     from bianque.consult.session import Session
     from bianque.data.journal import Speaker
     from bianque.settings import Settings
-
-    settings, known = custom.known(Settings.read())
-    cards = builtin.by_name(known)
-    here = [name for name in names if not (asked.url and name == asked.name)]
-    backend = pair = None
-    if any(name == "auto" or not builtin.find(cards, name).endpoint for name in here):
-        backend, pair = this_machine(settings, known, "auto" in here)
-
-    def of(name: str) -> Speaker:
-        if name not in here:
-            return behind(Endpoint(asked.url or "", name, asked.key_env), asked, name)
-        if name == "auto" and backend and pair:
-            return consulting(Session(backend, *pair, settings.question_budget), "+".join(pair))
-        card = builtin.find(cards, name)
-        if card.endpoint:
-            return behind(card.endpoint, asked, name)
-        assert backend
-        return Speaker.of(backend, name, drawn(card.sampling, asked), remote=False)
-
-    return [of(name) for name in names]
-
-
-def drawn(sampling: Sampling, asked: Asked) -> Sampling:
-    temperature = sampling.temperature if asked.temperature is None else asked.temperature
-    return replace(sampling, temperature=temperature, max_new_tokens=asked.tokens)
-
-
-def this_machine(settings: Settings, known: Sequence[Model], paired: bool) -> tuple[Backend, tuple[str, str] | None]:
-    """The models that are loaded here, and of them the pair that asks and advises, if it is wanted."""
-    from bianque.backends.local import Local
-    from bianque.catalog import default
-    from bianque.consult.guards import Guarded
-
-    pair = default.choose(settings, known) if paired else None
-    return Guarded(Local(settings, [card for card in known if not card.endpoint], pair or ())), pair
-
-
-def behind(endpoint: Endpoint, asked: Asked, name: str) -> Speaker:
-    """A model behind a URL. What is wrong with URL or key is told before anything is asked."""
-    from bianque.backends.client import read_key
-    from bianque.backends.remote import Remote
-    from bianque.catalog.card import Model
-    from bianque.data.journal import Speaker
     from bianque.types import Sampling
 
-    _ = endpoint.address, read_key(endpoint.key_env)
-    card = Model(
-        name="server", title=name, role="both", sampling=Sampling(), licence="", citation="", endpoint=endpoint
-    )
-    return Speaker.of(Remote([card]), card.name, drawn(card.sampling, asked), True, name)
+    settings, known = custom.known(Settings.read())
+    if asked.url:  # a card for this run alone, under a name that no file can give
+        server = Endpoint(asked.url, asked.name, asked.key_env)
+        known = (*known, Model(SERVER, asked.name, "both", Sampling(), "", "", endpoint=server))
+    cards = builtin.by_name(known)
+    named = [SERVER if asked.url and name == asked.name else name for name in names]
+    for card in [builtin.find(cards, name) for name in named if name != "auto"]:
+        check_endpoint(card)
+    pair = default.choose(settings, known) if "auto" in named else None
+    backend = Guarded(open_backend(settings, known, pair or ()).backend)
+
+    def of(name: str) -> Speaker:
+        if pair and name == "auto":
+            return consulting(Session(backend, *pair, settings.question_budget), "+".join(pair))
+        card = builtin.find(cards, name)
+        temperature = card.sampling.temperature if asked.temperature is None else asked.temperature
+        sampling = replace(card.sampling, temperature=temperature, max_new_tokens=asked.tokens)
+        return Speaker.of(backend, name, sampling, card.endpoint is not None, card.title if name == SERVER else name)
+
+    return [of(name) for name in named]
+
+
+def check_endpoint(card: Model) -> None:
+    """What is wrong with a URL or a key is told before anything is asked."""
+    from bianque.backends.client import read_key
+
+    if card.endpoint:
+        _ = card.endpoint.address, read_key(card.endpoint.key_env)
 
 
 def consulting(session: Session, name: str) -> Speaker:

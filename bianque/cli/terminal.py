@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from bianque.cli import models as catalogue
-from bianque.consult import transcript
+from bianque.consult import summary, transcript
 from bianque.consult.session import Delta, Done, Event, Handed, Loading, Notice, Session, Speaking, Thinking
 from bianque.consult.spec import Choices
 from bianque.consult.transcript import Transcript, Turn
@@ -31,6 +32,7 @@ from bianque.types import MODES, Dialogue, Mode
 HELP = """\
 /mode auto|ask|advise   谁来回答 (who answers)
 /export [FILE]          导出为 .md 或 .json (write the dialogue to a file)
+/summary [FILE]         就诊小结，给医生看 (a page for the doctor; to a file ending in .md or .html)
 /clear                  清空对话 (forget the dialogue)
 /models                 有哪些模型 (the models there are)
 /help                   这些命令 (these commands)
@@ -168,13 +170,13 @@ class Terminal:
 
     def command(self, name: str, given: str = "") -> None:
         commands: dict[str, Callable[[str], None]] = {
-            "/mode": self.choose, "/export": self.export, "/clear": self.clear, "/models": self.models, "/help": self.help,
+            "/mode": self.choose, "/export": self.export, "/summary": self.summary, "/clear": self.clear, "/models": self.models, "/help": self.help,
         }  # fmt: skip
         if name not in commands:
             near = get_close_matches(name, [*commands, "/quit"], 1)
             hint = f"是不是 {near[0]}？(did you mean {near[0]}?)" if near else "可用的命令见 /help (see /help)"
             raise BadInput(f"没有命令 {name} (no such command)：{hint}")
-        if given and name not in ("/mode", "/export"):
+        if given and name not in ("/mode", "/export", "/summary"):
             raise BadInput(f"{name} 后面不用写什么 ({name} takes nothing): {given!r}")
         commands[name](given)
         if name == "/mode":
@@ -188,15 +190,31 @@ class Terminal:
         self.choices = replace(self.choices, mode=cast(Mode, mode))
 
     def export(self, given: str) -> None:
-        path = Path(os.path.expanduser(given or "bianque.md"))
         kinds = {".md": transcript.as_markdown, ".json": transcript.as_json}
+        self.write(
+            given or "bianque.md",
+            {kind: partial(write, self.turns, self.session.cards) for kind, write in kinds.items()},
+        )
+
+    def summary(self, given: str) -> None:
+        """The page for the doctor: on the screen, or as a file."""
+        page = summary.summary(self.turns, self.lang)
+        if given:
+            self.write(given, {".md": page.markdown, ".html": page.html})
+        else:
+            self.line(printable(page.markdown()))
+
+    def write(self, given: str, kinds: Mapping[str, Callable[[], str]]) -> None:
+        """Write a file of one of these kinds, by the name's ending; no other file is ever replaced."""
+        path = Path(os.path.expanduser(given))
         if path.suffix.lower() not in kinds:
-            raise BadInput(f"{given}: 文件名以 .md 或 .json 结尾 (the name ends in .md or .json)")
+            ends = " 或 ".join(kinds), " or ".join(kinds)
+            raise BadInput(f"{given}: 文件名以 {ends[0]} 结尾 (the name ends in {ends[1]})")
         if not self.turns:
             raise BadInput("还没有可以导出的对话 (there is no dialogue yet)")
         try:
             with path.open("w" if os.path.realpath(path) in self.written else "x", encoding="utf-8") as file:
-                file.write(kinds[path.suffix.lower()](self.turns, self.session.cards))
+                file.write(kinds[path.suffix.lower()]())
         except FileExistsError:
             raise BadInput(f"{path}: 已有这个文件，请换个名字 (the file exists; choose another name)") from None
         except OSError as error:

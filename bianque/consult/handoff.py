@@ -1,19 +1,28 @@
-"""Ask or advise: which model answers next, as a pure decision over the dialogue."""
+"""Ask or advise: which model answers next, as a pure decision over the dialogue and what its newest message wants."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Literal
 
-from bianque.consult.patterns import asset, joined, pattern, table
-from bianque.consult.questions import asks, plain
-from bianque.consult.repeats import repeats
+from bianque.consult import triage, understanding
+from bianque.consult.patterns import asset, pattern, table
+from bianque.consult.questions import asks, plain, sentences
+from bianque.consult.repeats import answered, repeats
 from bianque.types import Message, Phase
 
-Reason = Literal["question", "not_question", "repeat", "budget", "requested", "after_advice", "new_complaint"]
+Reason = Literal[
+    "question", "not_question", "repeat", "told", "budget", "requested", "direct_question", "after_advice", "new_complaint",
+    "resumed", "news", "chat", "stopped",
+]  # fmt: skip
+READ = 60
+"""Newest messages of a dialogue that are read; a round goes on no longer than that."""
+
+HEAVY = {"stop": 0.15, "new": 0.15}
+"""Intents that end a round: how far they must be above the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +36,6 @@ class Decision:
 _re = partial(pattern, "handoff")
 
 
-@dataclass(slots=True)
-class _Told:
-    """What has been said since a round began, by what it names: each turn is read once, however many follow."""
-
-    persons: set[str] = field(default_factory=set)  # of the visitor's turns, as are the organs
-    organs: set[str] = field(default_factory=set)
-    texts: list[str] = field(default_factory=list)
-    runs: set[str] = field(default_factory=set)  # three Han characters in a row, of the texts looked through so far
-
-    def visitor(self, text: str) -> None:
-        self.persons |= _named("persons", text)
-        self.organs |= _named("organs", text)
-        self.texts.append(text)
-
-    def doctor(self, text: str) -> None:
-        self.texts.append(text)
-
-    def names(self, text: str) -> bool:
-        """Whether three Han characters in a row of the text have been said."""
-        while self.texts:
-            self.runs |= _runs(self.texts.pop())
-        return not self.runs.isdisjoint(_runs(text))
-
-
 @dataclass(frozen=True, slots=True)
 class Round:
     """The current round of a dialogue: where it begins, the visitor's newest turn, the doctor's turns since."""
@@ -59,11 +44,21 @@ class Round:
     newest: str
     spoken: tuple[str, ...]
     phases: tuple[Phase, ...]  # of those turns
+    said: tuple[str, ...] = ()
+    """The visitor's turns since."""
+    want: str = "opening"
+    """The intent of the newest."""
+    starts: tuple[int, ...] = ()
+    """Where the rounds that were read begin."""
 
     @property
     def asked(self) -> int:
         """How many of its doctor turns have asked."""
         return self.phases.count("asking")
+
+    @property
+    def advised(self) -> bool:
+        return "advising" in self.phases
 
 
 def decide(
@@ -75,43 +70,103 @@ def decide(
 
 def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_now: bool = False) -> Decision:
     """The same of a round that has been read."""
-    advised = "advising" in now.phases
-    if advise_now or _requests_advice(now.newest, asking=bool(now.spoken) and not advised):
+    if advise_now or (now.want == "advice" and not now.advised):
         return Decision("advising", "requested")
-    if advised:
-        return Decision("advising", "after_advice")
+    if now.want == "stop" and not _re("ask_me").search(plain(now.newest)):
+        return Decision("advising", "stopped")
+    reason: Reason = "new_complaint" if now.start and not now.spoken else "question"
+    if now.advised:
+        if not (asks_on := _asks_on(now)):
+            return Decision("advising", "after_advice")
+        reason = asks_on
     if now.asked >= budget:
         return Decision("advising", "budget")
-    opening: Reason = "new_complaint" if now.start and not now.spoken else "question"
+    if now.want == "question" and not now.advised:
+        reason = "direct_question"
+        if candidate is None:
+            return Decision("advising", reason)
+    return _heard(now, candidate, reason)
+
+
+def _heard(now: Round, candidate: str | None, reason: Reason) -> Decision:
+    """Whether what the asking model would say is shown."""
     if candidate is None:
-        return Decision("asking", opening)
+        return Decision("asking", reason)
     if not asks(candidate) or not re.search(r"\w", candidate):
-        return Decision("advising", "not_question")
+        small_talk = now.want == "chat" and re.search(r"\w", candidate) and not now.advised
+        return Decision("asking", "chat") if small_talk else Decision("advising", "not_question")
     if repeats(candidate, now.spoken):
         return Decision("advising", "repeat")
-    return Decision("asking", opening)
+    if answered(candidate, now.said):
+        return Decision("advising", "told")
+    return Decision("asking", reason)
+
+
+def _asks_on(now: Round) -> Reason | None:
+    """Why the asking goes on after the advice: the visitor wants it, or tells what the advice depended on."""
+    if _re("ask_me").search(plain(now.newest)):
+        return "resumed"
+    if (
+        now.want in ("answer", "follow", "chat")
+        and not asks(now.newest)
+        and "?" not in plain(now.newest).replace("？", "?")
+    ):
+        advice = next(
+            text for text, phase in zip(now.spoken[::-1], now.phases[::-1], strict=True) if phase == "advising"
+        )
+        if _bears_on(plain(now.newest), plain(advice)):
+            return "news"
+    return None
+
+
+def _bears_on(news: str, advice: str) -> bool:
+    """Whether the news is about something that a clause of the advice depends on."""
+    clauses = [clause for clause in re.split(r"[。；;！!\n]", advice) if _re("depends").search(clause)]
+    names = table("handoff", "about")
+    return any(
+        (name in clause or words.search(clause)) and words.search(news)
+        for clause in clauses
+        for name, words in names.items()
+    )
 
 
 def read_round(dialogue: Sequence[Message]) -> Round:
-    """The current round. The work grows with the dialogue's length, and a long one takes a while: not on an event loop."""
-    start, told, spoken, phases = None, _Told(), list[str](), list[Phase]()
-    for index, message in enumerate(dialogue):
-        text = plain(message.content)
+    """The current round. A message that has not been read yet takes some milliseconds: not on an event loop."""
+    first = max(0, len(dialogue) - READ)
+    start, want = None, "opening"
+    said, spoken, phases, starts = list[str](), list[str](), list[Phase](), list[int]()
+    for index, message in enumerate(dialogue[first:], first):
         if message.role == "assistant":
-            spoken.append(message.content)
-            phases.append(_phase(message))
-            if start is not None and phases[-1] == "advising":
-                told.doctor(text)
-        elif start is None or ("advising" in phases and _new_complaint(text, told)):
-            start, told, spoken, phases = index, _Told(), [], []
-            told.visitor(text)
-        else:
-            told.visitor(text)
-    newest = next((m.content for m in reversed(dialogue) if m.role == "user"), "")
-    return Round(start or 0, newest, tuple(spoken), tuple(phases))
+            if start is not None or not said:
+                spoken.append(message.content)
+                phases.append(phase_of(message))
+            continue
+        begun = said[0] if said else None
+        doctor, phase = (spoken[-1], phases[-1]) if spoken else (None, None)
+        want = wants(message.content, begun, doctor, "advising" if "advising" in phases else phase)
+        if start is None or (want == "new" and spoken):
+            start, said, spoken, phases = index, [], [], []
+            starts.append(index)
+        said.append(message.content)
+    newest = said[-1] if said else ""
+    return Round(start or 0, newest, tuple(spoken), tuple(phases), tuple(said), want, tuple(starts))
 
 
-def _phase(message: Message) -> Phase:
+@lru_cache(maxsize=1024)
+def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | None) -> str:
+    """The intent of a message in its place; nothing in it reads as an answer."""
+    if not re.search(r"\w", text):
+        return "answer" if doctor else "opening"
+    found = understanding.intent(text, opening, doctor, phase)
+    best, other = list(found)[:2]
+    if best in HEAVY and found[best] - found[other] < HEAVY[best]:
+        best = other
+    if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow
+        return "opening"
+    return best
+
+
+def phase_of(message: Message) -> Phase:
     """The phase of a doctor turn; a client of the API may have dropped it."""
     if message.phase is not None:
         return message.phase
@@ -119,43 +174,18 @@ def _phase(message: Message) -> Phase:
     return "asking" if greets or asks(message.content) else "advising"
 
 
-def _requests_advice(text: str, *, asking: bool) -> bool:
-    text = plain(text)
-    return bool(_re("at_once").search(text) or _re("foreign").search(text) or (asking and _re("by_now").search(text)))
+def also(text: str) -> str:
+    """What leads over from an answer to the next question, in the visitor's language."""
+    return triage.in_language(asset("handoff")["also"], triage.language(text))
 
 
-def _named(kind: str, text: str, after: str = "") -> set[str]:
-    """The entries of a table, persons or organs, that the text names."""
-    return {name for name, words in table("handoff", kind, re.IGNORECASE, after).items() if words.search(text)}
+def closing(text: str) -> str:
+    """The last words to a visitor who does not want to go on."""
+    return triage.in_language(asset("handoff")["closing"], triage.language(text))
 
 
-def _runs(text: str) -> set[str]:
-    runs = re.findall(r"[一-鿿]{3,}", text)
-    return {run[i : i + 3] for run in runs for i in range(len(run) - 2)}
-
-
-def _new_complaint(text: str, told: _Told) -> bool:
-    """Whether a visitor turn after advice introduces another person, another organ or another matter."""
-    text = _re("medicine").sub("药", _re("on_behalf").sub(r"\1", text))
-    complains = bool(_re("complaint").search(text))
-    organs = _named("organs", text)
-    fresh = organs - told.organs
-    if _re("switch").search(text):
-        return bool(fresh) or (complains and _other_person(text, told)) or not _about(text, told)
-    linked = bool(_re("effect").search(text) or _re("link").search(text))
-    if complains and _other_person(text, told) and not _re("link").search(text):
-        return True
-    if linked or not complains or not fresh or fresh != organs:
-        return False
-    return bool(_re("besides").search(text) or (_re("onset").search(text) and _re("body").search(text)))
-
-
-def _other_person(text: str, told: _Told) -> bool:
-    persons = _named("persons", text, f"(?!{joined(asset('handoff')['reported'])})")
-    oneself = bool(told.persons) and bool(re.search(r"我(?:自己|本人)|我也(?!想|要|不)", text))
-    return bool(persons - told.persons) or oneself
-
-
-def _about(text: str, told: _Told) -> bool:
-    """Whether the turn names something that was said before: three Han characters in a row, or a medicine at hand."""
-    return told.names(text) or bool(_re("effect").search(text) or _re("link").search(text) or _re("back").search(text))
+def question_of(candidate: str) -> str:
+    """What of a candidate is put behind an answer: from its first question on."""
+    found = sentences(candidate)
+    first = next((place for place, sentence in enumerate(found) if asks(sentence)), 0)
+    return "".join(found[first:])

@@ -127,3 +127,28 @@ def repeats(text: str, earlier: Iterable[str]) -> bool:
     known = [ask for old in earlier for ask in _asked_in(old)]
     asked = _asked_in(text)
     return bool(asked) and all(any(_same(ask, old) for old in known) for ask in asked)
+
+
+def answered(text: str, said: Iterable[str]) -> bool:
+    """True if all that the turn asks was told by the visitor before it was asked: 胃疼三天了 answers 疼多久了."""
+    told = [plain(turn) for turn in said]
+    asked = _asked_in(text)
+    return bool(asked) and all(any(_answers(ask, turn) for turn in told) for ask in asked)
+
+
+def _answers(ask: _Ask, told: str) -> bool:
+    values = table("repeats", "values")
+    if ask.slots:
+        return (
+            ask.slots <= values.keys() and all(values[slot].search(told) for slot in ask.slots) and _concerns(ask, told)
+        )
+    if not ask.signs or ask.state or ask.parts or len(ask.rest) > 2:
+        return False
+    return all(_signs()[sign].search(told) for sign in ask.signs)
+
+
+def _concerns(ask: _Ask, told: str) -> bool:
+    """Whether the parts and signs that the question names are in the words, too."""
+    return all(_parts()[part].search(told) for part in ask.parts) and all(
+        _signs()[sign].search(told) for sign in ask.signs
+    )

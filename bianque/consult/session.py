@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
-from bianque.consult import handoff, questions, triage
+from bianque.consult import handoff, questions, replies, triage
 from bianque.consult.handoff import Decision, Reason, Round
 from bianque.consult.spec import MODES, Choices
 from bianque.errors import BadInput, BianQueError, TooLong
@@ -22,14 +23,39 @@ from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sam
 MAX_CHARACTERS = 8000  # of one message
 MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
 MAX_TURNS = 1000
+REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
+ANSWER = 160  # tokens of the answer to a direct question
+CARE = "care"  # who speaks after a sure notice: fixed words, no model
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Stays above the reply: `emergency`, `crisis`, or `history` (earlier rounds did not fit the window)."""
+    """Stays above the reply: `emergency`, `crisis`, or `history` (earlier rounds did not fit the window).
+
+    Of danger also: the kind, how certain (`sure` or `likely`), the numbers to call, what to do until help comes, and the
+    known sentences that it is like.
+    """
 
     level: str
     text: str
+    certainty: str | None = None
+    kind: str = ""
+    tel: tuple[str, ...] = ()
+    do: str = ""
+    nearest: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, found: triage.Notice) -> Notice:
+        near = tuple(one.text for one in found.nearest)
+        return cls(found.level, found.text, found.certainty, found.kind, found.tel, found.do, near)
+
+    def shown(self) -> dict[str, Any]:
+        """As a turn keeps it: level and text, and of danger the rest."""
+        known = {"level": self.level, "text": self.text}
+        if self.certainty is None:
+            return known
+        return {**known, "certainty": self.certainty, "kind": self.kind, "tel": list(self.tel), "do": self.do,
+                "nearest": list(self.nearest)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +161,9 @@ class Clock:
 class Session:
     """Answers turns. It keeps nothing between them: the dialogue comes in and goes out whole."""
 
-    def __init__(self, backend: Backend, ask: str, advise: str, budget: int = 8) -> None:
-        self.backend, self.ask, self.advise, self.budget = backend, ask, advise, budget
+    def __init__(self, backend: Backend, ask: str, advise: str, budget: int = 8, stops: bool = True) -> None:
+        """`stops`: a sure notice ends the questionnaire. Only who measures models lets them speak on."""
+        self.backend, self.ask, self.advise, self.budget, self.stops = backend, ask, advise, budget, stops
         self.cards = builtin.by_name(backend.models())
         # Reading has threads of its own: a red flag must not wait behind models that load in the loop's.
         self.readers = ThreadPoolExecutor(2, "read")
@@ -157,7 +184,11 @@ class Session:
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):
-            yield Notice(found.level, found.text)
+            yield Notice.of(found)
+        if words := self.stops and await read(self.readers, care, dialogue):
+            for event in self.fixed(words, clock):
+                yield event
+            return
         asking = choices.mode == "ask"
         if choices.mode == "auto":
             now = await read(self.readers, handoff.read_round, dialogue)
@@ -172,12 +203,55 @@ class Session:
                             yield event
                 if decision.phase == "asking":
                     return
+            if decision.reason == "stopped":
+                for event in self.fixed(handoff.closing(message), clock):
+                    yield event
+                return
             if decision.reason != "after_advice":
                 yield Handed(ask, advise, decision.reason)
+            if decision.reason == "direct_question":
+                async with aclosing(self.answer(ask, advise, dialogue, now, choices, clock)) as events:
+                    async for event in events:
+                        yield event
+                return
         phase: Phase = "asking" if asking else "advising"
         async with aclosing(self.speak(ask if asking else advise, phase, dialogue, choices, clock)) as events:
             async for event in events:
                 yield event
+
+    def fixed(self, words: str, clock: Clock) -> list[Event]:
+        """A reply that no model writes."""
+        clock.first = clock.now()
+        done = Done(Message("assistant", words, "advising", CARE), "stop", Usage(), clock.timing())
+        return [Thinking(CARE, "advising"), Speaking(CARE, "advising", None, self.budget), Delta(words), done]
+
+    async def answer(
+        self, ask: str, advise: str, dialogue: Dialogue, now: Round, choices: Choices, clock: Clock
+    ) -> AsyncGenerator[Event, None]:
+        """The adviser's short answer to a direct question, and behind it what the asking model still wants to know."""
+        brief = choices.sampling.max_new_tokens or ANSWER
+        short = replace(choices, sampling=replace(choices.sampling, max_new_tokens=min(brief, ANSWER)))
+        done = None
+        async with aclosing(self.speak(advise, "advising", dialogue, short, clock, now.asked + 1)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    done = event
+                else:
+                    yield event
+        if done is None:
+            return
+        more, question = "", ""
+        async with aclosing(self.speak(ask, "asking", dialogue, choices, clock)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    question += event.text
+        read = asyncio.get_running_loop().run_in_executor
+        decision = await read(self.readers, partial(handoff.judge, now, question, budget=self.budget))
+        if decision.phase == "asking" and done.message.content:
+            more = f"\n\n{handoff.also(now.newest)}{handoff.question_of(question)}"
+            yield Delta(more)
+        whole = Message("assistant", done.message.content + more, "asking" if more else "advising", advise)
+        yield replace(done, message=whole, timing=clock.timing())
 
     async def consult(
         self, model: str, dialogue: Dialogue, now: Round, choices: Choices, clock: Clock
@@ -216,8 +290,11 @@ class Session:
         self, model: str, phase: Phase, dialogue: Dialogue, choices: Choices, clock: Clock, question: int | None = None
     ) -> AsyncGenerator[Event, None]:
         """One model's reply from its first sign of life to Done."""
-        text = ""
-        spoke = False
+        text, spoke, sieve = "", False, None
+        if self.stops:
+            risky = await asyncio.get_running_loop().run_in_executor(self.readers, replies.endangered, dialogue)
+            if risky or phase == "advising":  # a question alone needs no check, and is shown as it is written
+                sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
         async with aclosing(self.backend.stream(model, dialogue, self.sampling(model, choices))) as pieces:
             async for piece in pieces:
                 clock.saw(piece)
@@ -225,19 +302,44 @@ class Session:
                     yield Loading(piece.progress)
                 elif piece.usage and not piece.finish:
                     if piece.usage.dropped_rounds:
-                        yield Notice("history", history_notice(piece.usage.dropped_rounds))
+                        yield Notice(
+                            "history", history_notice(piece.usage.dropped_rounds, self.first_kept(model, dialogue))
+                        )
                     yield Thinking(model, phase)
-                if piece.text:
-                    if not spoke:
-                        clock.first = clock.now()
-                        host = builtin.find(self.cards, model).host
-                        yield Speaking(model, phase, question, self.budget, host)
-                        spoke = True
-                    text += piece.text
-                    yield Delta(piece.text)
+                if piece.text and not spoke:
+                    clock.first = clock.now()
+                    host = builtin.find(self.cards, model).host
+                    yield Speaking(model, phase, question, self.budget, host)
+                    spoke = True
+                shown = sieve.feed(piece.text, ended=piece.finish is not None) if sieve else piece.text
+                if shown:
+                    text += shown
+                    yield Delta(shown)
                 if piece.finish:
                     done = Message("assistant", text, phase, model)
                     yield Done(done, piece.finish, piece.usage or Usage(), clock.timing())
+
+    def first_kept(self, model: str, dialogue: Dialogue) -> bool:
+        """Whether the model still reads the first complaint: one that reads the last rounds alone does not."""
+        checkpoint = builtin.find(self.cards, model).checkpoint
+        return checkpoint is None or checkpoint.rounds is None or len(dialogue) // 2 <= checkpoint.rounds
+
+
+def care(dialogue: Dialogue) -> str | None:
+    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn."""
+    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
+    newest, open_, lang = said[-1], None, triage.language(said[-1])
+    for text in said:
+        found = triage.judge(text)
+        if found.certainty == "sure":
+            open_ = found
+        elif open_ and open_.level == "emergency" and triage.settled(text):
+            open_ = None
+            if text is newest:
+                return triage.resumed(lang)
+    if open_ is None:
+        return None
+    return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")
 
 
 def check_size(message: str, history: Dialogue = ()) -> None:
@@ -259,7 +361,12 @@ def last_stop(text: str) -> int:
     return max((text.rfind(mark) for mark in "？?。！!\n"), default=-1) + 1
 
 
-def history_notice(rounds: int) -> str:
+def history_notice(rounds: int, first_kept: bool = True) -> str:
+    if not first_kept:
+        return (
+            f"对话较长，这个模型只读最近的几轮，较早的 {rounds} 轮（包括最初的主诉）没有读到。"
+            f" (This model reads the latest rounds alone: earlier rounds left out, the first complaint too: {rounds}.)"
+        )
     return (
         f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
         f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"

@@ -98,7 +98,7 @@ class Transcript:
             case Notice():
                 key = "safety" if self.apart and event.level != "history" else "notice"
                 if self.asked.get(key, {}).get("level", "history") == "history":
-                    self.asked[key] = {"level": event.level, "text": event.text}
+                    self.asked[key] = event.shown()
             case Handed():
                 self.asked["handoff"] = {"from": event.source, "to": event.target, "reason": event.reason}
             case Loading():
@@ -120,7 +120,7 @@ class Transcript:
             case Done():
                 self.done = event
                 if self.reply:
-                    self.reply.update(content=event.message.content, finish=event.finish)
+                    self.reply.update(content=event.message.content, finish=event.finish, phase=event.message.phase)
                 self.end()
             case Failure():
                 self.error = event

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bianque.data import speech
 from bianque.data.advice import advice
 from bianque.data.consultation import Turn
-from bianque.data.knowledge import Complaint, Generic, sentence, traditional
+from bianque.data.knowledge import Complaint, Generic, sentence
+from bianque.data.script import traditional
 from bianque.types import Phase
 
 if TYPE_CHECKING:

@@ -121,8 +121,8 @@ class Journal:
     ) -> None:  # fmt: skip
         self.path, self.question, self.costs, self.tell = path, dict(question), costs, tell
         self.lines: dict[str, dict[str, Any]] = {}  # by id; a later one counts
-        self.gate = asyncio.Semaphore(at_once)
-        self.asked, self.failed, self.in_a_row = 0, 0, 0
+        self.gate, self.returned = asyncio.Semaphore(at_once), asyncio.Event()
+        self.asked, self.failed, self.in_a_row, self.under_way = 0, 0, 0, 0
         self.stopped: str | None = None
         self.file: IO[bytes] | None = None
 
@@ -213,11 +213,15 @@ class Journal:
         self, name: str, who: Speaker, messages: Sequence[Message], sampling: Sampling, prompt: str
     ) -> Reply:
         most = self.costs.most(messages, sampling.max_new_tokens) if who.priced else 0.0
+        while not self.stopped and self.under_way and not self.costs.allows(most):
+            self.returned.clear()  # those under way may cost less than they could
+            await self.returned.wait()
         if not self.stopped and not self.costs.allows(most):
             self.stopped = f"预算 {self.costs.budget:g} 用到 {self.costs.spent:.4f}，下一个请求可能超出 (the next request might exceed the budget)"
         if self.stopped:
             raise Stopped(self.stopped)
         self.costs.reserved += most
+        self.under_way += 1
         line = {"id": name, "prompt": prompt, "model": who.name}
         try:
             reply = await who.ask(messages, sampling)
@@ -229,6 +233,8 @@ class Journal:
             raise Failed(str(error)) from error
         finally:
             self.costs.reserved -= most
+            self.under_way -= 1
+            self.returned.set()
         if not reply.usage.completion_tokens:  # a server that does not count
             reply = replace(reply, usage=Usage(characters(messages), len(reply.text)))
         self.asked, self.in_a_row = self.asked + 1, 0

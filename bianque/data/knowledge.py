@@ -242,13 +242,6 @@ def complaints(folder: Path) -> dict[str, Complaint]:
     return found
 
 
-@cache
-def traditional() -> dict[int, int]:
-    """Simplified to traditional characters, one for one, for `str.translate`."""
-    table = json.loads((FOLDER / "traditional.json").read_text(encoding="utf-8"))
-    return str.maketrans(table["simplified"], table["traditional"])
-
-
 def load(path: Path, kind: type[Part]) -> Part:
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -84,6 +84,8 @@ def streamed(path: Path) -> Iterator[Records]:
             yield Records(_pickled(source, path.name), "item")
             return
         encoding, remarks = _encoding(beginning, path.name, whole=False)
+        if b"\0" in beginning and encoding != "utf-16":
+            raise BadInput(f"{path.name}: 不是文字，不像对话的文件 (is no text: not a file of dialogues)")
         text = io.TextIOWrapper(source, encoding, errors="surrogateescape", newline="")
         yield Records(*_records(text, path.name), remarks)
 
@@ -167,6 +169,10 @@ def _records(text: TextIO, name: str) -> tuple[Iterator[Item], Unit]:
     first += "" if first.endswith(("\n", "\r")) else text.readline()
     if first.lstrip()[0] == "{":
         return _objects(number, first, text)
+    if first != first.encode(errors="replace").decode():
+        raise BadInput(
+            f"{name}: 第 {number} 行不是文字，不像对话的文件 (line {number} is no text: not a file of dialogues)"
+        )
     if _ID.match(first):
         return _consultations(first, text), "item"
     return _table(first, text, name), "row"

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Mapping
 
-from bianque.data.knowledge import traditional
+from bianque.data.script import traditional
 
 # What makes no sense without its question: an answer that is appended to another one must not begin like this.
 BOUND = re.compile(r"^(?:没|不|都|无|还|挺|正常|可以|一般|嗯|对|是|有点?$|有过?$|会|能|就|很|也|从来|偶尔$|好像没)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -15,8 +16,9 @@ from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
 from bianque.data.dialogues import sample
 from bianque.data.knowledge import bundled, examination
-from bianque.evaluate.patients import FIGURES, Examiner, Talk, figures
+from bianque.evaluate.patients import FIGURES, TITLES, Examiner, Talk, figures
 from bianque.evaluate.run import RunProgress, concurrently
+from bianque.evaluate.store import write_json
 from bianque.types import Message
 
 TALKS, RESULT, REPORT = "talks.jsonl", "patients.json", "patients.html"
@@ -34,6 +36,17 @@ class Examined:
     @property
     def failed(self) -> int:
         return sum(talk.error is not None for talks in self.talks.values() for talk in talks)
+
+    def write(self, seed: int) -> None:
+        """The figures as JSON, and the report."""
+        whole = {
+            "count": sum(map(len, self.talks.values())),
+            "failed": self.failed,
+            "seed": seed,
+            "figures": self.figures,
+        }
+        write_json(self.report.with_name(RESULT), whole)
+        self.report.write_text(page(self, seed), encoding="utf-8")
 
     def markdown(self) -> str:
         """A row a figure, a column a contender: the share with its 95 % interval."""
@@ -60,8 +73,8 @@ async def examine(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / TALKS
-    if fresh:
-        path.unlink(missing_ok=True)
+    for name in (RESULT, REPORT, *((TALKS,) if fresh else ())):
+        (folder / name).unlink(missing_ok=True)
     examiner = Examiner(bundled(), examination(), seed)
     kept = stored(path)
     every = list(bundled().complaints)
@@ -87,9 +100,8 @@ async def examine(
                 left = (time.monotonic() - begun) / count * (len(todo) - count)
                 yield RunProgress(before + count, total, failed, left)
     found = {label: figures(talks) for label, talks in done.items()}
-    (folder / RESULT).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     result = Examined(done, found, folder / REPORT)
-    result.report.write_text(page(result, seed), encoding="utf-8")
+    await asyncio.to_thread(result.write, seed)
     yield result
 
 
@@ -144,5 +156,5 @@ def page(result: Examined, seed: int) -> str:
     ]
     names = {entry.id: entry.name for entry in bundled().complaints.values()}
     return environment.get_template("patients.html").render(
-        figures=result.figures, names=FIGURES, shown=shown, talks=talks, complaints=names, seed=seed
+        figures=result.figures, names=TITLES, shown=shown, talks=talks, complaints=names, seed=seed
     )

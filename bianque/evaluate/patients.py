@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import sqrt
 from typing import Any
 
 from bianque.consult.guards import cares
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
 from bianque.errors import BadInput, BianQueError
+from bianque.intervals import wilson
 from bianque.types import Message
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
@@ -39,6 +39,18 @@ FIGURES = {
     "facts_invented": "facts",
     "dangers_answered": "dangers",
     "follow_ups_right": "follow_ups",
+}
+TITLES = {
+    "on_topic": ("问题切题", "Questions on topic"),
+    "repeated": ("重复提问", "Questions asked before"),
+    "already_said": ("问了患者说过的", "Questions already answered"),
+    "named": ("少见主诉被点名", "Rare complaints named at once"),
+    "advice_on_topic": ("建议切题", "Advice on topic"),
+    "advice_short": ("建议过短", "Advice too short"),
+    "facts_false": ("归纳有误", "Facts that are false"),
+    "facts_invented": ("归纳无中生有", "Facts that nobody told"),
+    "dangers_answered": ("危险信号有回应", "Dangers answered"),
+    "follow_ups_right": ("追问答对", "Follow-ups answered rightly"),
 }
 
 Reply = Callable[[Sequence[Message], str, int], Awaitable[Message]]  # history, message, seed → the doctor's turn
@@ -253,13 +265,3 @@ def figures(talks: Sequence[Talk]) -> dict[str, dict[str, Any]]:
         share = total[name] / total[base] if total[base] else None
         found[name] = {"share": share, "count": total[name], "of": total[base], "low": low, "high": high}
     return found
-
-
-def wilson(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if not of:
-        return 0.0, 1.0
-    share, weight = count / of, z * z / of
-    middle = (share + weight / 2) / (1 + weight)
-    spread = z / (1 + weight) * sqrt(share * (1 - share) / of + weight / (4 * of))
-    return max(0.0, middle - spread), min(1.0, middle + spread)

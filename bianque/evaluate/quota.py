@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,18 +20,20 @@ from bianque.consult.session import Session
 from bianque.consult.spec import SamplingOverrides, parse_all
 from bianque.data import readers
 from bianque.errors import BadInput, BianQueError, Busy
-from bianque.evaluate import store
+from bianque.evaluate import examination, store
 from bianque.evaluate.evaluation import RECORDED, TASKS, RunRequest, Source
-from bianque.evaluate.run import jobs
+from bianque.evaluate.examination import Examined
+from bianque.evaluate.run import RunProgress, jobs
 
 MOST_ROWS = 200  # replies of models in one run; the command line has no limit
 MOST_RECORDED = 2000  # recorded replies in one run, which no model gives
+MOST_PATIENTS = 24  # consultations with scripted patients in one run
 MOST_AT_ONCE = 4  # replies at a time in one run
 RUNS_AT_ONCE = 2  # on the server; others wait for their turn
 MOST_FOLDERS = 40  # each holds a file of readers.MAX_BYTES at most and one run
 KEPT = 24 * 3600  # seconds without use until a folder goes
 IDLE = 3600  # seconds without use after which it may make room for another
-DATA, RESULTS = "data", "run"  # what is in a folder
+DATA, RESULTS, PATIENTS = "data", "run", "patients"  # what is in a folder
 NAME = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -50,10 +52,7 @@ def ask(
     at_once: int,
 ) -> RunRequest:
     """What a visitor asks for, within the limits; a file that holds recorded outputs is scored and runs no model."""
-    if limit is not None and limit < 1:
-        raise BadInput(f"limit={limit}: 至少 1，或不限 (at least 1, or none)")
-    if not 1 <= at_once <= MOST_AT_ONCE:
-        raise BadInput(f"concurrency={at_once}: 需要 1 到 {MOST_AT_ONCE} (1 to {MOST_AT_ONCE} is needed)")
+    check(limit, at_once)
     cases = readers.read_cases(path)
     found = RunRequest(Source.of(path), cases, RECORDED, limit=limit, concurrency=at_once)
     if any(case.recorded is None for case in cases):
@@ -71,6 +70,36 @@ def ask(
             f"({count} replies, at most {most} here: take fewer dialogues, models or tasks, or the command line at home)"
         )
     return found
+
+
+def examine(
+    session: Session,
+    contenders: Sequence[str],
+    overrides: SamplingOverrides,
+    limit: int | None,
+    at_once: int,
+    folder: Path,
+) -> AsyncGenerator[RunProgress | Examined, None]:
+    """Scripted patients before each contender, within the limits."""
+    check(limit, at_once)
+    if not contenders:
+        raise BadInput("contenders: 至少选一个模型或模式 (choose at least one model or mode)")
+    specs = parse_all(contenders, overrides)
+    for spec in specs:
+        spec.choices(session)
+    if limit is None or limit * len(specs) > MOST_PATIENTS:
+        raise BadInput(
+            f"limit={limit}: 在这里最多 {MOST_PATIENTS} 次问诊（患者数 × 模型数）；全部主诉请在自己的机器上用命令行 "
+            f"(at most {MOST_PATIENTS} consultations here, patients × models: use the command line at home for all)"
+        )
+    return examination.examine(session, specs, folder, limit=limit, seed=overrides.seed or 0, at_once=at_once)
+
+
+def check(limit: int | None, at_once: int) -> None:
+    if limit is not None and limit < 1:
+        raise BadInput(f"limit={limit}: 至少 1，或不限 (at least 1, or none)")
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise BadInput(f"concurrency={at_once}: 需要 1 到 {MOST_AT_ONCE} (1 to {MOST_AT_ONCE} is needed)")
 
 
 def rows(asked: RunRequest) -> int:
@@ -185,5 +214,5 @@ class Folders:
 def used(folder: Path) -> float:
     """When a folder was last used: its own time, or that of its newest row; 0 if it has just gone."""
     run = folder / RESULTS / store.DATABASE
-    found = (folder, run, run.with_name(f"{run.name}-wal"))
+    found = (folder, run, run.with_name(f"{run.name}-wal"), folder / PATIENTS / examination.TALKS)
     return max((path.stat().st_mtime for path in found if path.exists()), default=0.0)

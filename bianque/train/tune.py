@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from bianque.catalog.builtin import by_name
 from bianque.catalog.card import Model
 from bianque.checkpoints import hub, loader
 from bianque.checkpoints.hub import Report
@@ -44,8 +45,9 @@ def settled(plan: Plan, card: Model, device: str) -> Plan:
     """The plan with what it leaves open. BadInput if it cannot be for this card."""
     facts = card.loadable
     lora = (0 if facts.architecture == "t5" else 8) if plan.lora < 0 else plan.lora
-    if plan.bits != 16 and not lora:
-        raise BadInput(f"--bits {plan.bits}: 全部权重只能以 16 位训练，请加 --lora 8 (all weights: add --lora 8)")
+    bits = plan.bits if plan.bits != 16 else card.held or 16
+    if bits != 16 and not lora:
+        raise BadInput(f"--bits {bits}: 全部权重只能以 16 位训练，请加 --lora 8 (all weights: add --lora 8)")
     if facts.stored != 16:
         raise BadInput(
             f"{card.name}: 权重以 {facts.stored} 位发布，LoRA 不能并入；请改用 16 位的卡片，加 --bits {facts.stored} "
@@ -56,7 +58,7 @@ def settled(plan: Plan, card: Model, device: str) -> Plan:
     if precision == "auto":
         native = torch.cuda.is_bf16_supported() if device != "cpu" else cpu.has_bfloat16() and not card.preview
         precision = "bf16" if native else "fp32"
-    return replace(plan, lora=lora, alpha=plan.alpha or 2 * lora, rate=rate, precision=precision)
+    return replace(plan, lora=lora, bits=bits, alpha=plan.alpha or 2 * lora, rate=rate, precision=precision)
 
 
 def tune(
@@ -73,7 +75,9 @@ def tune(
             f"{card.name} out --merge {card.loadable.adapter or paths[f'{card.base}.adapter']}"
         )
     folder = hub.folder_of(card, paths, report)
-    _, tokenizer = loader.skeleton(card, folder)
+    frame, tokenizer = loader.skeleton(card, folder)
+    if not plan.lora and getattr(cast(Any, frame).config, "pre_seq_len", False):
+        raise BadInput(f"{card.name}: 带有 P-Tuning 前缀，请用 --lora 8 (it has a P-Tuning prefix: use --lora 8)")
     train, valid, counts = read_examples(card, plan, files, tokenizer, say)
     if world.rank == 0:
         begin(card, plan, files, counts, say)
@@ -375,6 +379,10 @@ def finish(run: Run, folder: Path, name: str, facts: Mapping[str, Any]) -> None:
         speed = state.tokens / state.seconds if state.seconds else 0
         run.say(f"验证损失 (held-out loss) {first} → {best['valid']} ({best['valid'] / first - 1:+.1%}), {state.seconds:.0f} s, "
                 f"{speed:.0f} tokens/s")  # fmt: skip
+        if run.card.base not in by_name():
+            run.say(
+                f"把这一行加进 BIANQUE_CARDS 的文件，与 {run.card.base} 放在一起 (add this line to your own file of cards)"
+            )
         run.say(f"{json.dumps(card, ensure_ascii=False)}\n用法 (use): BIANQUE_CARDS={out / 'card.json'} python -m bianque chat {name}\n"
                 f"比较 (compare): BIANQUE_CARDS={out / 'card.json'} python -m bianque evaluate --data FILE --out compared "
                 f"--model {run.card.base} {name}")  # fmt: skip

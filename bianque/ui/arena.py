@@ -16,6 +16,8 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from bianque.api.feedback import add_feedback
+from bianque.api.limits import Limits
 from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
 from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
@@ -43,9 +45,10 @@ class Arena:
     """The tab over a session and the kept votes. `can_run` says which models can answer here, and may take seconds."""
 
     def __init__(
-        self, session: Session, votes: Votes, where: Callable[[], Where] = Where, can_run: Callable[[str], bool] = bool
-    ) -> None:
-        self.session, self.votes, self.can_run = session, votes, can_run
+        self, session: Session, votes: Votes, where: Callable[[], Where] = Where, can_run: Callable[[str], bool] = bool,
+        limits: Limits | None = None,
+    ) -> None:  # fmt: skip
+        self.session, self.votes, self.can_run, self.limits = session, votes, can_run, limits or Limits()
         self.board = Board(votes, where)
         self.random = SystemRandom()
         self.cooldown: dict[str, float] = {}  # until when, of those that could not be loaded; the event loop's alone
@@ -55,6 +58,7 @@ class Arena:
         with gr.Tab(t("arena"), id="arena", elem_id="bq-arena-tab"):
             self.layout()
             self.board.layout()
+            add_feedback(self.session, self.votes.feedback, self.limits)
         self.wire(blocks)
         self.board.wire()
 
@@ -172,7 +176,7 @@ class Arena:
                         yield self.streaming_view(fight, sides, lang)
         except Exception as error:
             failed = EVERY, Failure.of(error)
-        yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, say(lang, "vote_now"))
+        yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, invitation(fight, lang))
 
     def abandoned(self, fight: Duel, place: int, failure: Failure, lang: str) -> View:
         """A battle that counts for nothing; the message goes back into the box, for another pair."""
@@ -191,7 +195,7 @@ class Arena:
         if fight is None:
             return self.idle_view(None, lang, self.why(lang))
         if fight.battle.ready:
-            return self.idle_view(fight, lang, say(lang, "vote_now"))
+            return self.idle_view(fight, lang, invitation(fight, lang))
         return self.idle_view(fight, lang, say(lang, "duel_stopped"), (box or "").strip() or fight.message)
 
     def fresh(self, request: gr.Request) -> View:
@@ -270,7 +274,7 @@ class Arena:
             self.next: gr.Button(say(lang, word[0]), interactive=fight is not None, variant=word[1]),
             **{part: value for shown, values in parts for part, value in zip(shown, values, strict=True)},
             self.panel: gr.Column(visible=fight is not None),
-            **self.switches(fight is not None and fight.battle.ready and not voted, voted),
+            **self.switches(fight is not None and fight.can_vote, voted),
             self.category: gr.Dropdown(**open_), self.reasons: gr.CheckboxGroup(**open_),
             self.consent: gr.Checkbox(**open_),
         }  # fmt: skip
@@ -282,6 +286,11 @@ class Arena:
             button: gr.Button(interactive=on, variant=variant(verdict))
             for verdict, button in zip(VERDICTS, self.verdicts, strict=True)
         }
+
+
+def invitation(fight: Duel, lang: str) -> str:
+    """What can be done once both have replied."""
+    return say(lang, "vote_now" if fight.can_vote else "same_model")
 
 
 def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from bianque.arena import ratings
 from bianque.arena.battle import CATEGORIES, BadLine, written
+from bianque.arena.feedback import Share
 from bianque.arena.ratings import Ranking, Standing
 from bianque.arena.votes import Votes, Where
 from bianque.i18n import say, told
@@ -53,7 +54,8 @@ class Board:
     async def show(self, category: str, request: gr.Request) -> str:
         lang, where = lang_of(request), self.where()
         found, problems = await asyncio.to_thread(self.count, category or ALL)
-        return board_html(found, where, problems, lang)
+        liked = await asyncio.to_thread(self.votes.feedback.shares)
+        return board_html(found, where, problems, lang) + liked_html(liked, lang)
 
     async def lines(self) -> tuple[str, str]:
         """All votes as lines of JSON, without what was said."""
@@ -81,7 +83,24 @@ def board_html(found: Ranking, where: Where, problems: Sequence[BadLine], lang: 
     parts = [counted(found, lang), standings(found, lang), ratings.plot(found, lang)]
     if len(found.standings) > 1:
         parts.append(matrix(found, lang))
-    return "".join(parts) + note("board_how", lang) + votes_place(where, problems, lang)
+    return "".join(parts) + small(say(lang, "board_how", few=ratings.FEW)) + votes_place(where, problems, lang)
+
+
+def liked_html(found: Sequence[Share], lang: str) -> str:
+    """The share of 👍 by model; nothing while nobody has said."""
+    if not found:
+        return ""
+    heads = ("name", "liked", "liked_share")
+    rows = [
+        (
+            share.model,
+            f"{share.liked} / {share.count}",
+            f"{share.liked / share.count:.0%} [{share.low:.0%}, {share.high:.0%}]",
+        )
+        for share in found
+    ]
+    words = [say(lang, f"board_{head}", share="95%") for head in heads]
+    return scroll_table(say(lang, "liked_replies"), words, rows, {0})
 
 
 def empty(lang: str) -> str:
@@ -106,7 +125,8 @@ def standings(found: Ranking, lang: str) -> str:
 def row(standing: Standing, lang: str, several: bool) -> list[str]:
     known = standing.counts
     name = say(lang, "in_group", name=standing.name, group=standing.group) if several else standing.name
-    rating = f"{standing.rating:.0f} [{standing.low:.0f}, {standing.high:.0f}]{' *' if standing.prior else ''}"
+    ends = f" [{standing.low:.0f}, {standing.high:.0f}]" if standing.interval else ""
+    rating = f"{standing.rating:.0f}{ends}{' *' if standing.prior else ''}"
     counts = (known.votes, known.wins, known.losses, known.ties)
     bad = percent(known.both_bad / known.votes if known.votes else None)
     return [str(standing.rank), name, rating, f"{standing.elo:.0f}", *map(str, counts), bad]
@@ -159,7 +179,3 @@ def votes_place(where: Where, problems: Sequence[BadLine], lang: str) -> str:
 
 def small(text: str) -> str:
     return paragraph(text, "bq-small")
-
-
-def note(key: str, lang: str) -> str:
-    return small(say(lang, key))

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from bianque.arena.side_by_side import LETTERS
+from bianque.arena.side_by_side import LETTERS, has_reply
 from bianque.catalog.card import Model
 from bianque.consult.session import Session
 from bianque.consult.spec import MODES, RANGES, ModelSpec
@@ -38,8 +38,34 @@ class Side:
 
     @property
     def fields(self) -> tuple[gr.components.Component, ...]:
-        """What says who answers: the inputs that `contender` reads, in its order."""
+        """What says who answers."""
         return self.who, self.bits, *self.numbers
+
+    def spec(self, letter: str, data: Mapping[Any, Any]) -> ModelSpec:
+        """Who answers in this column; BadInput names the column and its field."""
+        bits = data[self.bits]
+        try:
+            drawn = settings_panel.overrides([data[number] for number in self.numbers]).given()
+            known = int(bits) if bits in map(str, get_args(Bits)) else None
+            return ModelSpec.of({"name": data[self.who], "bits": known, **drawn})
+        except BianQueError as error:
+            raise BadInput(f"{letter}: {error}") from None
+
+    def filled(self, cards: Mapping[str, Model], name: str, chosen: ModelSpec | None, lang: str) -> dict[Any, Any]:
+        """The fields as they say who was chosen."""
+        values = [getattr(chosen and chosen.sampling, key, None) for key in RANGES]
+        return {
+            self.who: gr.Dropdown(choices=names(cards, lang), value=name),
+            self.bits: gr.Dropdown(**bits_choices(cards, name, lang, chosen.bits if chosen else None)),
+            **{field: "" if value is None else str(value) for field, value in zip(self.numbers, values, strict=True)},
+        }  # fmt: skip
+
+    def idle(self, turns: Sequence[Turn], lang: str) -> dict[Any, Any]:
+        """No reply is on its way here: what was said, and what can be done with it."""
+        return {
+            self.chatbot: talk(turns, lang), self.told: figures_html(turns, lang),
+            self.again: gr.Button(interactive=bool(turns)), self.adopt: gr.Button(interactive=has_reply(turns)),
+        }  # fmt: skip
 
 
 def side(place: int, session: Session, name: str, visible: bool) -> Side:
@@ -102,16 +128,6 @@ def hint(cards: Mapping[str, Model], name: str, lang: str) -> str:
     return paragraph(text)
 
 
-def spec(letter: str, fields: Sequence[Any]) -> ModelSpec:
-    """Who answers in a column; BadInput names the column and its field."""
-    name, bits, *numbers = fields
-    try:
-        drawn = settings_panel.overrides(numbers).given()
-        return ModelSpec.of({"name": name, "bits": int(bits) if bits in map(str, get_args(Bits)) else None, **drawn})
-    except BianQueError as error:
-        raise BadInput(f"{letter}: {error}") from None
-
-
 def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
     """What a column's chatbot and the line below it show now; its figures go into the turns."""
     if found.reply:
@@ -121,13 +137,10 @@ def look(found: Transcript, lang: str) -> tuple[list[dict[str, str]], str]:
 
 
 def talk(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
-    """A column's messages; what ended it stands below them."""
-    error = turns[-1].get("error") if turns else None
-    if error and not growing:
-        status = say(lang, "failed") if error["code"] == "BQ_INTERNAL" else error["text"]
-    elif turns and turns[-1]["role"] == "user" and not growing:
+    """A column's messages."""
+    if turns and turns[-1]["role"] == "user" and not turns[-1].get("error") and not growing:
         status = say(lang, "stopped")
-    return render.chatbot(turns, lang, status, growing)
+    return render.chatbot(turns, lang, status, growing, names=True)
 
 
 def figures_html(turns: Sequence[Turn], lang: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +15,13 @@ from typing import Any
 import gradio as gr
 
 from bianque.arena.share import Setup, comparison_json, comparison_markdown
-from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, has_reply, together, verify
+from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, together, verify
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Session
-from bianque.consult.spec import RANGES
 from bianque.consult.transcript import Transcript, Turn, messages, rewound
 from bianque.errors import BianQueError
 from bianque.i18n import say
-from bianque.ui import column, render, script, settings_panel
+from bianque.ui import column, render, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
 
@@ -56,6 +55,7 @@ class Compare:
         with gr.Tab(t("compare"), id="compare", elem_id="bq-compare-tab") as tab:
             self.layout()
         self.tabs = tab.parent
+        self.place = self.tabs.parent  # the tab that these tabs stand in
         self.wire(blocks)
 
     def layout(self) -> None:
@@ -83,6 +83,7 @@ class Compare:
             off: dict[str, Any] = {"size": "sm", "interactive": False}
             self.again, self.undo, self.clear = (gr.Button(t(n), **off) for n in ("retry_all", "undo", "clear"))
             self.share, self.markdown, self.json = (gr.Button(t(n), size="sm") for n in ("share", "markdown", "json"))
+            self.along = gr.Checkbox(label=t("share_message"), container=False, min_width=120, elem_id="bq-along")
         self.link = gr.Textbox(
             label=t("link"), visible=False, interactive=False, max_lines=1, buttons=["copy"], elem_id="bq-link"
         )
@@ -95,10 +96,11 @@ class Compare:
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+        given: Any = {self.kept, *form}  # a set: handlers get one value by component
         runs: Any = [
-            self.box.submit(self.send, [self.box, self.kept, *form], view, **turn),
-            self.again.click(self.again_all, [self.kept, *form], view, **turn),
-            *(side.again.click(self.again_one, [self.places[i], self.kept, *form], view, **turn) for i, side in enumerate(sides)),
+            self.box.submit(self.send, given | {self.box}, view, **turn),
+            self.again.click(self.again_all, given, view, **turn),
+            *(side.again.click(self.again_one, given | {self.places[i]}, view, **turn) for i, side in enumerate(sides)),
         ]  # fmt: skip
         # First the end, then the picture, as on the first tab.
         stopped = self.box.stop(None, None, None, cancels=runs, **quick)
@@ -110,22 +112,22 @@ class Compare:
         self.clear.click(self.wipe, [self.kept, self.count], view, **quick)
         seen = [*(side.column for side in sides), *view]
         self.count.input(self.widen, [self.kept, self.count], seen, **quick)
-        shared = self.share.click(self.as_link, [self.box, self.kept, *form], [self.end, self.note, self.link], **quick)
+        linked = [self.end, self.note, self.link]
+        shared = self.share.click(self.as_link, given | {self.box, self.along}, linked, **quick)
         shared.then(None, [self.end], [self.link], js=script.js("link"), **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
-            written = button.click(kind, [self.kept, *form], [self.export, self.filename, self.note], **quick)
+            written = button.click(kind, given, [self.export, self.filename, self.note], **quick)
             written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
-        restored = [self.tabs, *form, *seen]
+        restored = [self.tabs, self.place.parent, *form, *seen]
         blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **quick)
 
     # --- the form -------------------------------------------------------------------------------------------------
 
-    def setup(self, count: Any, seed: Any, *fields: Any) -> Setup:
+    def setup(self, data: Mapping[Any, Any]) -> Setup:
         """What the form says; BadInput names the column and the field."""
-        wide = len(fields) // MOST
-        parts = [fields[place * wide : (place + 1) * wide] for place in range(int(count))]
-        named = tuple(column.spec(letter, part) for letter, part in zip(LETTERS, parts, strict=False))
-        found = Setup(named, seed=settings_panel.field_number("seed", seed, int))
+        shown = zip(LETTERS, self.sides[: int(data[self.count])], strict=False)
+        named = tuple(side.spec(letter, data) for letter, side in shown)
+        found = Setup(named, seed=settings_panel.field_number("seed", data[self.seed], int))
         verify(self.session, found.contenders, seed=found.seed)
         return found
 
@@ -136,42 +138,47 @@ class Compare:
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
-    async def send(self, request: gr.Request, message: str, kept: Any, *form: Any) -> Views:
-        before = dict(enumerate(kept_columns(kept)))
-        async with aclosing(self.begin(request, kept, before, message or "", form, typed=True)) as views:
+    async def send(self, request: gr.Request, data: Mapping[Any, Any]) -> Views:
+        before = dict(enumerate(kept_columns(data[self.kept])))
+        async with aclosing(self.begin(request, data, before, data[self.box] or "", typed=True)) as views:
             async for view in views:
                 yield view
 
-    async def again_all(self, request: gr.Request, kept: Any, *form: Any) -> Views:
-        rounds = [rewound(turns) for turns in kept_columns(kept)]
+    async def again_all(self, request: gr.Request, data: Mapping[Any, Any]) -> Views:
+        rounds = [rewound(turns) for turns in kept_columns(data[self.kept])[: int(data[self.count])]]
         message = next((text for _, text in rounds if text), "")
         before = {place: turns for place, (turns, _) in enumerate(rounds)}
-        async with aclosing(self.begin(request, kept, before, message, form)) as views:
+        async with aclosing(self.begin(request, data, before, message)) as views:
             async for view in views:
                 yield view
 
-    async def again_one(self, request: gr.Request, place: int, kept: Any, *form: Any) -> Views:
-        turns, message = rewound(kept_columns(kept)[place])
-        async with aclosing(self.begin(request, kept, {place: turns}, message or "", form)) as views:
+    async def again_one(self, request: gr.Request, data: Mapping[Any, Any]) -> Views:
+        place = next(place for place, state in enumerate(self.places) if state in data)
+        turns, message = rewound(kept_columns(data[self.kept])[place])
+        async with aclosing(self.begin(request, data, {place: turns}, message or "")) as views:
             async for view in views:
                 yield view
 
     async def begin(
-        self, request: gr.Request, kept: Any, before: Mapping[int, list[Turn]], message: str, form: Sequence[Any],
+        self,
+        request: gr.Request,
+        data: Mapping[Any, Any],
+        before: Mapping[int, list[Turn]],
+        message: str,
         typed: bool = False,
-    ) -> Views:  # fmt: skip
+    ) -> Views:
         """The message goes to the columns that show; what is wrong with the form is said above them."""
         lang = lang_of(request)
         if not message.strip():
             yield {self.box: gr.skip()}
             return
         try:
-            setup = self.setup(*form)
+            setup = self.setup(data)
         except BianQueError as error:
-            yield {self.note: paragraph(str(error))}
+            yield {self.note: sheets.alert(str(error))}
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
-        asked = NewRound(kept_columns(kept), shown, message, setup, lang, typed)
+        asked = NewRound(kept_columns(data[self.kept]), shown, message, setup, lang, typed)
         async with aclosing(self.answer(asked)) as views:
             async for view in views:
                 yield view
@@ -243,9 +250,7 @@ class Compare:
             **{button: gr.Button(interactive=any(kept[:count])) for button in (self.again, self.undo, self.clear)},
         }  # fmt: skip
         for side, turns in zip(self.sides, kept, strict=True):
-            view[side.chatbot], view[side.told] = column.talk(turns, lang), column.figures_html(turns, lang)
-            view[side.again] = gr.Button(interactive=bool(turns))
-            view[side.adopt] = gr.Button(interactive=has_reply(turns))
+            view |= side.idle(turns, lang)
         return view
 
     # --- the rest -------------------------------------------------------------------------------------------------
@@ -254,25 +259,28 @@ class Compare:
         return self.idle_view(kept_columns(kept), lang_of(request), count, link=link_of(kept))
 
     def adopt(self, place: int, kept: Any, count: int, request: gr.Request) -> View:
-        """Every column goes on from this one's conversation."""
-        turns = kept_columns(kept)[place]
-        same = [copy.deepcopy(turns) if shown < count else [] for shown in range(MOST)]
+        """Every column that shows goes on from this one's conversation."""
+        known = kept_columns(kept)
+        same = [copy.deepcopy(known[place]) if shown < count else turns for shown, turns in enumerate(known)]
         return self.idle_view(same, lang_of(request), count, link=link_of(kept))
 
     def take_back(self, kept: Any, count: int, request: gr.Request) -> View:
         """The last message and its replies go; the message returns to the box."""
-        rounds = [rewound(turns) for turns in kept_columns(kept)]
+        known = kept_columns(kept)
+        rounds = [rewound(turns) for turns in known[:count]]
         text = next((message for _, message in rounds if message), None)
-        left = [turns for turns, _ in rounds]
+        left = [turns for turns, _ in rounds] + known[count:]
         return self.idle_view(left, lang_of(request), count, text=text, link=link_of(kept))
 
     def wipe(self, kept: Any, count: int, request: gr.Request) -> View:
         return self.idle_view(kept_columns(None), lang_of(request), count, text="", link=link_of(kept))
 
     def widen(self, kept: Any, count: int, request: gr.Request) -> View:
-        """More or fewer columns; one that goes takes its conversation with it."""
-        left = [turns if place < count else [] for place, turns in enumerate(kept_columns(kept))]
-        return self.shown(count) | self.idle_view(left, lang_of(request), count, link=link_of(kept))
+        """More or fewer columns; one that is not shown keeps its conversation, and has it when it comes back."""
+        lang, known = lang_of(request), kept_columns(kept)
+        hidden = "、".join(LETTERS[place] for place in range(count, MOST) if known[place])
+        note = say(lang, "columns_hidden", columns=hidden) if hidden else ""
+        return self.shown(count) | self.idle_view(known, lang, count, note=note, link=link_of(kept))
 
     def shown(self, count: int) -> View:
         return {side.column: gr.Column(visible=place < count) for place, side in enumerate(self.sides)}
@@ -286,14 +294,16 @@ class Compare:
             setup, known = linked, kept_columns(None)
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
-        note = wrong or say(lang, "compare_why")
-        view: View = {self.tabs: gr.Tabs(selected="compare")} if linked or wrong else {}
-        view |= {self.note: paragraph(note), **self.filled(setup, lang)}
+        note = sheets.alert(wrong) if wrong else paragraph(say(lang, "compare_why"))
+        view: View = {}
+        if linked or wrong:
+            view = {self.tabs: gr.Tabs(selected="compare"), self.place.parent: gr.Tabs(selected=self.place.id)}
+        view |= {self.note: note, **self.filled(setup, lang)}
         if setup:
             view |= self.shown(count)
         drawn: list[dict[str, Any]] = [{} for _ in self.sides]
         if setup or any(known):  # otherwise a first message may be on its way: nothing is drawn over it
-            view |= self.idle_view(known, lang, count, setup, note, text, link_of(kept))
+            view |= self.idle_view(known, lang, count, setup, text=text, link=link_of(kept)) | {self.note: note}
             drawn = [{"value": view[side.chatbot]} for side in self.sides]
         for side, name, value in zip(self.sides, self.named(setup), drawn, strict=False):
             view[side.chatbot] = gr.Chatbot(placeholder=column.hint(self.session.cards, name, lang), **value)
@@ -318,16 +328,11 @@ class Compare:
                 view[side.who] = gr.Dropdown(choices=column.names(cards, lang))
                 view[side.bits] = gr.Dropdown(choices=column.bits_choices(cards, name, lang)["choices"])
             return view
-        view = {
-            self.count: gr.Radio(choices=counts(lang), value=len(setup.contenders)),
-            self.seed: field_text(setup.seed),
-        }
+        seed = "" if setup.seed is None else str(setup.seed)
+        view = {self.count: gr.Radio(choices=counts(lang), value=len(setup.contenders)), self.seed: seed}
         for place, (side, name) in enumerate(zip(self.sides, self.named(setup), strict=False)):
             chosen = setup.contenders[place] if place < len(setup.contenders) else None
-            view[side.who] = gr.Dropdown(choices=column.names(cards, lang), value=name)
-            view[side.bits] = gr.Dropdown(**column.bits_choices(cards, name, lang, chosen.bits if chosen else None))
-            values = [getattr(chosen and chosen.sampling, key, None) for key in RANGES]
-            view |= dict(zip(side.numbers, map(field_text, values), strict=True))
+            view |= side.filled(cards, name, chosen, lang)
         return view
 
     def named(self, setup: Setup | None) -> list[str]:
@@ -335,25 +340,27 @@ class Compare:
         given = [contender.name for contender in setup.contenders] if setup else []
         return given + [str(side.who.value) for side in self.sides[len(given) :]]
 
-    def as_link(self, text: str, kept: Any, *form: Any) -> View:
-        """The form and the message: what is in the box, or else what the conversation began with."""
+    def as_link(self, data: Mapping[Any, Any]) -> View:
+        """The form, and only if it is wanted the message: what is in the box, or else what the conversation began with."""
+        message = ((data[self.box] or "").strip() or first_of(data[self.kept])) if data[self.along] is True else ""
         try:
-            link = replace(self.setup(*form), message=(text or "").strip() or first_of(kept)).encode()
+            link = replace(self.setup(data), message=message).encode()
         except BianQueError as error:
-            return {self.end: "", self.note: paragraph(str(error))}
+            return {self.end: "", self.note: sheets.alert(str(error))}
         return {self.end: link, self.link: gr.Textbox(visible=True)}
 
-    def as_markdown(self, kept: Any, *form: Any) -> View:
-        return self.exported(comparison_markdown, "md", kept, form)
+    def as_markdown(self, data: Mapping[Any, Any]) -> View:
+        return self.exported(comparison_markdown, "md", data)
 
-    def as_json(self, kept: Any, *form: Any) -> View:
-        return self.exported(comparison_json, "json", kept, form)
+    def as_json(self, data: Mapping[Any, Any]) -> View:
+        return self.exported(comparison_json, "json", data)
 
-    def exported(self, write: Any, ending: str, kept: Any, form: Sequence[Any]) -> View:
+    def exported(self, write: Any, ending: str, data: Mapping[Any, Any]) -> View:
         try:
-            setup = self.setup(*form)
+            setup = self.setup(data)
         except BianQueError as error:
-            return {self.export: "", self.filename: "", self.note: paragraph(str(error))}
+            return {self.export: "", self.filename: "", self.note: sheets.alert(str(error))}
+        kept = data[self.kept]
         text = write(replace(setup, message=first_of(kept)), kept_columns(kept), self.session.cards)
         return {self.export: text, self.filename: f"bianque-compare.{ending}"}
 
@@ -377,7 +384,3 @@ def link_of(kept: Any) -> str:
 
 def counts(lang: str) -> list[tuple[str, int]]:
     return [(say(lang, "some_columns", count=count), count) for count in range(FEWEST, MOST + 1)]
-
-
-def field_text(value: object) -> str:
-    return "" if value is None else str(value)

@@ -58,6 +58,19 @@ class Duel:
         return [transcript.messages(turns) for turns in self.finished]
 
     @property
+    def models(self) -> dict[Side, list[str | None]]:
+        """Who wrote the replies of each side."""
+        return {
+            side: [turn.get("model") for turn in turns if turn["role"] == "assistant"]
+            for side, turns in zip(SIDES, self.finished, strict=True)
+        }
+
+    @property
+    def can_vote(self) -> bool:
+        """Whether both have replied, and not all with the same model."""
+        return self.battle.ready and not self.verdict and arena.differ(self.models)
+
+    @property
     def message(self) -> str:
         """What the visitor said last."""
         return next((turn["content"] for turn in reversed(self.shown[0]) if turn["role"] == "user"), "")
@@ -133,10 +146,12 @@ def side_figures(duel: Duel | None, lang: str) -> list[str]:
 
 
 def revealed(duel: Duel, lang: str) -> str:
-    """The vote in words, and who was who."""
+    """The vote in words, who was who, and whose replies were compared."""
     assert duel.verdict, "nothing is told before the vote"
     a, b = duel.battle.a.name, duel.battle.b.name
-    return say(lang, "voted", verdict=say(lang, WORD_OF[duel.verdict]), a=a, b=b)
+    wrote = {side: " → ".join(dict.fromkeys(filter(None, models))) for side, models in duel.models.items()}
+    told = say(lang, "voted", verdict=say(lang, WORD_OF[duel.verdict]), a=a, b=b)
+    return f"{told} {say(lang, 'compared', **wrote)}"
 
 
 WORD_OF: dict[Verdict, str] = {"a": "a_better", "b": "b_better", "tie": "tie", "both_bad": "both_bad"}

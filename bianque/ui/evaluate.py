@@ -1,4 +1,4 @@
-"""The Evaluate tab: a file of dialogues, who replies to them, and figures and a report one can open and read.
+"""The Evaluate tab: a file of dialogues or scripted patients, who replies to them, and figures and a report to read.
 
 The visitor's browser keeps the name of a folder on the server, in which the file and all finished rows are: after a
 cancel, a reload or a restart of the server the same question goes on.
@@ -7,8 +7,7 @@ cancel, a reload or a restart of the server the same question goes on.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,19 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.data import readers
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
-from bianque.evaluate.evaluation import TASKS, Outcome, RunRequest, evaluate
-from bianque.evaluate.quota import MOST_AT_ONCE, MOST_RECORDED, MOST_ROWS, RESULTS, RUNS_AT_ONCE, Folders
+from bianque.evaluate.evaluation import TASKS, evaluate
+from bianque.evaluate.quota import MOST_AT_ONCE, RUNS_AT_ONCE, Folders
 from bianque.evaluate.run import RunProgress
-from bianque.evaluate.store import METRICS, REPORT, ROWS, read
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
+from bianque.ui.results import KINDS, SAMPLE, Kind, Result
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
-ADDRESS = "evaluations/{name}/report.html"  # as the page sees it
-SAVED = {"save_report": REPORT, "save_rows": ROWS, "save_metrics": METRICS}
+ADDRESS = "evaluations/{name}/{file}"  # as the page sees it
+FILES = 3  # of a result that can be saved
 
 
 class Evaluate:
@@ -58,29 +57,49 @@ class Evaluate:
         self.seen = gr.State(False)
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.why = gr.HTML(why("zh-CN"), padding=False, elem_id="bq-eval-why")
-        self.drop = gr.File(label=t("eval_file"), height=120, elem_id="bq-eval-file")
+        source = gr.Radio(
+            sources("zh-CN"),
+            value="file",
+            label=t("eval_source"),
+            show_label=False,
+            container=False,
+            elem_id="bq-eval-source",
+        )
+        with gr.Column() as self.filed:
+            self.drop = gr.File(label=t("eval_file"), height=120, elem_id="bq-eval-file")
+            self.format = gr.HTML(sheets.format_html("zh-CN"), padding=False, elem_id="bq-eval-format")
+            with gr.Row(elem_classes="bq-actions"):
+                self.sample = gr.Button(t("eval_sample"), size="sm", elem_id="bq-eval-sample")
         self.preview = gr.HTML("", padding=False, elem_id="bq-eval-preview")
         with gr.Row(elem_classes="bq-eval-form"):
-            self.tasks = gr.CheckboxGroup(
+            asked = gr.CheckboxGroup(
                 tasks("zh-CN"), value=["next"], label=t("eval_tasks"), info=t("eval_tasks_why"), min_width=280,
             )  # fmt: skip
-            self.who = gr.Dropdown(
+            who = gr.Dropdown(
                 column.names(self.session.cards, "zh-CN"), value=["auto"], multiselect=True, allow_custom_value=True,
                 label=t("eval_who"), info=t("eval_who_why"), min_width=280, elem_id="bq-eval-who",
             )  # fmt: skip
         with gr.Row(elem_classes="bq-eval-form"):
             short: dict[str, Any] = {"max_lines": 1, "max_length": 20, "min_width": 120}
-            self.limit = gr.Textbox(FEW, label=t("eval_limit"), **short)
-            self.at_once = gr.Dropdown(
+            limit = gr.Textbox(FEW, label=t("eval_limit"), **short)
+            at_once = gr.Dropdown(
                 list(range(1, MOST_AT_ONCE + 1)), value=2, label=t("eval_at_once"), filterable=False, min_width=120
             )
-            self.seed = gr.Textbox("0", label=t("seed"), placeholder=t("default"), **short)
-            self.most = gr.Textbox(label=t("max_new_tokens"), placeholder=t("default"), **short)
+            seed = gr.Textbox("0", label=t("seed"), placeholder=t("default"), **short)
+            most = gr.Textbox(label=t("max_new_tokens"), placeholder=t("default"), **short)
+        # What a run is asked for, by the name under which the browser keeps it.
+        self.fields: dict[str, Any] = {
+            "source": source, "tasks": asked, "who": who, "limit": limit, "at_once": at_once, "seed": seed, "most": most,
+        }  # fmt: skip
         with gr.Row(elem_id="bq-eval-actions", elem_classes="bq-actions"):
             off: dict[str, Any] = {"size": "sm", "interactive": False}
             self.start = gr.Button(t("eval_start"), variant="primary", elem_id="bq-eval-start", **off)
             self.cancel = gr.Button(t("eval_cancel"), **off)
             self.forget = gr.Button(t("eval_forget"), **off)
+        self.results()
+
+    def results(self) -> None:
+        """Where progress stands, and then, in its place, what came of it."""
         self.note = gr.HTML("", padding=False, elem_id="bq-eval-note")
         self.bar = gr.HTML("", padding=False, elem_id="bq-eval-bar")
         self.figures = gr.DataFrame(
@@ -89,42 +108,56 @@ class Evaluate:
         )  # fmt: skip
         self.legend = gr.HTML("", padding=False, elem_id="bq-eval-legend")
         with gr.Row(visible=False, elem_classes="bq-actions") as self.saves:
-            self.save = {name: gr.Button(t(name), size="sm") for name in SAVED}
-        self.files = {name: gr.State(file) for name, file in SAVED.items()}  # here: beside tabs it would count as one
+            self.save = [gr.Button("", size="sm") for _ in range(FILES)]
+            self.places = [gr.State(place) for place in range(FILES)]  # here: beside tabs it would count as one
         self.frame = gr.HTML("", padding=False, elem_id="bq-eval-report")
-
-    @property
-    def form(self) -> list[Any]:
-        """What `asked` reads, in its order."""
-        return [self.tasks, self.who, self.limit, self.at_once, self.seed, self.most]
 
     def wire(self, tab: gr.Tab) -> None:
         quick: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         turn = quick | {"queue": True, "concurrency_id": "evaluate", "concurrency_limit": RUNS_AT_ONCE}
-        results = [
-            self.start,
-            self.cancel,
-            self.forget,
-            self.note,
-            self.bar,
-            self.figures,
-            self.legend,
-            self.saves,
-            self.frame,
-        ]
-        every = [self.kept, self.seen, self.why, self.drop, self.preview, *self.form, *results]
+        form, results = (
+            list(self.fields.values()),
+            [self.note, self.bar, self.figures, self.legend, self.saves, self.frame],
+        )
+        every = [self.kept, self.seen, self.why, self.format, self.filed, self.drop, self.preview, *form, *results]
+        every += [self.start, self.cancel, self.forget, *self.save]
+        given: Any = {self.kept, *form}
         tab.select(self.greet, [self.kept, self.seen], every, **quick)
+        self.fields["source"].input(self.choose, [self.fields["source"], self.kept], every, **quick)
         self.drop.upload(self.take, [self.drop, self.kept], every, **quick)
-        begun = self.start.click(self.begin, [self.kept, *self.form], every, **quick)
-        run = begun.then(self.run, [self.kept, *self.form], every, **turn)
+        begun = self.start.click(self.begin, given, every, **quick)
+        begun.then(None, None, None, js=script.js("to_results"), **quick)
+        run = begun.then(self.run, given, every, **turn)
         stopped = self.cancel.click(None, None, None, cancels=[run], **quick)
         stopped.then(self.show, [self.kept], every, **quick)
         self.forget.click(self.remove, [self.kept], every, **quick)
-        for name, button in self.save.items():
-            written = button.click(self.written, [self.kept, self.files[name]], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
+        saved = [self.sample.click(self.sampled, None, [self.export, self.filename], **quick)]
+        for place, button in zip(self.places, self.save, strict=True):
+            saved.append(button.click(self.written, [self.kept, place], [self.export, self.filename], **quick))
+        for event in saved:
+            event.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
 
-    # --- a file ---------------------------------------------------------------------------------------------------
+    # --- what is asked --------------------------------------------------------------------------------------------
+
+    def choose(self, source: str, kept: Any, request: gr.Request) -> Changes:
+        """Dialogues of a file, or scripted patients, who need none."""
+        lang = lang_of(request)
+        if source == "patients":
+            ready = gr.Button(t("eval_start"), interactive=True)
+            return self.sourced(source) | {
+                self.preview: "",
+                self.start: ready,
+                self.fields["who"]: gr.Dropdown(visible=True),
+            }
+        looked, ready_ = self.look(kept, lang) if self.folders.data(name_of(kept)) else ({}, False)
+        return self.sourced(source) | looked | {self.start: gr.Button(t("eval_start"), interactive=ready_)}
+
+    def sourced(self, source: str) -> Changes:
+        filed = source != "patients"
+        return {
+            self.filed: gr.Column(visible=filed), self.fields["tasks"]: gr.CheckboxGroup(visible=filed),
+            self.fields["limit"]: gr.Textbox(label=t("eval_limit" if filed else "eval_patients")),
+        }  # fmt: skip
 
     def take(self, path: str | None, kept: Any, request: gr.Request) -> Changes:
         """A file has come: it goes into a folder of its own, and the one before it goes away."""
@@ -151,10 +184,13 @@ class Evaluate:
         except Exception as error:
             return {self.preview: sheets.alert(str(quota.failure(error, self.folders.root)))}, False
         recorded = any(case.recorded is not None for case in found.dialogues)
-        given = ["recorded"] if recorded else chosen_tasks(kept) or ["next"]
+        before = [task for task in TASKS if task in form_of(kept).get("tasks", ())]
+        given = ["recorded"] if recorded else before or ["next"]
         return {
-            self.preview: sheets.preview(path.name, found, lang), self.who: self.names(kept, lang, not recorded),
-            self.tasks: gr.CheckboxGroup(choices=tasks(lang, recorded), value=given, interactive=not recorded),
+            self.preview: sheets.preview(path.name, found, lang), self.fields["who"]: self.names(kept, lang, not recorded),
+            self.fields["tasks"]: gr.CheckboxGroup(
+                choices=tasks(lang, recorded), value=given, interactive=not recorded, visible=True
+            ),
         }, bool(found.dialogues) and not found.problems  # fmt: skip
 
     def remove(self, kept: Any, request: gr.Request) -> Changes:
@@ -166,56 +202,65 @@ class Evaluate:
         """No file, no results."""
         off = gr.Button(interactive=False)
         return {
-            self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", self.bar: "", self.frame: "",
-            self.figures: gr.DataFrame(visible=False), self.legend: "", self.saves: gr.Row(visible=False), self.cancel: off, self.forget: off,
-            self.start: gr.Button(t("eval_start"), interactive=False),
-            self.tasks: gr.CheckboxGroup(choices=tasks(lang), value=["next"], interactive=True),
-            self.who: self.names({}, lang),
+            **self.sourced("file"), self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", **self.empty(),
+            self.cancel: off, self.forget: off, self.start: gr.Button(t("eval_start"), interactive=False),
+            self.fields["source"]: "file", self.fields["who"]: self.names({}, lang),
+            self.fields["tasks"]: gr.CheckboxGroup(choices=tasks(lang), value=["next"], interactive=True, visible=True),
+        }  # fmt: skip
+
+    def empty(self) -> Changes:
+        """No results."""
+        return {
+            self.bar: "", self.legend: "", self.frame: "", self.figures: gr.DataFrame(visible=False),
+            self.saves: gr.Row(visible=False),
         }  # fmt: skip
 
     def names(self, kept: Any, lang: str, visible: bool = True) -> gr.Dropdown:
         """Who can reply, and who was chosen for the last run."""
-        form = form_of(kept)
         return gr.Dropdown(
-            choices=column.names(self.session.cards, lang), value=form[1] if form else ["auto"], visible=visible
+            choices=column.names(self.session.cards, lang), value=form_of(kept).get("who", ["auto"]), visible=visible
         )
 
     # --- a run ----------------------------------------------------------------------------------------------------
 
-    def begin(self, request: gr.Request, kept: Any, *form: Any) -> Changes:
+    def begin(self, request: gr.Request, data: Mapping[Any, Any]) -> Changes:
         """It waits for its turn; nothing else can be begun meanwhile."""
-        off = gr.Button(interactive=False)
-        note = paragraph(say(lang_of(request), "eval_waiting"))
-        kept = {"folder": name_of(kept), "form": list(form)}
+        off, lang, form = gr.Button(interactive=False), lang_of(request), self.form(data)
+        name = name_of(data[self.kept])
+        if form["source"] == "patients" and not self.folders.find(name):
+            try:
+                name = self.folders.new()
+            except Exception as error:
+                return {self.note: sheets.alert(str(quota.failure(error, self.folders.root)))}
         return {
-            self.kept: kept, self.start: off, self.forget: off, self.cancel: gr.Button(interactive=True),
-            self.drop: gr.File(visible=False), self.note: note, self.bar: "", self.legend: "", self.frame: "",
-            self.figures: gr.DataFrame(visible=False),
-            self.saves: gr.Row(visible=False),
+            self.kept: {"folder": name, "form": form}, self.start: off, self.forget: off, **self.empty(),
+            self.cancel: gr.Button(interactive=True), self.drop: gr.File(visible=False),
+            self.note: paragraph(say(lang, "eval_waiting")),
         }  # fmt: skip
 
-    async def run(self, request: gr.Request, kept: Any, *form: Any) -> AsyncGenerator[Changes, None]:
+    def form(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+        return {name: data[field] for name, field in self.fields.items()}
+
+    async def run(self, request: gr.Request, data: Mapping[Any, Any]) -> AsyncGenerator[Changes, None]:
         """Progress, and at last the results. What is done stands on the disk at each step, so a stop loses nothing."""
-        lang, throttle, last = lang_of(request), Throttle(), None
-        wrong, folder = "", self.folders.find(name_of(kept))
+        lang, throttle, last, form = lang_of(request), Throttle(), None, self.form(data)
+        kind = KINDS[form["source"]]
+        wrong, folder = "", self.folders.find(name_of(data[self.kept]))
         try:
-            path = self.folders.data(name_of(kept))
-            if folder is None or path is None:
+            if folder is None:
                 raise BadInput(say(lang, "eval_gone"))
-            asked = await asyncio.to_thread(self.asked, path, form)
-            asked = await asyncio.to_thread(quota.resumed, asked, self.session, folder / RESULTS)
-            steps = evaluate(self.session, asked, folder / RESULTS)
+            steps = await asyncio.to_thread(self.steps, folder, form, lang)
             async with self.alone(folder, lang), aclosing(with_heartbeat(steps)) as heard:
                 async for step in heard:
-                    if isinstance(step, RunProgress) and (last is None or throttle.ready() or step.done == step.total):
+                    if not isinstance(step, RunProgress):
+                        yield {self.seen: True}
+                    elif last is None or throttle.ready() or step.done == step.total:
                         note = {} if last else {self.note: paragraph(say(lang, "eval_running"))}
                         last = step
-                        yield {self.bar: sheets.progress(step, lang)} | note
-                    elif not isinstance(step, Outcome):
-                        yield {self.seen: True}
+                        yield {self.bar: sheets.progress(step, kind.unit, lang)} | note
         except Exception as error:
             wrong = sheets.alert(str(quota.failure(error, folder)))
-        ended = await asyncio.to_thread(self.ended, folder, lang)
+        ended = await asyncio.to_thread(self.ended, folder, kind, lang)
         yield ended | ({self.note: wrong} if wrong else {})
 
     @asynccontextmanager
@@ -229,19 +274,23 @@ class Evaluate:
         finally:
             self.running.discard(folder)
 
-    def asked(self, path: Path, form: Sequence[Any]) -> RunRequest:
-        """What the form says; BadInput names the field."""
-        chosen, who, limit, at_once, seed, most = form
-        drawn = SamplingOverrides(
-            max_new_tokens=settings_panel.field_number("max_new_tokens", most, int), seed=settings_panel.field_number("seed", seed, int)
-        )  # fmt: skip
-        count = settings_panel.field_number("limit", limit, int)
-        return quota.ask(path, chosen or (), list(map(str, who or ())), drawn, count, int(at_once or 1))
+    def steps(self, folder: Path, form: Mapping[str, Any], lang: str) -> AsyncGenerator[Any, None]:
+        """The run that the form asks for, not yet begun; BadInput names the field that is wrong."""
+        number = lambda name, key: settings_panel.field_number(name, form[key], int)
+        drawn = SamplingOverrides(max_new_tokens=number("max_new_tokens", "most"), seed=number("seed", "seed"))
+        limit, at_once, who = number("limit", "limit"), int(form["at_once"] or 1), list(map(str, form["who"] or ()))
+        if form["source"] == "patients":
+            return quota.examine(self.session, who, drawn, limit, at_once, folder / quota.PATIENTS)
+        if (path := self.folders.data(folder.name)) is None:
+            raise BadInput(say(lang, "eval_gone"))
+        asked = quota.ask(path, form["tasks"] or (), who, drawn, limit, at_once)
+        asked = quota.resumed(asked, self.session, folder / quota.RESULTS)
+        return evaluate(self.session, asked, folder / quota.RESULTS)
 
     def show(self, kept: Any, request: gr.Request) -> Changes:
-        return self.ended(self.folders.find(name_of(kept)), lang_of(request))
+        return self.ended(self.folders.find(name_of(kept)), kind_of(kept), lang_of(request))
 
-    def ended(self, folder: Path | None, lang: str) -> Changes:
+    def ended(self, folder: Path | None, kind: Kind, lang: str) -> Changes:
         """No run is on its way: what the folder has of it, and what can be done next."""
         can, off = gr.Button(interactive=True), gr.Button(interactive=False)
         changes = {
@@ -250,20 +299,19 @@ class Evaluate:
         }  # fmt: skip
         if not folder:
             return changes
-        again, rows = gr.Button(t("eval_continue"), interactive=True), read(folder / RESULTS)
-        failed = sum(row.error is not None for row in rows)
-        if not all((folder / RESULTS / name).exists() for name in (REPORT, METRICS)):
-            if not rows:
+        again, found = gr.Button(t("eval_continue"), interactive=True), kind.read(folder / kind.folder, lang)
+        if not isinstance(found, Result):  # how many are done
+            if not found:
                 return changes | {self.note: ""}
-            return changes | {self.start: again, self.note: note_line(lang, "eval_stopped", count=len(rows) - failed)}
-        metrics = json.loads((folder / RESULTS / METRICS).read_text("utf-8"))
-        count, failed = metrics["rows"], sum(metrics["errors"].values())
-        done = note_line(lang, "eval_done_failed" if failed else "eval_done", count=count, failed=failed)
-        return changes | {
-            self.start: again if failed else gr.Button(t("eval_start"), interactive=True), self.note: done,
-            self.bar: sheets.bar(count, count, lang), self.legend: sheets.legend(metrics, lang),
-            self.figures: gr.DataFrame(sheets.figures(metrics, lang), visible=True),
-            self.frame: sheets.frame(ADDRESS.format(name=folder.name), lang),
+            return changes | {self.start: again, self.note: note_line(lang, "eval_stopped", count=found)}
+        key = "eval_done_failed" if found.failed else f"eval_done_{kind.unit}"
+        done = note_line(lang, key, count=found.count, failed=found.failed)
+        labels = [gr.Button(say(lang, "save_file", name=file)) for file in kind.files]
+        return changes | dict(zip(self.save, labels, strict=True)) | {
+            self.start: again if found.failed else gr.Button(t("eval_start"), interactive=True), self.note: done,
+            self.bar: sheets.bar(found.count, found.count, lang), self.legend: found.legend,
+            self.figures: gr.DataFrame(found.figures, visible=True),
+            self.frame: sheets.frame(ADDRESS.format(name=folder.name, file=kind.files[0]), lang),
             self.saves: gr.Row(visible=True),
         }  # fmt: skip
 
@@ -271,30 +319,44 @@ class Evaluate:
 
     def greet(self, kept: Any, seen: bool, request: gr.Request) -> Changes:
         """The tab is opened for the first time: the words Gradio does not translate, and what the folder has."""
-        lang = lang_of(request)
+        lang, form, kind = lang_of(request), form_of(kept), kind_of(kept)
         if seen:
             return {self.seen: True}
         changes = {
-            self.seen: True, self.why: why(lang), self.tasks: gr.CheckboxGroup(choices=tasks(lang)),
-            self.who: self.names(kept, lang),
+            self.seen: True, self.why: why(lang), self.format: sheets.format_html(lang),
+            self.fields["source"]: gr.Radio(choices=sources(lang)), self.fields["who"]: self.names(kept, lang),
+            self.fields["tasks"]: gr.CheckboxGroup(choices=tasks(lang)),
         }  # fmt: skip
         folder = self.folders.find(name_of(kept))
         if not folder:
             lost = {self.kept: {}, self.note: note_line(lang, "eval_gone")} if name_of(kept) else {}
             return changes | lost
-        state, (looked, ready) = self.ended(folder, lang), self.look(kept, lang)
-        if not ready:
-            state[self.start] = gr.Button(interactive=False)
-        changes |= state | looked
-        if form := form_of(kept):
-            changes |= dict(zip(self.form[2:], form[2:], strict=True))
+        state = self.ended(folder, kind, lang)
+        if kind.unit == "patients":
+            changes |= self.sourced("patients") | {
+                self.fields["source"]: gr.Radio(choices=sources(lang), value="patients")
+            }
+        else:
+            looked, ready = self.look(kept, lang)
+            changes |= looked | ({} if ready else {self.start: gr.Button(interactive=False)})
+            state = {name: value for name, value in state.items() if ready or name is not self.start}
+        changes |= state
+        for name in ("limit", "at_once", "seed", "most"):
+            if name in form:
+                label = {"label": t("eval_patients")} if name == "limit" and kind.unit == "patients" else {}
+                changes[self.fields[name]] = type(self.fields[name])(value=form[name], **label)
         return changes
 
-    def written(self, kept: Any, name: str) -> tuple[str, str]:
+    def written(self, kept: Any, place: int) -> tuple[str, str]:
         """A file of the results, to be saved."""
-        folder = self.folders.find(name_of(kept))
-        path = folder / RESULTS / name if folder and name in SAVED.values() else None
-        return (path.read_text("utf-8", "replace"), name) if path and path.exists() else ("", name)
+        folder, kind = self.folders.find(name_of(kept)), kind_of(kept)
+        path = folder / kind.folder / kind.files[place] if folder else None
+        text = path.read_text("utf-8", "replace") if path and path.exists() else ""
+        return text, kind.files[place]
+
+    def sampled(self) -> tuple[str, str]:
+        """A file as it may look."""
+        return SAMPLE.read_text("utf-8"), SAMPLE.name
 
 
 def reports(folders: Folders) -> list[Route]:
@@ -306,7 +368,8 @@ def reports(folders: Folders) -> list[Route]:
 
     def report(request: Request) -> Response:
         folder = folders.find(request.path_params["name"])
-        path = folder / RESULTS / REPORT if folder else None
+        kind = next((kind for kind in KINDS.values() if kind.files[0] == request.path_params["file"]), None)
+        path = folder / kind.folder / kind.files[0] if folder and kind else None
         if not path or not path.exists():
             return PlainTextResponse("没有这份报告，或已删除 (no such report, or it is deleted)", 404, headers)
         return FileResponse(path, headers=headers, media_type="text/html")
@@ -315,7 +378,8 @@ def reports(folders: Folders) -> list[Route]:
 
 
 def why(lang: str) -> str:
-    return paragraph(say(lang, "eval_why", rows=MOST_ROWS, recorded=MOST_RECORDED))
+    limits = {"rows": quota.MOST_ROWS, "recorded": quota.MOST_RECORDED, "patients": quota.MOST_PATIENTS}
+    return paragraph(say(lang, "eval_why", **limits))
 
 
 def note_line(lang: str, key: str, **values: object) -> str:
@@ -326,21 +390,30 @@ def tasks(lang: str, recorded: bool = False) -> list[tuple[str, str]]:
     return [(say(lang, f"task_{task}"), task) for task in (("recorded",) if recorded else TASKS)]
 
 
+def sources(lang: str) -> list[tuple[str, str]]:
+    return [(say(lang, f"eval_source_{source}"), source) for source in KINDS]
+
+
 def name_of(kept: Any) -> Any:
     """The name of the visitor's folder, as the browser says; whoever finds it checks it."""
     return kept.get("folder") if isinstance(kept, dict) else None
 
 
-def form_of(kept: Any) -> list[Any]:
+def kind_of(kept: Any) -> Kind:
+    return KINDS[form_of(kept).get("source", "file")]
+
+
+def form_of(kept: Any) -> dict[str, Any]:
     """The form of the last run as a browser kept it; empty if it is none."""
     form = kept.get("form") if isinstance(kept, dict) else None
-    if not isinstance(form, list) or len(form) != 6 or not all(texts(part) for part in form[:2]):
-        return []
-    return form if all(part is None or isinstance(part, str | int) for part in form[2:]) else []
-
-
-def chosen_tasks(kept: Any) -> list[str]:
-    return [task for task in TASKS if form_of(kept) and task in form_of(kept)[0]]
+    if (
+        not isinstance(form, dict)
+        or form.get("source") not in KINDS
+        or not all(texts(form.get(k)) for k in ("tasks", "who"))
+    ):
+        return {}
+    rest = (form.get(name) for name in ("limit", "at_once", "seed", "most"))
+    return form if all(part is None or isinstance(part, str | int) for part in rest) else {}
 
 
 def texts(value: Any) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from bianque.consult.text import LABEL
 from bianque.consult.transcript import Transcript, Turn, rewound
 from bianque.i18n import say
 from bianque.types import MODES
-from bianque.ui import about, render, script, settings_panel
+from bianque.ui import about, frame, render, script, settings_panel
 from bianque.ui.arena import Arena
 from bianque.ui.compare import Compare
 from bianque.ui.evaluate import Evaluate
@@ -30,7 +31,11 @@ from bianque.ui.i18n import lang_of, t
 
 View = dict[Any, Any]  # component → what it becomes
 Views = AsyncGenerator[View, None]
-NOW = "请直接给出建议。"  # what the advise-now button says to the model, whatever the page's language
+# What two buttons say to the models, whatever the page's language.
+NOW = "请直接给出建议。"
+GO_ON = "请继续问我。"
+SUMMARY = "bianque.consult.summary"
+HINTS = {"asking": "placeholder_answer", "advising": "placeholder_more"}  # what the empty box says after a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,6 @@ class NewMessage:
     message: str
     lang: str
     advise_now: bool = False
-    typed: bool = False  # it came from the message box, which is emptied for it
 
 
 class Page:
@@ -57,52 +61,54 @@ class Page:
     def build(self) -> gr.Blocks:
         # What is uploaded is copied at once to where it is used: Gradio's own copy goes within an hour or so.
         kept: dict[str, Any] = {"analytics_enabled": False, "delete_cache": (600, 3600)}
-        with gr.Blocks(title="扁鹊 BianQue", fill_width=True, **kept) as blocks:
-            self.head = gr.HTML(self.header("zh-CN"), padding=False)
+        with gr.Blocks(title=say("zh-CN", "title"), fill_width=True, **kept) as blocks:
+            self.head = gr.HTML(frame.header("zh-CN", greeted=False), padding=False)
             compare = Compare(self.session)
             with gr.Tabs():
                 with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
                     self.consult_tab()
-                compare.build(blocks)
-                if self.arena:
-                    self.arena.build(blocks)
-                Evaluate(self.session).build()
+                with gr.Tab(t("research"), id="research", elem_id="bq-research-tab"), gr.Tabs(elem_id="bq-research"):
+                    compare.build(blocks)
+                    if self.arena:
+                        self.arena.build(blocks)
+                    Evaluate(self.session).build()
                 with gr.Tab(t("about"), id="about", elem_id="bq-about-tab"):
                     self.about = gr.Markdown(self.story("zh-CN"), elem_id="bq-about")
-            self.foot = gr.HTML(foot("zh-CN"), padding=False, elem_id="bq-foot")
+            self.foot = gr.HTML(
+                frame.foot("zh-CN", self.notes("zh-CN", "preview_short")), padding=False, elem_id="bq-foot"
+            )
             self.wire(blocks)
             endpoints.add_chat(self.session, self.limits)
             evaluate_api.add_evaluate(self.session, self.limits)
         return blocks
 
-    def header(self, lang: str) -> str:
+    def notes(self, lang: str, key: str = "preview") -> list[str]:
+        """What a visitor must know of the pair: that it is a preview, and where the words go if they leave this machine."""
         pair = [self.cards[name] for name in (self.session.ask, self.session.advise)]
-        names = " + ".join(f"<b>{html.escape(card.name)}</b>" for card in pair)
-        notes = [say(lang, "preview")] if any(card.preview for card in pair) else []
+        notes = [say(lang, key)] if any(card.preview for card in pair) else []
         hosts = ", ".join(dict.fromkeys(card.host for card in pair if card.host))
-        notes += [html.escape(say(lang, "leaves", host=hosts))] if hosts else []
-        note = f'<span class="note">{" · ".join(notes)}</span>' if notes else ""
-        return (
-            '<header id="bq-head"><span class="seal" aria-hidden="true"></span><h1 class="name">扁鹊</h1>'
-            f'<span class="running">{names}</span>{note}</header>'
-        )
+        return [*notes, say(lang, "leaves", host=hosts)] if hosts else notes
 
     def story(self, lang: str) -> str:
         return about.text(tuple(self.cards.values()), self.session.budget, lang)
 
     def consult_tab(self) -> None:
-        self.turns = gr.BrowserState([], storage_key="bianque", secret="bianque-keeps-nothing")
-        with gr.Row(elem_id="bq-mode-line"):
-            self.mode = gr.Radio(
-                [(say("zh-CN", mode), mode) for mode in MODES],
-                value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
-            )  # fmt: skip
-            self.why = gr.HTML(say("zh-CN", "auto_why"), elem_id="bq-why", padding=False)
+        bare: dict[str, Any] = {"padding": False}
+        # The dialogue goes to and fro as this component's value; assets/first.js keeps it, a record a consultation.
+        self.turns = gr.HTML(
+            [], html_template="", js_on_load=script.js("keep"), elem_id="bq-kept", apply_default_css=False
+        )
+        self.hero = gr.HTML(frame.hero("zh-CN", self.notes("zh-CN")), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
-            label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy", "copy_all"],
-            watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False,
-            placeholder=welcome("zh-CN"), examples=self.examples, latex_delimiters=[], allow_tags=False,
+            label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
+            watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False, latex_delimiters=[],
+            allow_tags=False,
         )  # fmt: skip
+        with gr.Row(elem_id="bq-after", visible=False) as self.after:
+            self.go_on = gr.Button(t("go_on"), size="sm")
+            self.summary = gr.Button(t("make_summary"), size="sm", visible=find_spec(SUMMARY) is not None)
+            self.sheet = gr.Textbox(visible=False)
+        self.progress = gr.HTML("", elem_id="bq-progress", **bare)
         self.box = gr.Textbox(
             label=t("message"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5, submit_btn=True,
             elem_id="bq-box", autofocus=False, max_length=8000, container=False,
@@ -111,47 +117,79 @@ class Page:
             off: dict[str, Any] = {"size": "sm", "interactive": False}
             self.now = gr.Button(t("advise_now"), elem_classes="bq-now", **off)
             self.retry, self.undo, self.clear = (gr.Button(t(name), **off) for name in ("retry", "undo", "clear"))
+        with gr.Row(elem_id="bq-examples"):
+            self.chips = [gr.Button(label, size="sm") for label in frame.labels(self.examples, "zh-CN")]
+        self.help = gr.HTML(frame.help_lines("zh-CN"), elem_id="bq-help", **bare)
+        with gr.Row(elem_id="bq-mode-line"):
+            self.mode = gr.Radio(
+                [(say("zh-CN", mode), mode) for mode in MODES],
+                value="auto", label=t("mode"), show_label=False, container=False, elem_id="bq-mode", min_width=200,
+            )  # fmt: skip
+            self.why = gr.HTML(say("zh-CN", "auto_why"), elem_id="bq-why", **bare)
         with gr.Accordion(t("settings"), open=False, elem_id="bq-panel"):
             self.drawing = settings_panel.build(self.session)
             with gr.Row(elem_id="bq-exports"):
                 self.markdown, self.json = (gr.Button(t(kind), size="sm") for kind in ("markdown", "json"))
+                self.whole, self.paper = (gr.Button(t(name), size="sm") for name in ("copy_all", "print_page"))
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        self.opener = gr.Button("open", visible="hidden", elem_id="bq-open")
 
     def wire(self, blocks: gr.Blocks) -> None:
-        view = [self.chatbot, self.turns, self.box, self.now, self.retry, self.undo, self.clear]
+        view = [
+            self.chatbot,
+            self.turns,
+            self.box,
+            self.now,
+            self.retry,
+            self.undo,
+            self.clear,
+            self.progress,
+            self.after,
+        ]
         given = [self.turns, self.mode, *self.drawing]
         private: dict[str, Any] = {"api_visibility": "private"}
         turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
+        again: dict[str, Any] = {**turn, "js": script.js("again")}
         runs: Any = [
-            self.box.submit(self.send, [self.box, *given], view, **turn),
-            self.chatbot.example_select(self.pick, given, view, **turn),
-            self.now.click(self.advise_now, given, view, **turn),
-            self.retry.click(self.again, given, view, **turn),
-            self.chatbot.edit(self.edit, given, view, **turn),
+            self.box.submit(self.send, [self.box, *given], view, js=script.js("send"), **turn),
+            self.chatbot.option_select(self.pick, given, view, **again),
+            self.now.click(self.advise_now, given, view, **again),
+            self.go_on.click(self.ask_on, given, view, **again),
+            self.retry.click(self.again, given, view, **again),
+            self.chatbot.edit(self.edit, given, view, **again),
+            *(
+                chip.click(self.send, [self.box, *given], view, js=script.send(example["text"]), **turn)
+                for chip, example in zip(self.chips, self.examples, strict=True)
+            ),
         ]
         # First the end, then the picture: in one step, views still on their way were drawn over it in 17 of 60 stops.
         stopped = self.box.stop(None, None, None, cancels=runs, **quick)
         stopped.then(self.show, [self.turns], view, **quick)
+        self.opener.click(self.show, [self.turns], view, js=script.js("open"), **quick)
         self.undo.click(self.take_back, [self.turns], view, **quick)
-        self.clear.click(self.wipe, None, view, **quick)
-        self.mode.change(explain, [self.mode], [self.why, self.now], **quick)
+        self.clear.click(self.wipe, None, view, js=script.js("clear"), **quick)
+        self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **quick)
+        made = self.summary.click(self.summarise, [self.turns], [self.sheet], **quick)
+        made.then(None, [self.sheet], None, js="html => { bianque.sheet(html); }", **private)
+        for button, act in ((self.whole, "bianque.copy()"), (self.paper, "print()")):
+            button.click(None, None, None, js=f"() => {{ {act}; }}", **private)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
             written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
             written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
-        worded = [self.mode, self.why, self.head, self.foot, self.about]
-        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], **quick)
+        worded = [self.mode, self.why, self.head, self.hero, self.help, *self.chips, self.foot, self.about]
+        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], js=script.js("greet"), **quick)
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
     async def send(self, request: gr.Request, message: str, turns: list[Turn], *given: Any) -> Views:
-        asked = NewMessage(render.kept_turns(turns), message or "", lang_of(request), typed=True)
+        asked = NewMessage(render.kept_turns(turns), message or "", lang_of(request))
         async with aclosing(self.answer(asked if asked.message.strip() else None, given)) as views:
             async for view in views:
                 yield view
 
     async def pick(self, request: gr.Request, event: gr.SelectData, turns: list[Turn], *given: Any) -> Views:
-        asked = NewMessage(render.kept_turns(turns), event.value["text"], lang_of(request))
+        asked = NewMessage(render.kept_turns(turns), str(event.value), lang_of(request))
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
@@ -160,6 +198,13 @@ class Page:
         """The visitor has been asked enough: the advising model answers what has been said so far."""
         said = render.kept_turns(turns)
         asked = NewMessage(said, NOW, lang_of(request), advise_now=True) if rewound(said)[1] is not None else None
+        async with aclosing(self.answer(asked, given)) as views:
+            async for view in views:
+                yield view
+
+    async def ask_on(self, request: gr.Request, turns: list[Turn], *given: Any) -> Views:
+        """Back to asking after advice; everything that was said stays."""
+        asked = NewMessage(render.kept_turns(turns), GO_ON, lang_of(request))
         async with aclosing(self.answer(asked, given)) as views:
             async for view in views:
                 yield view
@@ -189,12 +234,12 @@ class Page:
             yield {self.box: gr.skip()}
             return
         mode, *drawn = given
-        lang, throttle, wrong = asked.lang, Throttle(), ""
+        lang, throttle = asked.lang, Throttle()
         found = Transcript(asked.history, asked.message)
         first = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
         yield self.running_view(found, asked, first)
         try:
-            choices = settings_panel.choices(mode, drawn, asked.advise_now)
+            choices = settings_panel.choices(mode, drawn, asked.advise_now, lang)
             replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
             async with aclosing(with_heartbeat(replies)) as events:
                 async for event in events:
@@ -205,32 +250,33 @@ class Page:
                         yield self.streaming_view(found, lang, first)
         except Exception as error:
             # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
-            failure = Failure.of(error)
-            wrong = say(lang, "failed") if failure.code == "BQ_INTERNAL" else failure.text
-        yield self.idle_view(found.turns, lang, wrong)
+            found.apply(Failure.of(error))
+        yield self.idle_view(found.turns, lang)
 
     # --- views ----------------------------------------------------------------------------------------------------
 
     def running_view(self, found: Transcript, asked: NewMessage, status: str) -> View:
         """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
         chatbot = gr.Chatbot(value=cast(Any, render.chatbot(found.turns, asked.lang, status)), editable=None)
-        kept: dict[str, Any] = {"value": ""} if asked.typed else {}
         return {
-            self.chatbot: chatbot, self.turns: found.turns,
-            self.box: gr.Textbox(submit_btn=False, stop_btn=True, **kept), **self.switches(False),
+            self.chatbot: chatbot, self.turns: found.turns, self.box: gr.Textbox(submit_btn=False, stop_btn=True),
+            self.after: gr.Row(visible=False), **self.switches(False),
         }  # fmt: skip
 
     def streaming_view(self, found: Transcript, lang: str, first: str) -> View:
         shown = render.chatbot(found.turns, lang, found.status(lang, first), growing=True)
-        return {self.chatbot: shown, self.turns: found.turns}
+        return {self.chatbot: shown, self.turns: found.turns, self.progress: render.progress_html(found.turns, lang)}
 
-    def idle_view(self, turns: list[Turn], lang: str, status: str = "", text: str | None = None) -> View:
+    def idle_view(self, turns: list[Turn], lang: str, text: str | None = None) -> View:
         """No reply is on its way; `text` goes into the message box."""
-        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(turns, lang, status)), editable="user")
+        chatbot = gr.Chatbot(value=cast(Any, render.settled(turns, lang)), editable="user")
         kept: dict[str, Any] = {} if text is None else {"value": text}
+        phase = turns[-1].get("phase") if turns else None
+        hint = say(lang, HINTS.get(str(phase), "placeholder"))
         return {
-            self.chatbot: chatbot, self.turns: turns, self.box: gr.Textbox(submit_btn=True, stop_btn=False, **kept),
-            **self.switches(bool(turns)),
+            self.chatbot: chatbot, self.turns: turns, self.progress: render.progress_html(turns, lang),
+            self.box: gr.Textbox(submit_btn=True, stop_btn=False, placeholder=hint, **kept),
+            self.after: gr.Row(visible=phase == "advising"), **self.switches(bool(turns)),
         }  # fmt: skip
 
     def switches(self, on: bool) -> View:
@@ -247,21 +293,27 @@ class Page:
     def show(self, turns: list[Turn], request: gr.Request) -> View:
         return self.idle_view(render.kept_turns(turns), lang_of(request))
 
-    def wipe(self) -> View:
-        return self.idle_view([], "zh-CN", text="")
+    def wipe(self, request: gr.Request) -> View:
+        return self.idle_view([], lang_of(request), text="")
 
     def greet(self, turns: list[Turn], mode: str, request: gr.Request) -> View:
         """First paint: the kept dialogue, and the words that Gradio does not translate by itself."""
         lang, said = lang_of(request), render.kept_turns(turns)
-        modes = gr.Radio(choices=[(say(lang, name), name) for name in MODES])
-        view = {
-            self.mode: modes, self.why: say(lang, f"{mode}_why"), self.head: self.header(lang), self.foot: foot(lang),
-            self.about: self.story(lang),
+        mode = mode if mode in MODES else "auto"
+        chosen: dict[str, Any] = {} if mode == "auto" else {"value": mode}  # somebody may be choosing already
+        view: View = {
+            self.mode: gr.Radio(choices=[(say(lang, name), name) for name in MODES], **chosen),
+            self.why: say(lang, f"{mode}_why"), self.head: frame.header(lang), self.help: frame.help_lines(lang),
+            self.hero: frame.hero(lang, self.notes(lang)), self.foot: frame.foot(lang, self.notes(lang, "preview_short")), self.about: self.story(lang),
+            **dict(zip(self.chips, frame.labels(self.examples, lang), strict=True)),
         }  # fmt: skip
-        if not said:  # a first message may be on its way already: nothing is drawn over it
-            return view | {self.chatbot: gr.Chatbot(placeholder=welcome(lang))}
-        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(said, lang)), placeholder=welcome(lang))
-        return view | self.idle_view(said, lang) | {self.chatbot: chatbot}
+        # A first message may be on its way already: then nothing is drawn over it.
+        return view | self.idle_view(said, lang) if said else view
+
+    def summarise(self, turns: list[Turn], request: gr.Request) -> str:
+        """The page for the doctor, as HTML."""
+        dialogue = transcript.messages(render.kept_turns(turns))
+        return import_module(SUMMARY).summary(dialogue, lang_of(request)).html() if dialogue else ""
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_markdown(render.kept_turns(turns), self.cards), "bianque.md"
@@ -272,11 +324,3 @@ class Page:
 
 def explain(mode: str, request: gr.Request) -> tuple:
     return say(lang_of(request), f"{mode}_why"), gr.Button(visible=mode == "auto")
-
-
-def welcome(lang: str) -> str:
-    return f"<p>{say(lang, 'welcome')}</p>"
-
-
-def foot(lang: str) -> str:
-    return f"<p>{html.escape(say(lang, 'label'))}</p>"

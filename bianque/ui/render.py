@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from typing import cast
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
+from bianque.consult import questions, quick
 from bianque.consult.transcript import Turn
 from bianque.i18n import say
+
+HELPLINES = {"emergency": ("120",), "crisis": ("12356", "120")}  # of a notice that names none itself
+SHORT = 8  # characters of an answer that says nothing without its question
+SHOWN = 28  # characters of a quotation in the line of what was gathered
+_BOTH = re.compile(r"(?P<zh>.*[一-鿿].*?)\s\((?P<en>[^()一-鿿]*)\)\s*", re.DOTALL)
+_LIST = re.compile(r"(?m)^(\s*)[*•] +")
+_QUICK = {"quick_no": quick.NO, "quick_unsure": quick.UNSURE, "quick_skip": quick.SKIP}
 
 
 def kept_turns(value: object) -> list[Turn]:
@@ -32,54 +41,168 @@ def escape(text: str) -> str:
     return text
 
 
+def verbatim(text: str) -> str:
+    """The same for a visitor's words, which are no Markdown at all: no headings, lists, quotations or code blocks."""
+    text = re.sub(r"(?m)^[ \t]+", lambda found: "&nbsp;" * len(found[0]), escape(text))
+    text = re.sub(r"(?m)^((?:&nbsp;)*)([#>+=|:-])", lambda found: f"{found[1]}&#{ord(found[2])};", text)
+    return re.sub(r"(?m)^((?:&nbsp;)*\d+)([.)])", lambda found: f"{found[1]}&#{ord(found[2])};", text)
+
+
+def written(text: str) -> str:
+    """A model's words: numbered and dotted lists are lists, whichever dot it writes."""
+    return escape(_LIST.sub(r"\1- ", text))
+
+
+def one_language(text: str, lang: str) -> str:
+    """The half of a text "中文 (English)" that this visitor reads; a text of one language as it is."""
+    found = _BOTH.fullmatch(text)
+    return text if not found else found["zh" if lang.startswith("zh") else "en"].strip()
+
+
 def who(turn: Turn, lang: str) -> str:
-    """The line above a reply: a mark, what it is, how far the asking has come, and whose words they are."""
+    """The line above a reply: a mark, what it is, and whose words they are."""
     phase = turn.get("phase") or "advising"
-    count = f" {turn['question']}/{turn['budget']}" if turn.get("question") else ""
     sent = f" · {html.escape(say(lang, 'sent', host=turn['host']))}" if turn.get("host") else ""
     model = html.escape(turn.get("model") or "")
-    return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{count} · {model}{sent}</span>'
+    return f'<span class="bq-who bq-{phase}">{say(lang, phase)} · {model}{sent}</span>'
 
 
 def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:
     ends = {"cancelled": say(lang, "stopped"), "length": say(lang, "cut")}
     end = "" if growing else ends.get(turn.get("finish") or "", "")
-    return f"{who(turn, lang)}\n\n{escape(turn['content'])}{end}"
+    return f"{who(turn, lang)}\n\n{written(turn['content'])}{end}"
 
 
-def asides(turn: Turn, lang: str, newest: bool) -> str:
-    """What stands between a visitor's turn and its reply: a notice, a handoff. A newest red flag is read out at once."""
-    parts = []
+def notice_html(notice: dict[str, Any], lang: str, newest: bool) -> str:
+    """A notice in the visitor's language, what to do, and whom to call; a newest red flag is read out at once."""
+    level, danger = notice["level"], notice["level"] in HELPLINES
+    given = notice.get("tel") or HELPLINES.get(level, ())
+    numbers = [given] if isinstance(given, str) else given
+    calls = (
+        f'<a class="bq-call" href="tel:{html.escape(number)}">{say(lang, "call", number=html.escape(number))}</a>'
+        for number in numbers
+    )
+    parts = [
+        html.escape(one_language(part, lang)) for part in (notice["text"], notice.get("do")) if isinstance(part, str)
+    ]
+    tail = f'<span class="bq-calls">{"".join(calls)}</span>' if danger else ""
+    role = ' role="alert"' if newest and danger else ""
+    return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}</span>'
+
+
+def gathered(turns: Sequence[Turn], end: int) -> Iterator[str]:
+    """What the visitor said up to the turn of a handover, in their words; a bare answer with the question it answers."""
+    start = max((i for i in range(end) if turns[i].get("phase") == "advising"), default=-1) + 1
+    asked = ""
+    for turn in turns[start:end]:
+        text = " ".join(turn["content"].split())
+        if turn["role"] == "assistant":
+            asked = (questions.sentences(text) or [text])[-1]
+        elif text and text not in (quick.SKIP, quick.UNSURE):
+            yield f"{clip(asked)}{text}" if asked and len(text) <= SHORT else clip(text)
+
+
+def clip(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def handover_html(turns: Sequence[Turn], place: int, lang: str) -> str:
+    """The line across the page where asking ends: why it does, and what was learned."""
+    reason = turns[place]["handoff"]["reason"]
+    end = place if reason == "requested" and turns[place]["content"].startswith("请直接给出建议") else place + 1
+    items = "".join(f"<span>{html.escape(text)}</span>" for text in gathered(turns, end))
+    learned = f'<span class="bq-learned"><b>{say(lang, "learned")}</b>{items}</span>' if items else ""
+    return (
+        f'<span class="bq-handed"><b>{say(lang, "asking_over")} · {html.escape(say(lang, reason))}</b></span>{learned}'
+    )
+
+
+def relay_html(handoff: dict[str, str], lang: str) -> str:
+    """A handover as those see it who compare models: from whom to whom, and why."""
+    words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
+    return f'<span class="bq-relay">{html.escape(words)}</span>'
+
+
+def asides(turns: Sequence[Turn], place: int, lang: str, newest: bool, names: bool = False) -> str:
+    """What stands between a visitor's turn and its reply: a notice, a handoff."""
+    turn, parts = turns[place], []
     if notice := turn.get("notice"):
-        role = ' role="alert"' if newest and notice["level"] != "history" else ""
-        parts.append(f'<span class="bq-notice bq-{notice["level"]}"{role}>{html.escape(notice["text"])}</span>')
+        parts.append(notice_html(notice, lang, newest))
     if handoff := turn.get("handoff"):
-        words = say(lang, "handed", source=handoff["from"], target=handoff["to"], reason=say(lang, handoff["reason"]))
-        parts.append(f'<span class="bq-handed">{html.escape(words)}</span>')
+        parts.append(relay_html(handoff, lang) if names else handover_html(turns, place, lang))
     return "\n\n".join(parts)
 
 
-def lay(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[tuple[int, dict[str, str]]]:
+def ended_badly(turn: Turn, lang: str) -> str:
+    """The line below a turn that an error ended; empty for any other."""
+    error = turn.get("error")
+    if not error:
+        return ""
+    words = say(lang, "failed") if error["code"] == "BQ_INTERNAL" else one_language(error["text"], lang)
+    return f'<span class="bq-status bq-error">{html.escape(words)}</span>'
+
+
+def lay(
+    turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False, names: bool = False
+) -> list[tuple[int, dict[str, Any]]]:
     """Chatbot messages, each with the index of the turn it shows; the last of them may still be growing.
+
+    `names`: a handover says which models it is between.
 
     Notices stand in a message of their own: they stay as they are, and are read out once, while the reply below grows.
     """
     newest = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=0)
-    shown: list[tuple[int, dict[str, str]]] = []
+    shown: list[tuple[int, dict[str, Any]]] = []
+    bot = lambda index, content: shown.append((index, {"role": "assistant", "content": content}))
     for index, turn in enumerate(turns):
         if turn["role"] == "user":
-            shown.append((index, {"role": "user", "content": escape(turn["content"])}))
-            if above := asides(turn, lang, index == newest):
-                shown.append((index, {"role": "assistant", "content": above}))
+            shown.append((index, {"role": "user", "content": verbatim(turn["content"])}))
+            if above := asides(turns, index, lang, index == newest, names):
+                bot(index, above)
         else:
-            shown.append(
-                (index, {"role": "assistant", "content": reply_html(turn, lang, growing and index == len(turns) - 1)})
-            )
+            bot(index, reply_html(turn, lang, growing and index == len(turns) - 1))
+        if below := ended_badly(turn, lang):
+            bot(index, below)
     if status:
-        words = f'<span class="bq-status">{html.escape(status)}</span>'
-        shown.append((len(turns) - 1, {"role": "assistant", "content": words}))
+        bot(len(turns) - 1, f'<span class="bq-status">{html.escape(status)}</span>')
     return shown
 
 
-def chatbot(turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False) -> list[dict[str, str]]:
-    return [message for _, message in lay(turns, lang, status, growing)]
+def chatbot(
+    turns: Sequence[Turn], lang: str, status: str = "", growing: bool = False, names: bool = False
+) -> list[dict[str, Any]]:
+    return [message for _, message in lay(turns, lang, status, growing, names)]
+
+
+def settled(turns: Sequence[Turn], lang: str) -> list[dict[str, Any]]:
+    """The messages while nothing is on its way: what was stopped says so, and a question has its quick replies."""
+    last = turns[-1] if turns else {}
+    unanswered = last.get("role") == "user" and not last.get("error")
+    shown = chatbot(turns, lang, say(lang, "stopped") if unanswered else "")
+    if options := quick_replies(last, lang):
+        shown[-1]["options"] = options
+    return shown
+
+
+def quick_replies(turn: Turn, lang: str) -> list[dict[str, str]]:
+    """What answers a question by one tap: the choices that it names, and 没有, 不清楚, 跳过."""
+    if turn.get("phase") != "asking" or turn.get("finish") == "cancelled":
+        return []
+    named = quick.choices(turn["content"])
+    usual = {key: value for key, value in _QUICK.items() if key != "quick_no" or not named}
+    return [{"value": text, "label": text} for text in named] + [
+        {"value": value, "label": say(lang, key)} for key, value in usual.items()
+    ]
+
+
+def progress_html(turns: Sequence[Turn], lang: str) -> str:
+    """How far the asking has come, as a thin line; nothing once advice was given."""
+    last = next((turn for turn in reversed(turns) if turn["role"] == "assistant"), {})
+    if not last.get("question"):
+        return ""
+    question, budget = int(last["question"]), int(last["budget"])
+    words = say(lang, "question_of", question=question, budget=budget)
+    return (
+        f'<div class="bq-line" role="progressbar" aria-valuemin="0" aria-valuemax="{budget}" aria-valuenow="{question}" '
+        f'aria-label="{words}"><i style="width:{min(100, round(100 * question / budget))}%"></i></div><span>{words}</span>'
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from bianque.api import leftovers, mcp, openai
 from bianque.api.limits import Limits
@@ -15,7 +16,7 @@ from bianque.consult.session import Session
 from bianque.data import readers
 from bianque.evaluate.quota import Folders
 from bianque.settings import Settings
-from bianque.ui import script, theme
+from bianque.ui import front, script, theme
 from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations
 
@@ -41,8 +42,11 @@ def launch(
         "max_file_size": readers.MAX_BYTES, "mcp_server": settings.mcp and mcp.add_tools(demo, session, can_run, limits),
         "state_session_capacity": leftovers.SESSIONS,
         "app_kwargs": {
-            "lifespan": leftovers.swept,
-            "routes": [*probes(session), *reports(Folders()), *openai.routes(session, settings.api_key, can_run, limits)]
+            "lifespan": leftovers.swept, "middleware": [Middleware(front.Front)],
+            "routes": [
+                *front.routes(), *probes(session), *reports(Folders()),
+                *openai.routes(session, settings.api_key, can_run, limits),
+            ],
         },
     }  # fmt: skip
     if os.environ.get("SYSTEM") == "spaces":

@@ -10,6 +10,7 @@ import gradio as gr
 from bianque.consult.session import Session
 from bianque.consult.spec import RANGES, Choices, SamplingOverrides
 from bianque.errors import BadInput
+from bianque.i18n import say
 from bianque.types import ROLE_MODES, Mode
 from bianque.ui.i18n import t
 
@@ -32,25 +33,24 @@ def build(session: Session) -> list[gr.components.Component]:
     return [ask, advise, *numbers]
 
 
-def choices(mode: str, fields: Sequence[Any], advise_now: bool = False) -> Choices:
+def choices(mode: str, fields: Sequence[Any], advise_now: bool = False, lang: str = "zh-CN") -> Choices:
     """What the panel says; BadInput names a field that holds no number."""
     ask, advise, *numbers = fields
-    return Choices(mode, ask or None, advise or None, overrides(numbers), advise_now)  # type: ignore[arg-type]
+    return Choices(mode, ask or None, advise or None, overrides(numbers, lang), advise_now)  # type: ignore[arg-type]
 
 
-def overrides(numbers: Sequence[str | None]) -> SamplingOverrides:
+def overrides(numbers: Sequence[str | None], lang: str = "zh-CN") -> SamplingOverrides:
     """From text fields in the order of RANGES."""
     texts = zip(RANGES.items(), numbers, strict=True)
-    return SamplingOverrides(**{name: field_number(name, text, known.kind) for (name, known), text in texts})
+    return SamplingOverrides(**{name: field_number(name, text, known.kind, lang) for (name, known), text in texts})
 
 
-def field_number(name: str, text: str | None, kind: Callable[[str], Any]) -> Any:
-    """None where nothing is written."""
+def field_number(name: str, text: str | None, kind: Callable[[str], Any], lang: str = "zh-CN") -> Any:
+    """None where nothing is written; BadInput calls the field what the page calls it."""
     text = (text or "").strip()
     if not text:
         return None
     try:
         return kind(text)
     except ValueError:
-        whole = "整数 (a whole number)" if kind is int else "数 (a number)"
-        raise BadInput(f"{name}={text!r}: 需要{whole}，或留空 (or leave it empty)") from None
+        raise BadInput(say(lang, "not_a_number", field=say(lang, name), value=text)) from None

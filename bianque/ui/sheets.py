@@ -76,9 +76,19 @@ def dialogue(case: Case, lang: str) -> str:
     return f'<section lang="zh-CN"><h4>{escape(name)}</h4>{said}{rest}</section>'
 
 
-def progress(tally: RunProgress, lang: str) -> str:
-    """A bar, and beside it how many replies are there, how many failed, and how long it will take."""
-    parts = [say(lang, "eval_progress", done=tally.done, total=tally.total)]
+def format_html(lang: str) -> str:
+    """What a file may look like, folded, with the first dialogue of the sample."""
+    kinds = "".join(f"<li>{escape(line)}</li>" for line in say(lang, "eval_formats").split("\n"))
+    example = '{"id": "1", "source": "me", "turns": [{"role": "patient", "text": "头痛一周了"}, {"role": "doctor", "text": "哪个部位？"}]}'
+    return (
+        f"<details><summary>{escape(say(lang, 'eval_format'))}</summary>"
+        f'<pre lang="zh-CN" style="white-space: pre-wrap">{escape(example)}</pre><ul>{kinds}</ul></details>'
+    )
+
+
+def progress(tally: RunProgress, unit: str, lang: str) -> str:
+    """A bar, and beside it how many (replies, patients) are there, how many failed, and how long it will take."""
+    parts = [say(lang, f"eval_progress_{unit}", done=tally.done, total=tally.total)]
     if tally.failed:
         parts.append(say(lang, "eval_failed", count=tally.failed))
     if tally.done == tally.total:

@@ -24,17 +24,29 @@ ASSETS = Path(__file__).with_name("assets")
 
 
 @cache
+def asset(name: str) -> str:
+    """A file of assets/, as it stands there."""
+    return (ASSETS / name).read_text(encoding="utf-8").strip()
+
+
+@cache
 def css() -> str:
     """The style sheet. `mark(name, ink)` in it becomes assets/name.svg in that colour: the page loads no image.
 
     The asking model's mark is a brush above the dot of a question; the advising model's a gourd, the old sign of medicine.
     """
-    sheet = (ASSETS / "page.css").read_text(encoding="utf-8")
+    sheet = asset("page.css") + asset("consult.css")
     return re.sub(r"mark\((\w+), (#\w+)\)", lambda found: mark(found[1], found[2]), sheet)
 
 
+@cache
+def states() -> str:
+    """What depends on the window and on the state of the page, each declaration stronger than those of `css`."""
+    return asset("first.css") + asset("states.css").replace(";", " !important;")
+
+
 def mark(name: str, ink: str) -> str:
-    drawn = (ASSETS / f"{name}.svg").read_text(encoding="utf-8").strip().replace("currentColor", ink)
+    drawn = asset(f"{name}.svg").replace("currentColor", ink)
     return f'url("data:image/svg+xml,{quote(drawn)}")'
 
 

@@ -93,6 +93,19 @@ def test_a_failure_has_a_code_and_shows_no_path(client, script, error, code):
     assert caught.value.title == code and "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_summary_for_the_doctor(client):
+    first = client.predict("咳嗽三天了，没有发烧", api_name="/chat_once")
+    page = client.predict(history=first["messages"], api_name="/summary")
+    assert [quote["text"] for quote in page["sections"]["duration"]] == ["咳嗽三天了"]
+    assert page["sections"]["denied"][0] == {"text": "没有发烧", "turn": 0, "question": "", "cut": False}
+    assert page["markdown"].startswith("# 就诊小结") and page["html"].startswith("<!DOCTYPE html>")
+    for wrong, named in (({"history": []}, "没有对话"), ({"history": first["messages"], "lang": "fr"}, "lang='fr'")):
+        with pytest.raises(AppError, match=named) as caught:
+            client.predict(**wrong, api_name="/summary")
+        assert caught.value.title == "BQ_BAD_INPUT"
+
+
 BOTH = ["ask", "advise-mini:temperature=0.2"]
 
 

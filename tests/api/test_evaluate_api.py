@@ -57,6 +57,26 @@ def client(served, script) -> Client:
 
 
 @pytest.mark.slow
+def test_scripted_patients_consult_each_contender(client, script):
+    script.pause = 0.0
+    steps = list(
+        client.submit(tasks=["patients"], contenders=["auto", "advise"], limit=2, seed=3, api_name="/evaluate")
+    )
+    last = steps[-1]
+    assert (last["done"], last["total"], last["failed"]) == (4, 4, 0) and all(step["total"] == 4 for step in steps)
+    assert {row["contender"] for row in last["rows"]} == set(last["metrics"]) == {"auto", "advise"}
+    assert last["metrics"]["advise"]["advice_on_topic"]["of"] == 2 and "每一次问诊" in last["report"]
+    assert all(row["dialogue"][0]["role"] == "user" for row in last["rows"])
+    for wrong, named in (
+        ({"limit": 99}, "limit=99"),
+        ({"text": "x"}, "不需要文件"),
+        ({"contenders": ["bianqe"]}, "bianqe"),
+    ):
+        with pytest.raises(AppError, match=named):
+            client.predict(**{"tasks": ["patients"], "limit": 1, **wrong}, api_name="/evaluate")
+
+
+@pytest.mark.slow
 def test_a_file_is_evaluated_with_progress(client, script, tmp_path):
     file = handle_file(written(tmp_path, DIALOGUES))
     asked = {"contenders": ["auto", "advise-mini:temperature=0"], "limit": 3, "seed": 5, "max_new_tokens": 40}

@@ -23,7 +23,7 @@ from bianque.api.openai_request import RULE
 from bianque.api.openai_wire import FINGERPRINT
 from bianque.catalog.builtin import CARDS
 from bianque.consult import triage
-from bianque.errors import Busy, LoadFailed, OutOfMemory
+from bianque.errors import Busy, Interrupted, LoadFailed, OutOfMemory, Unreachable
 from bianque.settings import Settings
 from tests.conftest import ADVICE, QUESTIONS, Scripted, afresh, serving
 
@@ -196,6 +196,8 @@ def test_a_system_text_is_left_out_and_said_so(client, script):
 ERRORS = [
     (Busy("人多"), 429, openai.RateLimitError, "BQ_BUSY"),
     (LoadFailed("模型不在"), 503, openai.InternalServerError, "BQ_LOAD_FAILED"),
+    (Unreachable("连不上"), 502, openai.InternalServerError, "BQ_UNREACHABLE"),
+    (Interrupted("断了"), 503, openai.InternalServerError, "BQ_INTERRUPTED"),
     (OutOfMemory("内存不够"), 503, openai.InternalServerError, "BQ_NO_MEMORY"),
     (OSError("/srv/secret"), 500, openai.InternalServerError, "BQ_INTERNAL"),
 ]

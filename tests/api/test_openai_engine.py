@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import openai
 import pytest
 
+import bianque
+from bianque.backends.base import Backend
 from bianque.backends.local import Local
+from bianque.backends.remote import Remote
+from bianque.catalog.card import Endpoint, Model
+from bianque.catalog.custom import REMOTE
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.settings import Settings
+from bianque.types import Message, Piece, Sampling
 from bianque.ui import serve
 from bianque.ui.page import Page
 from tests import tiny
@@ -61,3 +68,21 @@ def test_a_seed_gives_the_same_text_twice_and_the_text_of_the_session(page):
         asked = dict(model="advise", messages=SAID, seed=11, max_tokens=24)
         texts = [client.chat.completions.create(**asked).choices[0].message.content for _ in range(2)]
     assert texts[0] and texts == [asyncio.run(inside())] * 2
+
+
+def test_as_a_model_behind_a_url_it_gives_the_text_of_the_card(page):
+    address, session = page
+    endpoint = Endpoint(address, "bianque-2")
+    remote = Remote([Model("own", "own", "both", REMOTE, "x", "x", endpoint=endpoint)])
+    drawn = Sampling(temperature=0.9, top_p=0.8, max_new_tokens=24, seed=11)
+
+    async def text(backend: Backend, name: str) -> tuple[str, str | None, int]:
+        said, last = "", Piece()
+        async with aclosing(backend.stream(name, [Message("user", SAID[0]["content"])], drawn)) as pieces:
+            async for last in pieces:
+                said += last.text
+        return said, last.finish, last.usage.completion_tokens if last.usage else 0
+
+    here, there = asyncio.run(text(session.backend, "bianque-2")), asyncio.run(text(remote, "own"))
+    assert here == there and here[0]
+    assert remote.kernel("own") == f"{endpoint.host} · bianque-2 bianque-{bianque.__version__}"

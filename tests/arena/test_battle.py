@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,8 @@ ONE, OTHER = (Player(name, "main", None, {"temperature": 0.5, "seed": None}) for
 SECRET = "我头痛三天了 \ud800"  # an unpaired surrogate: what a browser may send
 
 
-def said(answer="请问多久了？", phase="asking"):
-    return [Message("user", SECRET), Message("assistant", answer, phase, "one")]
+def said(answer="请问多久了？", phase="asking", model="one"):
+    return [Message("user", SECRET), Message("assistant", answer, phase, model)]
 
 
 def finished(category="internal") -> Battle:
@@ -29,7 +30,7 @@ def finished(category="internal") -> Battle:
 
 
 def a_vote(**options) -> Vote:
-    return cast_vote(finished(), "a", {"a": said(), "b": said("多喝水。", "advising")}, **options)
+    return cast_vote(finished(), "a", {"a": said(), "b": said("多喝水。", "advising", "other")}, **options)
 
 
 def test_a_battle_is_ready_when_both_have_replied_and_not_again_before_they_do():
@@ -41,6 +42,15 @@ def test_a_battle_is_ready_when_both_have_replied_and_not_again_before_they_do()
     assert not halfway.replied("a", "float32").asked().ready
     assert (halfway.b.precision, halfway.a.precision) == ("cpu-int8", None)
     assert battle.id != Battle.begin(ONE, OTHER, "mind").id
+
+
+def test_replies_of_one_model_on_both_sides_are_nothing_to_vote_on():
+    with pytest.raises(BadInput, match="同一个模型"):
+        cast_vote(finished(), "a", {"a": said(), "b": said("多喝水。", "advising")})
+    later = {"a": [*said(), *said()], "b": [*said(), *said(model="other")]}
+    assert cast_vote(finished(), "a", later).models == {"a": ["one", "one"], "b": ["one", "other"]}
+    assert a_vote().counts and replace(a_vote(), models=None).counts  # an older vote does not say who wrote
+    assert not replace(a_vote(), models={"a": ["one"], "b": ["one"]}).counts
 
 
 def test_no_vote_before_both_have_replied():
@@ -63,8 +73,11 @@ def test_no_vote_before_both_have_replied():
 @pytest.mark.parametrize(
     "wrong, named",
     [
-        (lambda: cast_vote(finished(), "both", {"a": said(), "b": said()}), "both_bad"),
-        (lambda: cast_vote(finished(), "tie", {"a": said(), "b": said()}, reasons=["nice"]), "asked_right"),
+        (lambda: cast_vote(finished(), "both", {"a": said(), "b": said(model="other")}), "both_bad"),
+        (
+            lambda: cast_vote(finished(), "tie", {"a": said(), "b": said(model="other")}, reasons=["nice"]),
+            "asked_right",
+        ),
         (lambda: Battle.begin(ONE, OTHER, "dentist"), "internal"),
     ],
 )
@@ -113,7 +126,10 @@ def test_only_consent_keeps_the_words_and_then_they_match_their_hash():
     kept = json.loads(written(open_))["text"]
     assert kept["a"][0] == {"role": "user", "content": SECRET}
     assert hashlib.sha256(arena.canonical(kept)).hexdigest() == open_.conversation == silent.conversation
-    assert cast_vote(finished(), "a", {"a": said(), "b": said("别的。")}).conversation != silent.conversation
+    assert (
+        cast_vote(finished(), "a", {"a": said(), "b": said("别的。", model="other")}).conversation
+        != silent.conversation
+    )
 
 
 def test_a_line_reads_back_as_the_vote_it_was():
@@ -123,7 +139,13 @@ def test_a_line_reads_back_as_the_vote_it_was():
         assert parse(line) == vote
 
 
-@pytest.mark.parametrize("name", [*(key for key in json.loads(written(a_vote())) if key != "schema")])
+@pytest.mark.parametrize("wrong", [3.5, {}, {"a": [], "b": 1}])
+def test_models_that_make_no_sense_are_named(wrong):
+    with pytest.raises(BadInput, match=r"vote\.models"):
+        parse(json.dumps(json.loads(written(a_vote())) | {"models": wrong}).encode())
+
+
+@pytest.mark.parametrize("name", [*(key for key in json.loads(written(a_vote())) if key not in ("schema", "models"))])
 @pytest.mark.parametrize("wrong", [None, 3.5, {"name": ""}, ["x", 1]])
 def test_a_field_that_makes_no_sense_is_named_and_not_quoted(name, wrong):
     raw = json.loads(written(a_vote())) | {name: wrong}

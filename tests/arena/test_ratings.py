@@ -230,6 +230,15 @@ def test_a_rank_counts_those_whose_interval_is_wholly_above():
     assert {one.name: one.rank for one in rank(found).standings} == {"p": 1, "q": 2, "r": 2, "s": 4}
 
 
+def test_few_votes_have_no_interval_and_put_nobody_below_another():
+    one = rank([vote(0, "x", "y", "a")])
+    assert [standing.interval for standing in one.standings] == [None, None]
+    assert [standing.rank for standing in one.standings] == [1, 1]
+    assert "[" not in plot(one, "en") and "interval" not in plot(one, "en").split("<desc>")[1]
+    many = rank(simulated({"x": 0.5, "y": 0.0}, 40, 2))
+    assert all(standing.interval == (standing.low, standing.high) for standing in many.standings)
+
+
 def test_elo_is_what_a_hand_computes():
     # 1000 each: half expected, so 4 · ½ moves. Then 1002 against 998, then a tie of y with a newcomer.
     expected = 1 / (1 + 10 ** ((998 - 1002) / 400))
@@ -284,7 +293,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.mark.parametrize("lang", LANGS)
 def test_the_plot_says_everything_and_takes_the_colour_of_its_page(lang):
-    found = [*simulated({"p": 0.5, "<b>&": 0.0, "r": -0.5}, 90, 9), vote(999, "k", "甲" * 40, "a")]
+    found = simulated({"p": 0.5, "<b>&": 0.0, "r": -0.5}, 90, 9)
+    found += [vote(900 + place, "k", "甲" * 40, "a") for place in range(12)]
     ours = rank(found)
     drawn = plot(ours, lang)
     root = ElementTree.fromstring(drawn)

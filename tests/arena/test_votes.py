@@ -21,7 +21,6 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bianque.arena import votes as storage
 from bianque.arena.battle import Player, Vote, written
 from bianque.arena.votes import Publisher, Votes, Where
 from bianque.errors import BadInput
@@ -108,9 +107,9 @@ def test_broken_lines_are_told_by_number_and_quote_nobody(tmp_path):
 
 
 def test_old_files_are_taken_in_once_and_what_comes_to_them_later(tmp_path, monkeypatch):
-    path, parsed, parse = tmp_path / "v.jsonl", [], storage.parse
+    path, parsed, parse = tmp_path / "v.jsonl", [], Votes.parse
     path.write_bytes(written(numbered(1)))
-    monkeypatch.setattr(storage, "parse", lambda line: parsed.append(line) or parse(line))
+    monkeypatch.setattr(Votes, "parse", staticmethod(lambda line: parsed.append(line) or parse(line)))
     votes = Votes(tmp_path)
     assert votes.counts() == votes.counts() == {frozenset(("one", "other")): 1}
     assert parsed.count(written(numbered(1)).strip()) == 1

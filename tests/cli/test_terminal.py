@@ -159,10 +159,20 @@ def test_the_mode_can_be_changed_and_asked_for(talk, script):
 
 
 @pytest.mark.process
+def test_a_page_for_the_doctor_is_shown_or_written(talk, tmp_path):
+    code, out, _ = talk("头痛三天了", "/summary", "/summary page.html", "/summary page.md")
+    assert code == 0 and "「头痛三天了」" in out and out.index("# 就诊小结") < out.index("page.html")
+    assert (tmp_path / "page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert "## 时长" in (tmp_path / "page.md").read_text("utf-8")
+    code, _, complaints = talk("头痛三天了", "/summary page.pdf")
+    assert code == 1 and all(word in complaints for word in ("page.pdf", ".md", ".html"))
+
+
+@pytest.mark.process
 def test_models_and_help_are_shown(talk):
     _, out, _ = talk("/models", "/help")
     assert all(card.name in out and card.licence in out for card in CARDS)
-    assert all(command in out for command in ("/mode", "/export", "/clear", "/models", "/help", "/quit"))
+    assert all(command in out for command in ("/mode", "/export", "/summary", "/clear", "/models", "/help", "/quit"))
 
 
 @pytest.mark.process
@@ -180,6 +190,7 @@ def test_quitting_leaves_the_rest_unread(talk, script):
         ("/clear all", ["/clear", "'all'"]),
         ("/export talk.txt", ["talk.txt", ".md", ".json"]),
         ("/export", ["no dialogue"]),
+        ("/summary", ["no dialogue"]),
         ("长" * 8001, ["8001", "8000"]),
     ],
 )

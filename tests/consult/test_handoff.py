@@ -55,13 +55,37 @@ COMPLAINTS = [
 ]
 ANSWERS = [
     "半个月，怎么办啊",
-    "半个月了，要紧吗",
-    "没量过，是不是要去医院",
     "没问过医生",
     "不想吃药",
     "没有别的地方疼",
     "记不清了",
 ]
+DIRECT = [
+    "半个月了，要紧吗",
+    "没量过，是不是要去医院",
+    "能吃布洛芬吗",
+    "严重吗",
+    "半个月，这是什么病啊",
+    "要不要拍片子",
+    "挂什么科",
+    "is it serious",
+    "병원에 가야 하나요",
+]
+NEGATED = [
+    "我不是要你马上给建议，我再补充一下，晚上疼得厉害",
+    "先别给建议，我还没说完",
+    "医生建议我住院，我没住",
+    "他直接晕倒了",
+]
+POLITE = [
+    "半个月了，麻烦您看看该怎么调理呢",
+    "差不多就这些，您看着给点意见吧",
+    "俺就想知道咋治",
+    "说了半天了，您拿个主意吧",
+    "有点累了，可不可以先给点建议",
+    "行樓梯痛囉，咁我點算好，講啦",
+]
+STOPS = ["算了不问了", "不说了，我去医院了", "就到这吧，不聊了", "never mind, bye"]
 FOLLOW_UPS = [
     "好的，谢谢",
     "热敷一次多久？",
@@ -118,6 +142,61 @@ def test_an_answer_is_not_a_request(text):
     assert decide(turns) == decide(turns, "疼得厉害吗？") == Decision("asking", "question")
 
 
+@pytest.mark.parametrize("text", DIRECT)
+def test_a_direct_question_is_answered_and_the_asking_goes_on(text):
+    turns = dialogue(*ASKED, f"P:{text}")
+    assert decide(turns) == Decision("advising", "direct_question")
+    assert decide(turns, "疼得厉害吗？") == Decision("asking", "direct_question")
+    assert decide(turns, "疼多久了？") == Decision("advising", "repeat")  # enough is known
+    assert decide(turns, "多喝水。") == Decision("advising", "not_question")
+
+
+@pytest.mark.parametrize("text", NEGATED)
+def test_a_request_that_is_denied_or_reported_is_none(text):
+    assert decide(dialogue(*ASKED, f"P:{text}"), "疼得厉害吗？") == Decision("asking", "question")
+
+
+@pytest.mark.parametrize("text", POLITE)
+def test_a_polite_or_tired_request_is_heard(text):
+    assert decide(dialogue(*ASKED, f"P:{text}")) == Decision("advising", "requested")
+
+
+@pytest.mark.parametrize("text", STOPS)
+def test_who_stops_is_not_asked_on(text):
+    assert decide(dialogue(*ASKED, f"P:{text}"), "疼得厉害吗？") == Decision("advising", "stopped")
+
+
+def test_small_talk_is_answered_by_the_asking_model():
+    assert decide(dialogue("P:你好"), "您好，我在。") == Decision("asking", "chat")
+    assert decide(dialogue(*ASKED, "P:辛苦了医生"), "不客气，慢慢说。") == Decision("asking", "chat")
+
+
+@pytest.mark.parametrize(
+    ("told", "candidate"),
+    [
+        ("胃疼三天了", "疼多久了？"),
+        ("我今年五十岁，腰疼", "多大年纪了？"),
+        ("发烧38.6", "有没有发烧？"),
+        ("孩子咳嗽一周", "咳嗽多久了？"),
+    ],
+)
+def test_what_the_visitor_has_said_is_not_asked(told, candidate):
+    assert decide(dialogue(f"P:{told}"), candidate) == Decision("advising", "told")
+    assert decide(dialogue(f"P:{told}"), "有没有恶心？").phase == "asking"
+
+
+def test_the_visitor_may_be_asked_again_after_the_advice():
+    for text in ("继续问我吧", "你接着问", "please keep asking"):
+        assert decide(dialogue(*ADVISED, f"P:{text}"), "有没有手麻？") == Decision("asking", "resumed")
+
+
+def test_news_on_which_the_advice_depended_is_asked_about():
+    advised = (*ASKED, "P:半个月", "V:可以热敷。如果血压高，先别用止痛药。年龄超过四十五岁的话要查骨密度。")
+    for text in ("血压没量过", "五十岁男"):
+        assert decide(dialogue(*advised, f"P:{text}"), "有没有吃降压药？") == Decision("asking", "news")
+    assert decide(dialogue(*ADVISED, "P:五十岁男"), "有没有手麻？") == Decision("advising", "after_advice")
+
+
 @pytest.mark.parametrize("text", FOLLOW_UPS)
 def test_after_advice_the_adviser_goes_on(text):
     turns = dialogue(*ADVISED, f"P:{text}")
@@ -135,7 +214,7 @@ def test_a_rash_from_the_advised_medicine_stays_with_the_adviser():
 @pytest.mark.parametrize("text", NEW_COMPLAINTS)
 def test_a_new_complaint_opens_a_new_round(text):
     turns = dialogue(*ADVISED, f"P:{text}")
-    assert decide(turns) == decide(turns, "多久了？") == Decision("asking", "new_complaint")
+    assert decide(turns) == decide(turns, "以前有过类似情况吗？") == Decision("asking", "new_complaint")
     assert read_round(turns).start == len(turns) - 1
     assert read_round(turns).asked == 0
 
@@ -224,10 +303,10 @@ def test_the_rules_hold_everywhere(candidate):
         assert decision == decide(tuple(turns), candidate)  # pure: the same answer, and nothing changed
         assert turns == before
         if decision.phase == "asking":
-            assert decision.reason in ("question", "new_complaint")
+            assert decision.reason in ("question", "new_complaint", "direct_question", "chat")
             assert read_round(turns).asked < 8
-            assert candidate is None or asks(candidate)
+            assert candidate is None or asks(candidate) or decision.reason == "chat"
         else:
-            assert decision.reason not in ("question", "new_complaint")
-        if candidate is not None and decide(turns).phase == "advising":
+            assert decision.reason not in ("question", "new_complaint", "chat")
+        if candidate is not None and decide(turns).phase == "advising" and decide(turns).reason != "direct_question":
             assert decision == decide(turns)  # a candidate cannot undo a decision made without it

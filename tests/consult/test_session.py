@@ -321,15 +321,15 @@ def test_a_history_that_nobody_reads_is_refused_at_once(history):
 
 def test_reading_a_dialogue_costs_what_it_is_long(monkeypatch):
     def cost(count: int) -> int:
-        read, named = 0, handoff._named
+        read, wants = 0, handoff.wants
 
-        def counted(table, text, *behind):
+        def counted(text, *place):
             nonlocal read
             read += len(text)
-            return named(table, text, *behind)
+            return wants(text, *place)
 
         with monkeypatch.context() as patched:
-            patched.setattr(handoff, "_named", counted)
+            patched.setattr(handoff, "wants", counted)
             handoff.read_round(rounds(count, 100 * count))
         return read
 
@@ -436,3 +436,68 @@ def test_the_session_keeps_nothing_between_turns():
 @pytest.mark.parametrize("text, end", [("", 0), ("您好", 0), ("您好。再", 3), ("多久？a！b\nc", 7)])
 def test_where_the_last_finished_sentence_ends(text, end):
     assert last_stop(text) == end
+
+
+EMERGENCY = "我爸突然嘴歪了，右手没力气，话也说不清"
+
+
+def test_after_a_sure_emergency_no_model_speaks_until_it_is_settled():
+    events = turn(script := Script(), EMERGENCY)
+    notice = of(events, Notice)[0]
+    assert (notice.level, notice.certainty, notice.tel) == ("emergency", "sure", ("120",)) and notice.do in shown(
+        events
+    )
+    assert script.asked == [] and events[-1].message.model == "care" and events[-1].finish == "stop"
+    history = [Message("user", EMERGENCY), events[-1].message]
+    again = turn(script, "那先给他吃点什么药", history)
+    assert script.asked == [] and "已经处理" in shown(again)
+    history += [Message("user", "那先给他吃点什么药"), again[-1].message]
+    settled = turn(script, "已经打了120，救护车到了", history)
+    assert script.asked == [] and shown(settled).startswith("好的")
+    history += [Message("user", "已经打了120，救护车到了"), settled[-1].message]
+    assert turn(script, "我自己有点失眠，睡不着", history)[-1].message.model in (ASK, ADVISE)
+
+
+@pytest.mark.parametrize("mode", ["auto", "ask", "advise"])
+def test_a_crisis_is_answered_by_people_not_by_a_model_and_stays_kind(mode):
+    events = turn(script := Script(), "我不想活了", mode=mode)
+    assert script.asked == [] and "12356" in shown(events) and "怎么死" not in shown(events)
+    history = [Message("user", "我不想活了"), events[-1].message]
+    again = turn(script, "没人懂我", history, mode=mode)
+    assert script.asked == [] and "12356" in shown(again) and shown(again) != shown(events)
+
+
+def test_who_measures_models_lets_them_speak():
+    script = Script()
+    events = tiny.gathered(Session(script, ASK, ADVISE, stops=False).reply((), EMERGENCY, Choices("advise")))
+    assert of(events, Notice) and shown(events) == ADVICE
+
+
+def test_a_direct_question_is_answered_and_the_asking_goes_on():
+    script = Script({ASK: "头痛以前有过吗？", ADVISE: ADVICE})
+    events = turn(script, "三天了，能吃布洛芬吗", asked(COMPLAINT, QUESTION))
+    assert of(events, Handed) == [Handed(ASK, ADVISE, "direct_question")]
+    assert shown(events) == f"{ADVICE}\n\n还想了解：头痛以前有过吗？" == events[-1].message.content
+    assert events[-1].message.phase == "asking" and [model for model, *_ in script.asked] == [ADVISE, ASK]
+    assert script.asked[0][2].max_new_tokens <= 160
+
+
+def test_when_enough_is_known_the_answer_stands_alone():
+    events = turn(Script({ASK: QUESTION, ADVISE: ADVICE}), "三天了，能吃布洛芬吗", asked(COMPLAINT, QUESTION))
+    assert shown(events) == ADVICE and events[-1].message.phase == "advising"
+
+
+def test_who_does_not_want_to_go_on_gets_last_words():
+    events = turn(script := Script(), "算了不问了", asked(COMPLAINT, QUESTION))
+    assert script.asked == [] and "先到这里" in shown(events)
+
+
+def test_what_could_harm_is_not_shown():
+    events = turn(Script({ADVISE: "可以停掉降压药。多休息。"}), mode="advise")
+    assert "降压药" not in shown(events) and "没有显示" in shown(events) and events[-1].message.content == shown(events)
+
+
+def test_a_model_that_reads_the_last_rounds_alone_does_not_claim_the_first():
+    assert "最初的主诉和最新的消息都保留了" in history_notice(3) and "包括最初的主诉" in history_notice(
+        3, first_kept=False
+    )

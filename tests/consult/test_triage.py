@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import subprocess
 import sys
 
 import pytest
 
-from bianque.consult import triage
+from bianque.consult import triage, understanding
 
 EMERGENCY = [
     "左胸闷痛两个小时，肩膀酸胀，出冷汗",
@@ -202,26 +204,104 @@ def test_a_crisis_outranks_an_emergency(text):
 @pytest.mark.parametrize("text", EMERGENCY[::7] + CRISIS[::7])
 def test_the_notice_names_its_sign_and_the_numbers(text):
     notice = triage.check(text)
-    assert notice is not None and notice.sign
+    assert notice is not None and notice.sign and notice.tel
     assert "120" in notice.text and "24 小时" not in notice.text and "24小时" not in notice.text
-    assert notice.sign in notice.text if notice.level == "emergency" else "12356" in notice.text
+    if notice.certainty == "sure":
+        assert notice.do
+        assert notice.sign in notice.text if notice.level == "emergency" else "12356" in notice.text
+    else:
+        assert not notice.do and notice.text.startswith(("如果", "If "))
 
 
-@pytest.mark.parametrize("text", [EMERGENCY[0], CRISIS[0]])
-def test_the_notice_says_in_english_too_whom_to_call(text):
-    chinese, _, english = triage.check(text).text.partition(" (")
-    assert chinese.endswith(("。", "）")) and english.isascii() and english.endswith(".)")
-    assert "120" in english and "mainland China" in english
-    assert "12356" in english or level(text) == "emergency"
+SAID = {
+    "zh-CN": ("我爸突然嘴歪了，右手没力气，话也说不清", "我不想活了"),
+    "zh-TW": ("爸爸突然嘴歪，右手沒力氣，話說不清楚", "我真的不想活了，活著沒意義"),
+    "en": ("My dad's face is drooping and his speech is slurred", "I don't want to live anymore"),
+    "ko": ("할머니 입이 한쪽으로 돌아가고 말이 어눌해요", "죽고 싶어요"),
+}
+
+
+@pytest.mark.parametrize("lang", SAID)
+def test_a_notice_is_in_the_visitor_s_language_alone(lang):
+    for text, first in zip(SAID[lang], ("120", "12356"), strict=True):
+        notice = triage.check(text)
+        assert notice.lang == lang and notice.certainty == "sure" and notice.tel[0] == first
+        for words in (notice.text, notice.do):
+            assert triage.language(words) in (lang, "zh-CN" if lang == "zh-TW" else lang)
+            assert lang.startswith("zh") == bool(re.search("[一-鿿]", words))
+
+
+@pytest.mark.parametrize("lang", ["zh-CN", "zh-TW", "en", "ko"])
+def test_every_kind_has_its_words_in_every_language(lang):
+    kinds = {row.kind for row in understanding.model().known if row.label != "none" and row.kind}
+    assert kinds <= set(triage._groups())
+    for kind in triage._groups():
+        for level, certainty in itertools.product(("emergency", "crisis"), ("sure", "likely")):
+            notice = triage.notice(understanding.Danger(level, kind, certainty), lang)
+            assert notice.text and "{" not in notice.text + notice.do and bool(notice.do) == (certainty == "sure")
+            assert triage.calm(understanding.Danger(level, kind, "sure"), lang, again=False)
+
+
+def rules(group):
+    return [(row, case) for _, row in triage._rules(group) for case in row["cases"] if case not in row.get("not", ())]
+
+
+@pytest.mark.parametrize(("row", "case"), rules("must"))
+def test_a_must_is_never_missed(row, case):
+    notice = triage.check(case)
+    assert row["why"] and (notice.level, notice.certainty) == (row["level"], "sure")
+
+
+@pytest.mark.parametrize(("row", "case"), rules("silent"))
+def test_what_must_be_silent_is(row, case):
+    assert row["why"] and triage.check(case) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "已经处理了",
+        "已经打了120",
+        "不是急症",
+        "救护车到了",
+        "是误会",
+        "他已经没事了",
+        "handled, thanks",
+        "not an emergency",
+        "처리했어요",
+    ],
+)
+def test_what_settles_an_emergency_is_heard(text):
+    assert triage.settled(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["还没有处理", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"]
+)
+def test_what_settles_nothing_is_not(text):
+    assert not triage.settled(text)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "胸口疼\udfff出冷汗", "a" * 10**6, "头疼，" * 300_000, "\n" * 5000, "𠮷🤒"])
+def test_any_text_is_judged(text):
+    assert triage.judge(text) == triage.judge(text)
+
+
+def test_danger_hidden_in_a_long_story_is_heard():
+    story = "我们一家人上周去了海边，天气很好，孩子玩得也开心，回来以后大家都有点累，" * 4
+    end = "周末还要去外婆家吃饭，顺便把冬天的衣服拿回来，车也该去保养了。" * 4
+    assert level(f"{story}今天早上爸爸突然右手抬不起来，嘴也歪了，说话含糊不清。{end}") == "emergency"
+    assert level(story + end) is None
 
 
 @pytest.mark.process
-def test_no_rule_is_compiled_before_the_first_message():
-    """All of them at once would hold up the first paint."""
+def test_nothing_is_read_before_the_first_message():
+    """All of it at once would hold up the first paint."""
     fresh = (
-        "from bianque.consult import handoff, patterns, repeats, triage\n"
-        "caches = (patterns.asset, patterns.pattern, patterns.table, triage._re)\n"
-        "raise SystemExit(sum(cache.cache_info().currsize for cache in caches))"
+        "import sys\n"
+        "from bianque.consult import handoff, patterns, repeats, triage, understanding\n"
+        "caches = (patterns.asset, patterns.pattern, patterns.table, understanding.model, triage.judge)\n"
+        "raise SystemExit(sum(cache.cache_info().currsize for cache in caches) + ('numpy' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", fresh]).returncode == 0
 

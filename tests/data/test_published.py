@@ -275,8 +275,9 @@ def test_bytes_that_are_no_text_cost_their_record_alone(write):
         "turns[0].text",
     )
     lines = [json.dumps(GOOD, ensure_ascii=False).encode(), b'{"question": "\xff", "answer": "x"}']
-    cases, (problem,) = streamed(write(b"\n".join(lines)))
-    assert len(cases) == 1 and "no text" in problem.wrong
+    for order in (lines, lines[::-1]):
+        cases, (problem,) = streamed(write(b"\n".join(order)))
+        assert len(cases) == 1 and "no text" in problem.wrong
 
 
 def test_an_item_longer_than_a_piece_and_a_list_longer_than_the_buffer_are_read(write, monkeypatch):
@@ -289,6 +290,12 @@ def test_an_item_longer_than_a_piece_and_a_list_longer_than_the_buffer_are_read(
 def test_a_list_that_is_cut_off_gives_what_came_before(write):
     cases, (problem,) = streamed(write(json.dumps([GOOD, GOOD])[:-20]))
     assert len(cases) == 1 and problem.number == 2
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0", b"\xff\xd8\xff\xe0\n1,2\n", b"PK\x03\x04\0\0\n"])
+def test_a_file_that_is_no_text_is_told_at_once(write, content):
+    with pytest.raises(BadInput, match="is no text"):
+        streamed(write(content, "x.csv"))
 
 
 def test_what_stands_behind_a_list_is_named(write):

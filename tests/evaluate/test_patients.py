@@ -9,7 +9,8 @@ import pytest
 
 from bianque.data.knowledge import bundled, examination
 from bianque.errors import BadInput, Busy
-from bianque.evaluate.patients import FIGURES, Examiner, figures, wilson
+from bianque.evaluate.patients import FIGURES, Examiner, figures
+from bianque.intervals import wilson
 from bianque.types import Message
 
 NAMES = ("insomnia", "cough", "gout", "child_fever", "vaccine", "hemorrhoids")

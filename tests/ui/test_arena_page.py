@@ -30,7 +30,7 @@ from bianque.ui.arena import Arena
 from bianque.ui.board import Board
 from bianque.ui.duel import Duel
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import WAIT, visit, wait_for
+from tests.ui.test_page import WAIT, research, visit, wait_for
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 NAMES = ("ask-mini", "advise-mini", "auto (")
@@ -107,9 +107,38 @@ def alive(port: int) -> bool:
         return False
 
 
+@pytest.mark.slow
+def test_feedback_from_a_program_stands_on_the_board(url, served):
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    said = [
+        {"role": "user", "content": SECRET, "phase": None, "model": None},
+        {"role": "assistant", "content": ADVICE, "phase": "advising", "model": "advise-mini"},
+    ]
+    client, store = Client(url, verbose=False), served[2].votes.feedback
+    kept = client.predict(messages=said, liked=True, reason="helpful", api_name="/feedback")
+    assert kept == {"id": kept["id"], "model": "advise-mini", "liked": True}
+    assert "advise-mini" in board.liked_html(store.shares(), "zh-CN") and "100%" in board.liked_html(
+        store.shares(), "en"
+    )
+    for wrong, named in (
+        ({"messages": said[:1], "liked": True}, "place=0"),
+        ({"messages": said, "liked": 1}, "liked=1"),
+    ):
+        with pytest.raises(AppError, match=named):
+            client.predict(**wrong, api_name="/feedback")
+    said[1]["model"] = "<b>nobody"
+    with pytest.raises(AppError, match="nobody"):
+        client.predict(messages=said, liked=True, api_name="/feedback")
+    client.predict(id=kept["id"], api_name="/feedback")
+    assert store.shares() == [] and board.liked_html([], "en") == ""
+    client.close()
+
+
 def opened(chromium, url: str, tab: str = "竞技场", **options) -> Page:
     page = visit(chromium, url, **options)
-    page.get_by_role("tab", name=tab).click()
+    research(page, tab)
     page.locator("#bq-both textarea").wait_for(timeout=WAIT)
     return page
 
@@ -292,9 +321,14 @@ def fought(first=(), second=()) -> tuple[Duel, list[Transcript]]:
     return fight, lanes
 
 
-def finished() -> Duel:
+def handed_over() -> Duel:
+    """A battle in which the first side's pair has handed over at once: both replies are the adviser's."""
     handed = [Thinking("ask-mini", "asking"), Handed("ask-mini", "advise-mini", "budget")]
     return fought(handed + reply("advise-mini", "多休息。", "advising"), reply("advise-mini", "少坐。", "advising"))[0]
+
+
+def finished() -> Duel:
+    return fought(reply("ask-mini", "多久了？"), reply("advise-mini", "少坐。", "advising"))[0]
 
 
 @pytest.mark.parametrize("length", range(1, 6))
@@ -310,7 +344,7 @@ def test_what_the_page_shows_before_the_vote_tells_nobodys_name(length):
 
 
 def test_after_the_vote_names_models_and_settings_are_told():
-    fight = finished()
+    fight = handed_over()
     fight.verdict = "b"
     heads, talks = duel.heads(fight), duel.talks(fight, "zh-CN")
     assert "auto (ask-mini + advise-mini)" in heads[0] and f"{KERNEL}ask-mini + {KERNEL}advise-mini" in heads[0]
@@ -319,8 +353,17 @@ def test_after_the_vote_names_models_and_settings_are_told():
     assert "由 ask-mini 转交 advise-mini" in json.dumps(talks[0], ensure_ascii=False)
     assert all("advise-mini" in line for line in duel.side_figures(fight, "zh-CN"))
     assert duel.revealed(fight, "en") == (
-        "Vote saved: B is better. A is auto (ask-mini + advise-mini), B is advise-mini."
+        "Vote saved: B is better. A is auto (ask-mini + advise-mini), B is advise-mini. "
+        "Compared were replies of advise-mini and of advise-mini."
     )
+
+
+def test_two_replies_of_one_model_are_nothing_to_vote_on(ring):
+    fight = handed_over()
+    assert fight.battle.ready and not fight.can_vote and finished().can_vote
+    view = ring.stopped(fight, "", None)
+    assert "同一个模型" in view[ring.note] and not any(view[button].interactive for button in ring.verdicts)
+    assert "同一个模型" in vote(ring, fight) and fight.verdict is None
 
 
 @pytest.fixture

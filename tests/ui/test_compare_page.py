@@ -14,7 +14,7 @@ from bianque.errors import LoadFailed
 from bianque.types import Message, Progress, Usage
 from bianque.ui import column as columns
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import LABEL, WAIT, visit, wait_for
+from tests.ui.test_page import LABEL, WAIT, research, visit, wait_for
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 TABS = {"zh-CN": "对比", "zh-TW": "比較", "en-US": "Compare", "ko-KR": "비교"}
@@ -50,7 +50,7 @@ def url(served, script) -> str:
 
 def opened(chromium, url, **options) -> Page:
     page = visit(chromium, url, **options)
-    page.get_by_role("tab", name=TABS[options.get("locale", "zh-CN")]).click()
+    research(page, TABS[options.get("locale", "zh-CN")])
     page.locator("#bq-all textarea").wait_for(timeout=WAIT)
     return page
 
@@ -160,6 +160,10 @@ def test_a_link_restores_the_setup_and_sends_nothing(chromium, url, script):
     page.locator("#bq-seed").get_by_role("textbox").fill("7")
     page.locator("#bq-all textarea").fill("最近总是头痛 & <b>")
     press(page, "分享设置的链接")
+    bare = page.locator("#bq-link :is(input, textarea)")
+    wait_for(lambda: bare.count() and bare.input_value().endswith("&seed=7"))  # no word of the complaint
+    page.get_by_label("连同第一条消息").check()
+    press(page, "分享设置的链接")
     shared = page.locator("#bq-link :is(input, textarea)")
     end = "?compare=1;auto;advise:temperature=0.3;ask-mini&seed=7#say="
     wait_for(lambda: shared.count() and shared.input_value().startswith(url + end))
@@ -180,13 +184,30 @@ def test_a_link_restores_the_setup_and_sends_nothing(chromium, url, script):
     )  # the same link again: what was said is still there
 
 
+def test_fewer_columns_lose_no_conversation(chromium, url, script):
+    page = opened(chromium, url)
+    page.get_by_role("radio", name="3 列").check()
+    asked(page)
+    expect(replies(page, 2)).to_have_count(1)
+    page.get_by_role("radio", name="2 列").check()
+    expect(column(page, 2)).to_be_hidden()
+    expect(page.locator("#bq-note")).to_contain_text("C 列的对话还在")
+    asked(page, "后脑勺")
+    assert len(script.heard) == 5
+    press(page, "撤回")
+    expect(page.locator("#bq-all textarea")).to_have_value("后脑勺")
+    page.get_by_role("radio", name="3 列").check()
+    for place in range(3):
+        expect(replies(page, place)).to_have_count(1)
+
+
 def test_a_wrong_link_or_number_is_named_and_nothing_is_lost(chromium, url, script):
     page = visit(chromium, f"{url}?compare=1;auto;bianqe-2")
-    expect(page.locator("#bq-note")).to_contain_text("bianqe-2", timeout=WAIT)
+    expect(page.locator("#bq-note [role=alert]")).to_contain_text("bianqe-2", timeout=WAIT)
     column(page, 1).get_by_role("button", name="采样").click()
     column(page, 1).get_by_label("温度").fill("热")
     say(page, "最近总是头痛")
-    expect(page.locator("#bq-note")).to_contain_text("B: temperature='热'", timeout=WAIT)
+    expect(page.locator("#bq-note [role=alert]")).to_contain_text("B: temperature='热'", timeout=WAIT)
     expect(page.locator("#bq-all textarea")).to_have_value("最近总是头痛")
     assert script.heard == []
 
@@ -253,7 +274,9 @@ def test_the_tab_speaks_the_visitors_language_and_names_its_parts(chromium, url,
     expect(page.get_by_role("textbox", name=message)).to_be_visible(timeout=WAIT)
     page.get_by_role("radio", name=count).check()
     expect(page.get_by_role("group", name="D")).to_be_visible(timeout=WAIT)
-    names = "e => e.getAttribute('aria-label') || e.getAttribute('title') || e.innerText"
+    names = (
+        "e => e.getAttribute('aria-label') || e.getAttribute('title') || e.closest('label')?.innerText || e.innerText"
+    )
     for control in page.locator("#bq-compare-tab :is(button, input, textarea)").all():
         if control.is_visible() and control.get_attribute("type") != "radio":
             assert control.evaluate(names).strip()

@@ -85,13 +85,14 @@ def opened(chromium, url, **options) -> Page:
 
 def tab(page: Page, name: str) -> None:
     """Open the tab, on a phone perhaps from behind the dots; it has drawn what the server has kept."""
-    found = page.get_by_role("tab", name=name)
+    page.locator("#bq-research-tab-button").click()
+    found = page.locator("#bq-research").get_by_role("tab", name=name)
     if not found.is_visible():
-        page.locator(".overflow-menu > button").click()
+        page.locator("#bq-research .overflow-menu > button").click()
         page.locator(".overflow-dropdown").get_by_text(name).click()
     else:
         found.click()
-    page.locator("#bq-eval-file input[type=file]").wait_for(state="attached", timeout=WAIT)
+    start(page).wait_for(timeout=WAIT)
     page.wait_for_timeout(300)
 
 
@@ -266,25 +267,71 @@ def test_one_run_at_a_time_in_a_folder_and_a_folder_that_is_gone_is_told(tmp_pat
         )
         tab.build()
     kept = {"folder": tab.folders.add(Path(written(tmp_path, DIALOGUES)))}
-    form = (["next"], ["ask"], "1", 1, "0", "")
+    form = {"source": "file", "tasks": ["next"], "who": ["ask"], "limit": "1", "at_once": 1, "seed": "0", "most": ""}
+    data = {tab.kept: kept} | {tab.fields[name]: value for name, value in form.items()}
 
     async def twice():
-        async with aclosing(tab.run(None, kept, *form)) as first:
+        async with aclosing(tab.run(None, data)) as first:
             await anext(first)
-            refused = [changes async for changes in tab.run(None, kept, *form)][-1]
-        return refused, [changes async for changes in tab.run(None, kept, *form)][-1]
+            refused = [changes async for changes in tab.run(None, data)][-1]
+        return refused, [changes async for changes in tab.run(None, data)][-1]
 
     with ThreadPoolExecutor(1) as aside:  # Playwright keeps a loop running in this thread
         refused, after = aside.submit(asyncio.run, twice()).result()
     assert "另一个页面" in refused[tab.note] and "共 2 条回答" in after[tab.note] and not tab.running
     tab.folders.remove(kept["folder"])
     with ThreadPoolExecutor(1) as aside:
-        (gone,) = aside.submit(tiny.gathered, tab.run(None, kept, *form)).result()
+        (gone,) = aside.submit(tiny.gathered, tab.run(None, data)).result()
     assert "请重新上传" in gone[tab.note]
 
 
+def test_scripted_patients_need_no_file_and_every_consultation_can_be_read(chromium, url, script):
+    page = opened(chromium, url)
+    page.get_by_role("radio", name="模拟患者").check()
+    expect(page.locator("#bq-eval-file")).to_be_hidden()
+    field(page, "患者数").fill("2")
+    start(page).click()
+    expect(note(page)).to_contain_text("共 2 条", timeout=WAIT)
+    expect(note(page)).to_be_in_viewport()
+    expect(page.locator("#bq-eval-figures")).to_contain_text("建议切题")
+    expect(report(page).locator("details")).to_have_count(2, timeout=WAIT)
+    report(page).locator("summary").first.click()
+    expect(report(page).locator(".assistant").first).to_contain_text(QUESTIONS[0])
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="talks.jsonl").click()
+    talks = [json.loads(line) for line in Path(saved.value.path()).read_text("utf-8").splitlines()]
+    assert len({talk["complaint"] for talk in talks}) == 2 and all(talk["error"] is None for talk in talks)
+    again(page)
+    expect(report(page).locator("details")).to_have_count(2, timeout=WAIT)
+    expect(field(page, "患者数")).to_have_value("2")
+    field(page, "患者数").fill("99")
+    start(page).click()
+    expect(note(page).locator("[role=alert]")).to_contain_text("limit=99", timeout=WAIT)
+    assert page.errors == []
+
+
+def test_a_file_is_explained_and_a_sample_can_be_had_and_used(chromium, url, script):
+    page = opened(chromium, url)
+    page.get_by_text("文件怎么写").click()
+    expect(page.locator("#bq-eval-format")).to_contain_text('{"messages": [{"role": "user"')
+    with page.expect_download() as saved:
+        page.locator("#bq-eval-sample").click()
+    assert saved.value.suggested_filename == "dialogues.jsonl"
+    upload(page, saved.value.path())
+    expect(start(page)).to_be_enabled()
+    start(page).click()
+    expect(note(page)).to_contain_text("评测完成", timeout=WAIT)
+    for shown in (note(page), page.locator("#bq-eval-bar"), page.locator("#bq-eval-figures")):
+        expect(shown).to_be_in_viewport()
+
+
 @pytest.mark.parametrize(
-    "kept", [None, [], {"folder": 3, "form": "x"}, {"form": [["x"], [1], "", 1, "", ""]}, {"form": [[]] * 6}]
-)
+    "kept",
+    [
+        None, [], {"folder": 3, "form": "x"}, {"form": [["next"], ["auto"], "5", 2, "0", ""]}, {"form": {"source": "x"}},
+        {"form": {"source": "file", "tasks": ["next"], "who": [1]}},
+        {"form": {"source": "file", "tasks": [], "who": [], "seed": []}},
+    ],
+)  # fmt: skip
 def test_what_the_page_did_not_keep_is_no_form(kept):
-    assert evaluate.form_of(kept) == [] and evaluate.chosen_tasks(kept) == []
+    assert evaluate.form_of(kept) == {} and evaluate.kind_of(kept).unit == "replies"

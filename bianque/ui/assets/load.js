@@ -1,20 +1,15 @@
-() => {
+(words, named, labels) => {
   // Gradio draws its controls anew as it goes, so they are put right as they come. Messages are escaped Markdown with a
   // line of HTML above: what is copied or edited is the text that is seen. The log would be read out at each of its
   // updates: it is silenced, and a region of its own says once what began and, once, the whole reply.
-  const words = __WORDS__, named = __NAMES__, labels = __LABELS__;
   const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
   const set = (selector, name, value) => each(selector, found => {
     if (found.getAttribute(name) !== value) found.setAttribute(name, value);
   });
-  const speech = () => {
-    const lang = document.documentElement.lang || navigator.language;
-    return [lang, lang === 'zh-HK' ? 'zh-TW' : lang.slice(0, 2), 'zh-CN'].find(known => words[known]);
-  };
-  const plain = text => new DOMParser().parseFromString('<pre>\n' + text + '</pre>', 'text/html').body.textContent;
+  const plain = text => new DOMParser().parseFromString('<pre>\n' + text + '</pre>', 'text/html').body.textContent.replace(/\u00a0/g, ' ');
 
   const tidy = () => {
-    const lang = speech(), say = words[lang];
+    const lang = bianque.lang, say = words[lang];
     for (const selector in labels) set(selector, 'aria-label', say[labels[selector]]);
     for (const key in named) for (const name of ['aria-label', 'title']) {
       set(`:is(#bq-chat, .bq-talk) button[${name}="${named[key]}"]`, name, say[key]);
@@ -29,11 +24,12 @@
     });
     set(':is(#bq-box, #bq-all, #bq-both) textarea', 'enterkeyhint', 'send');
     set(':is(#bq-chat, .bq-talk) [role=log]', 'aria-live', 'off');
-    each(':is(#bq-chat, .bq-talk) [data-testid][aria-label], #bq-chat .example', said => said.removeAttribute('aria-label'));
-    set(':is(#bq-chat, .bq-talk) .message.bot, #bq-chat .example', 'lang', 'zh-CN');  // the models write Chinese, whoever reads
+    each(':is(#bq-chat, .bq-talk) [data-testid][aria-label], #bq-chat .option', said => said.removeAttribute('aria-label'));
+    set(':is(#bq-chat, .bq-talk) .message.bot', 'lang', 'zh-CN');  // the models write Chinese, whoever reads
+    set('.bq-talk .placeholder-content', 'role', 'note');
     side(say);
     set('#bq-eval-note', 'role', 'status');
-    set('.bq-who, .bq-handed, .bq-status', 'lang', lang);
+    set('.bq-who, .bq-handed, .bq-learned > b, .bq-relay, .bq-status, .bq-notice', 'lang', lang);
     each('#bq-chat textarea:not([data-plain])', area => {
       area.dataset.plain = '1';
       if (area.value.includes('&')) { area.value = plain(area.value); area.dispatchEvent(new Event('input')); }
@@ -88,9 +84,16 @@
     if (box) box.scrollIntoView({ block: 'nearest' });
   });
 
+  // One's own words are no AI's.
   const clipboard = navigator.clipboard;
+  let pressed = null;
+  document.addEventListener('click', event => { pressed = event.target.closest?.('button'); }, true);
   if (clipboard) {
-    const write = clipboard.writeText.bind(clipboard);
-    clipboard.writeText = text => write(plain(text));
+    const write = bianque.clip = clipboard.writeText.bind(clipboard);
+    clipboard.writeText = text => {
+      const own = pressed?.closest('.message-buttons-right');
+      if (own) text = text.slice(0, text.lastIndexOf('\n\n'));
+      return write(plain(text));
+    };
   }
 }

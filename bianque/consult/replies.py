@@ -1,0 +1,75 @@
+"""What a model writes is checked before it is shown: a sentence that could harm is held back, with a word why.
+
+Doses for children, orders to stop a medicine, promises, prescription drugs with how to take them; and in a dialogue that
+has had a notice, whatever plays the danger down. The patterns are in assets/replies.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from bianque.consult import triage
+from bianque.consult.patterns import asset
+from bianque.consult.questions import plain
+from bianque.types import Message
+
+ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
+_SENTENCE = re.compile(r"[^。！？!?\n]*(?:[。！？!?\n]+|$)")
+_ENGLISH = re.compile(r"(?<=[.!?])\s")
+
+
+@cache
+def _pattern(kind: str) -> re.Pattern[str]:
+    return re.compile(asset("replies")[kind]["pattern"])
+
+
+def flaw(sentence: str, endangered: bool = False) -> str | None:
+    """Why a sentence of a reply is held back: child_dose, stop_medicine, promise, prescription, played_down."""
+    text = plain(sentence)
+    kinds = (*ALWAYS, "played_down") if endangered else ALWAYS
+    return next((kind for kind in kinds if _pattern(kind).search(text)), None)
+
+
+def endangered(dialogue: Sequence[Message]) -> bool:
+    """Whether a visitor's message of the dialogue got a notice (the newest twenty are read)."""
+    said = [turn.content for turn in dialogue if turn.role == "user"][-20:]
+    return any(triage.judge(text).level for text in said)
+
+
+class Sieve:
+    """Passes a reply on, sentence by sentence, as it is written; a reason is given once a reply for each kind."""
+
+    def __init__(self, lang: str, endangered: bool) -> None:
+        self.lang, self.endangered = lang, endangered
+        self.waiting = ""
+        self.told: set[str] = set()
+
+    def feed(self, text: str, ended: bool = False) -> str:
+        """What can be shown now."""
+        self.waiting += text
+        passed = ""
+        while found := self._whole(ended):
+            self.waiting = self.waiting[len(found) :]
+            passed += self._seen(found)
+        return passed
+
+    def _whole(self, ended: bool) -> str:
+        """The first whole sentence that waits, "" if there is none."""
+        found = _SENTENCE.match(self.waiting)
+        sentence = found[0] if found else ""
+        if english := _ENGLISH.search(sentence):
+            sentence = sentence[: english.end()]
+        complete = len(sentence) < len(self.waiting) or ended or bool(re.search(r"[。！？!?\n]$", sentence))
+        return sentence if complete else ""
+
+    def _seen(self, sentence: str) -> str:
+        kind = flaw(sentence, self.endangered)
+        if kind is None:
+            return sentence
+        end = "\n" if sentence.endswith("\n") else ""
+        if kind in self.told:
+            return end
+        self.told.add(kind)
+        return triage.in_language(asset("replies")[kind]["why"], self.lang) + end

@@ -1,0 +1,4 @@
+(turns, ...given) => {
+  bianque.sending('');
+  return [bianque.turns(), ...given];
+}

@@ -1,0 +1,4 @@
+() => {
+  bianque.clearing();
+  return [];
+}

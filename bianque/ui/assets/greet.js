@@ -1,0 +1,4 @@
+async () => {
+  await bianque.ready;
+  return [bianque.turns(), bianque.prefs.mode || 'auto'];
+}

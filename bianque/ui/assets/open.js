@@ -1,0 +1,1 @@
+() => [bianque.turns()]

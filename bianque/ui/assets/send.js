@@ -1,0 +1,4 @@
+(message, turns, ...given) => {
+  if (message?.trim()) bianque.sending(message);
+  return [message, bianque.turns(), ...given];
+}

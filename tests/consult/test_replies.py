@@ -1,0 +1,47 @@
+"""What a model may not tell a patient is held back, with a word why; all else passes as it was written."""
+
+from __future__ import annotations
+
+import pytest
+
+from bianque.consult import replies
+from bianque.consult.patterns import asset
+from bianque.types import Message
+
+KINDS = (*replies.ALWAYS, "played_down")
+
+
+@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind in KINDS for case in asset("replies")[kind]["cases"]])
+def test_what_could_harm_is_held_back(kind, case):
+    assert replies.flaw(case, endangered=True) == kind
+    sieve = replies.Sieve("zh-CN", endangered=True)
+    shown = sieve.feed(f"您好。{case}\n", ended=False) + sieve.feed("多休息。", ended=True)
+    assert shown == "您好。" + asset("replies")[kind]["why"]["zh-CN"] + "\n多休息。"
+
+
+@pytest.mark.parametrize("case", [case for kind in KINDS for case in asset("replies")[kind]["not"]])
+def test_what_only_sounds_alike_passes(case):
+    assert replies.flaw(case, endangered=True) is None
+
+
+def test_danger_is_played_down_only_where_there_is_some():
+    text = "不用太担心，在家休息几天就好。"
+    assert replies.flaw(text) is None and replies.flaw(text, endangered=True) == "played_down"
+    calm, alarmed = [Message("user", "感冒了，流鼻涕")], [Message("user", "我不想活了"), Message("assistant", "…")]
+    assert not replies.endangered(calm) and replies.endangered([*alarmed, Message("user", "睡不着")])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "好", "建议多休息，多喝水。\n1. 清淡饮食\n2. 早睡", "See a doctor. Rest well!", "没有句号的话"]
+)
+def test_all_else_passes_unchanged_in_whatever_pieces(text):
+    for size in (1, 3, 100):
+        sieve = replies.Sieve("zh-CN", endangered=False)
+        parts = [text[i : i + size] for i in range(0, len(text), size)]
+        assert "".join(map(sieve.feed, parts)) + sieve.feed("", ended=True) == text
+
+
+def test_a_reason_is_given_once():
+    sieve = replies.Sieve("en", endangered=True)
+    shown = sieve.feed("问题不大。不用太担心。", ended=True)
+    assert shown == asset("replies")["played_down"]["why"]["en"]
