@@ -117,8 +117,8 @@ class Guard:
         found = (match[0] for pattern in (DRUG, DOSE, PLACE) for match in pattern.finditer(text))
         return any(name not in told and name not in self.text for name in found)
 
-    def sentence(self, text: str, heard: Heard, told: str) -> str:
-        """What of a sentence may be shown; empty if nothing."""
+    def sentence(self, text: str, heard: Heard, told: str, stood_in: list[Rule]) -> str:
+        """What of a sentence may be shown, or what stands in for it, once; empty if nothing."""
         if self.unheard(text, told):
             return ""
         if summary := SUMMARY.match(text.strip()):
@@ -130,8 +130,16 @@ class Guard:
         if heard.entry is None:
             return text
         source, foreign = self.hears.source(text, heard)
-        unmet = source and isinstance(source.part, Rule) and source.part.when and not source.part.holds(heard.known)
-        return "" if foreign or unmet else text
+        if foreign or not source or not isinstance(source.part, Rule):
+            return "" if foreign else text
+        for first_counts in (heard.entry.assess, heard.entry.doctor):  # of these the first that holds is said
+            if source.part in first_counts:
+                right = next(rule for rule in first_counts if rule.holds(heard.known))
+                if source.part is right or right in stood_in:
+                    return text if source.part is right else ""
+                stood_in.append(right)
+                return sentence(right.say[len(text) % len(right.say)]).replace("{x}", heard.x or "这种情况")
+        return text if source.part.holds(heard.known) else ""
 
     def completed(self, shown: str, heard: Heard) -> str:
         """What an advice still lacks, in the knowledge base's words: a judgement, what to do, when to see a doctor."""
@@ -169,6 +177,7 @@ class Filter:
     def __init__(self, guard: Guard, heard: Heard, told: str) -> None:
         self.guard, self.heard, self.told = guard, heard, told
         self.waiting, self.dropped, self.gap = "", 0, False
+        self.stood_in: list[Rule] = []
 
     def feed(self, text: str, ended: bool = False) -> str:
         """What may be shown after this piece."""
@@ -187,7 +196,8 @@ class Filter:
         if not body and self.gap:  # the line that was left out leaves no empty one
             return ""
         number = NUMBERED.match(body)
-        kept = self.guard.sentence(body[number.end() :] if number else body, self.heard, self.told) if body else ""
+        text = body[number.end() :] if number else body
+        kept = self.guard.sentence(text, self.heard, self.told, self.stood_in) if body else ""
         self.gap = bool(body) and not kept
         if self.gap:
             self.dropped += number is not None

@@ -142,13 +142,26 @@ def stream(opened: records.Records, path: Path) -> Iterator[tuple[str, Case] | P
             if format_ is None:
                 raise value if isinstance(value, Flaw) else Flaw("", _unknown(value), _KNOWN)
             repairs = list[str]()
-            for case in _cases(format_, _mended(value, number, path, repairs), number, path):
-                yield format_.kind, replace(case, repairs=(*case.repairs, *repairs)) if repairs else case
+            value = _mended(value, number, path, repairs)
+            for case in _cases(format_, value, number, path):
+                yield format_.kind, replace(_noted(case, value), repairs=(*case.repairs, *repairs))
         except Flaw as flaw:
             yield Problem.of(number, opened.unit, flaw)
 
 
 _KNOWN = Bilingual("请用一种已知的格式（见 data/README.md）", "use a format that is known (see data/README.md)")
+
+
+def _noted(case: Case, value: dict[str, Any]) -> Case:
+    """With the notes and phases that a line of our own has, which an evaluation does not look at."""
+    if isinstance(notes := value.get("notes"), dict):
+        case = replace(case, notes={k: v for k, v in notes.items() if isinstance(v, str)} | dict(case.notes))
+    phases = [turn.get("phase") for turn in value["turns"]] if isinstance(value.get("turns"), list) else []
+    if len(phases) == len(case.messages) and {*phases} & {"asking", "advising"}:
+        pairs = zip(case.messages, phases, strict=True)
+        said = (replace(m, phase=phase) if phase in ("asking", "advising") else m for m, phase in pairs)
+        case = replace(case, messages=tuple(said))
+    return case
 
 
 def _unknown(value: Any) -> Bilingual:

@@ -107,8 +107,10 @@ def mended(raw: object, repairs: MutableSequence[str]) -> object:
     key = "text" if any("text" in turn for turn in raw) else "content"
     if any({"role", key} - turn.keys() for turn in raw):
         return raw
-    found = spoken((Said(turn["role"], turn[key]) for turn in raw), "turns", repairs)
-    return [{"role": turn.who, key: turn.text} for turn in found]
+    asking = {"asking": True, "advising": False}
+    given = (Said(turn["role"], turn[key], asking.get(str(turn.get("phase")))) for turn in raw)
+    phases = {True: {"phase": "asking"}, False: {"phase": "advising"}, None: {}}
+    return [{"role": turn.who, key: turn.text, **phases[turn.asking]} for turn in spoken(given, "turns", repairs)]
 
 
 def messages(turns: Iterable[Said]) -> tuple[Message, ...]:

@@ -147,6 +147,13 @@ def test_what_goes_through_the_csv_and_back_is_the_same(tmp_path_factory, dialog
     assert first.kept["dialogues"] == len(before)
 
 
+def test_a_corpus_of_our_own_keeps_phases_notes_and_models(write, build):
+    own = dialogue("a", A, B, C, D) | {"notes": {"class": "医疗建议"}}
+    own["turns"][1]["phase"], own["turns"][3]["phase"] = "asking", "advising"
+    made = dialogue("b", C, D) | {"set": "s", "model": "big", "ai_generated": True}
+    assert build(write(jsonl(own, made)))[1] == [own, made]
+
+
 def test_no_turn_can_speak_for_another_in_the_csv(write, tmp_path):
     for suffix in ("b.csv", "c.jsonl"):
         source = (

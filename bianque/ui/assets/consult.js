@@ -232,7 +232,7 @@ words => {
 
   // --- from the first picture to the page ---
   const greeted = () => find(`#bq-head[data-lang="${bianque.lang}"]`) && talking() === Boolean(bianque.turns().length);
-  bianque.ready.then(() => wait(2500, () => box() && greeted())).then(async () => {
+  bianque.ready.then(() => wait(5000, () => box() && greeted())).then(async () => {
     const first = find('#bq-first textarea'), focused = document.activeElement === first;
     const text = first?.value || (box()?.value ? '' : bianque.get('draft')) || '';
     if (text) write(text);
@@ -240,6 +240,7 @@ words => {
     switches();
     bianque.greeted = true;
     root.classList.add('bq-ready');
+    performance.mark('bq-ready');
     find('#bq-first')?.remove();
     if (focused) box().focus();
     if (bianque.eager && text) find('#bq-box .submit-button')?.click();
