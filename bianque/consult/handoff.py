@@ -21,8 +21,8 @@ Reason = Literal[
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
-HEAVY = {"stop": 0.15, "new": 0.15}
-"""Intents that end a round: how far they must be above the next one."""
+HEAVY = {"stop": 0.15, "new": 0.15, "changes": 0.4}
+"""Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,8 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
         return "answer" if doctor else "opening"
     found = understanding.intent(text, opening, doctor, phase)
     best, other = list(found)[:2]
-    if best in HEAVY and found[best] - found[other] < HEAVY[best]:
+    heavy = HEAVY.get("changes" if best == "new" and phase != "advising" else best, 0.0)
+    if found[best] - found[other] < heavy:
         best = other
     if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow
         return "opening"
