@@ -185,7 +185,7 @@ class Session:
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):
             yield Notice.of(found)
-        if words := self.stops and await read(self.readers, care, dialogue):
+        if self.stops and (words := await read(self.readers, care, dialogue)):
             for event in self.fixed(words, clock):
                 yield event
             return
@@ -196,11 +196,11 @@ class Session:
             if decision.phase == "asking":
                 self.backend.prepare(advise)
                 async with aclosing(self.consult(ask, dialogue, now, choices, clock)) as events:
-                    async for event in events:
-                        if isinstance(event, Decision):
-                            decision = event
+                    async for said in events:
+                        if isinstance(said, Decision):
+                            decision = said
                         else:
-                            yield event
+                            yield said
                 if decision.phase == "asking":
                     return
             if decision.reason == "stopped":
