@@ -53,12 +53,13 @@ class Round:
 
     @property
     def asked(self) -> int:
-        """How many of its doctor turns have asked."""
-        return self.phases.count("asking")
+        """How many of its doctor turns have asked; after an advice the count begins anew."""
+        return self.phases[::-1].index("advising") if "advising" in self.phases else len(self.phases)
 
     @property
     def advised(self) -> bool:
-        return "advising" in self.phases
+        """Whether the newest word of the doctor's is an advice: asking that went on afterwards still goes on."""
+        return self.phases[-1:] == ("advising",)
 
 
 def decide(
