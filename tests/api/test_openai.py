@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from bianque.consult import triage
 from bianque.consult.session import Notice, Session
 from bianque.errors import Busy, Interrupted, LoadFailed, OutOfMemory, Unreachable
 from bianque.settings import Settings
+from tests.api.test_leftovers import until
 from tests.conftest import ADVICE, QUESTIONS, Scripted, afresh, serving
 
 KEY = "sk-秘密-7f3a"
@@ -53,13 +53,6 @@ def locked():
 
 def post(url: str, **fields) -> httpx.Response:
     return httpx.post(f"{url}v1/chat/completions", json={"model": "auto", "messages": SAID} | fields, timeout=30)
-
-
-def until(condition) -> None:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < 30
-        time.sleep(0.01)
 
 
 def events(answer: httpx.Response) -> list[dict]:
