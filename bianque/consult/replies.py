@@ -17,6 +17,7 @@ from bianque.consult.patterns import asset
 from bianque.consult.questions import plain
 from bianque.types import Message
 
+BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
 _SENTENCE = re.compile(r"[^。！？!?\n]*(?:[。！？!?\n]+|$)")
 _ENGLISH = re.compile(r"(?<=[.!?])\s")
@@ -65,12 +66,14 @@ class Sieve:
         if (free := self._free()) > self.passed:
             shown += self.waiting[self.passed : free]
             self.passed = free
+        if self.passed > 4 * BEFORE:  # a sentence without an end
+            self.waiting, self.passed = self.waiting[self.passed - BEFORE :], BEFORE
         return shown
 
     def _free(self) -> int:
         """How many characters of the sentence under way belong to nothing harmful, however it goes on."""
         text = plain(self.waiting)
-        found = (_pattern(kind).search(text, partial=True) for kind in kinds(self.endangered))
+        found = (_pattern(kind).search(text, self.passed, partial=True) for kind in kinds(self.endangered))
         return min((match.start() for match in found if match), default=len(text))
 
     def _whole(self, ended: bool) -> str:
