@@ -68,6 +68,7 @@ FOREIGN = {
     ("consult.understanding", "numpy"),
     ("consult.hearing", "numpy"),
     ("consult.recognise", "numpy"),
+    ("consult.replies", "regex"),
     ("data.knowledge", "yaml"),
     ("data.knowledge", "pydantic"),
     ("data.dialogues", "pydantic"),

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, TypedDict
 
@@ -16,14 +15,13 @@ import gradio as gr
 
 from bianque.api.limits import Limits
 from bianque.api.schemas import parse_history
+from bianque.consult import summary as sheet
 from bianque.consult.session import Failure, Session, check_size
 from bianque.consult.spec import Choices, ModelSpec
 from bianque.consult.text import LABEL
 from bianque.consult.transcript import Transcript
 from bianque.errors import BadInput
 from bianque.types import Message
-
-SUMMARY = "bianque.consult.summary"
 
 
 class AgentTurn(TypedDict, total=False):
@@ -45,8 +43,7 @@ def add_tools(demo: gr.Blocks, session: Session, can_run: Callable[[str], bool],
     with demo:
         add_consult(session, limits)
         add_models(session, can_run)
-        if find_spec(SUMMARY):
-            add_summary()
+        add_summary()
     return True
 
 
@@ -128,8 +125,6 @@ def phase_of(turn: Message) -> dict[str, Any]:
 
 
 def add_summary() -> None:
-    write = import_module(SUMMARY).summary
-
     async def summary(history: list[AgentTurn], lang: Literal["zh-CN", "zh-TW", "en", "ko"] = "zh-CN") -> str:
         """One page for the doctor about a consultation: quotations of what was said, nothing else.
 
@@ -145,11 +140,11 @@ def add_summary() -> None:
             if not said:
                 raise BadInput("history: 还没有对话 (there is no dialogue yet)")
             check_size(said[0].content, said)
-            return str((await asyncio.to_thread(write, said, lang)).markdown())
+            return str((await asyncio.to_thread(sheet.summary, said, lang)).markdown())
         except Exception as error:
             raise ToolError(Failure.of(error)) from None
 
-    gr.api(summary, api_name="summary", queue=False)
+    gr.api(summary, api_name="agent_summary", queue=False)
 
 
 def add_models(session: Session, can_run: Callable[[str], bool]) -> None:

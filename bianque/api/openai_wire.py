@@ -83,7 +83,7 @@ class Completion:
         self.found.apply(event)
         new = ""
         if isinstance(event, Notice) and event.level != "history":
-            new = event.text + RULE
+            new = "\n".join(filter(None, (event.text, event.do))) + RULE
         elif isinstance(event, Delta):
             new = event.text
         self.content += new

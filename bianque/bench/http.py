@@ -9,13 +9,15 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Literal
 
 from bianque.backends.local import Local
 from bianque.bench.startup import ROOT, wait_for
-from bianque.consult.guards import Guarded
+from bianque.catalog import custom
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.settings import Settings
@@ -23,6 +25,8 @@ from bianque.types import Message
 
 TURNS = ("我最近总是失眠，怎么办？", "请问失眠有多久了？", "有一个月了", "是入睡困难，还是容易醒？")
 MESSAGE = "躺下以后很久才睡着，白天没精神，直接给我建议吧"
+# The bundled advising model without the guard, which holds text back until it has read it.
+CARD = {"name": "plain", "like": "advise-mini", "role": "both", "path": str(ROOT / "bianque" / "mini" / "advise-mini")}
 ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant", "user", "assistant", "user")
 Times = tuple[float, float]  # milliseconds to the first text, and to the end
 
@@ -32,18 +36,30 @@ def http(options: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        cards = Path(folder, "cards.json")
+        cards.write_text(json.dumps([CARD]))
+        found = measured(port, cards, options)
+    tell(found, options)
+
+
+def measured(port: int, cards: Path, options: Any) -> dict[str, list[Times]]:
     env = os.environ | {
         "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
+        "BIANQUE_CARDS": str(cards),
     }  # fmt: skip
     env.pop("BIANQUE_API_KEY", None)
     run = [sys.executable, str(ROOT / "app.py")]
     server = subprocess.Popen(run, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz", server)
-        found = asyncio.run(rounds(f"http://127.0.0.1:{port}/v1/chat/completions", options))
+        return asyncio.run(rounds(f"http://127.0.0.1:{port}/v1/chat/completions", cards, options))
     finally:
         server.kill()  # it has nothing to save
         server.wait()
+
+
+def tell(found: dict[str, list[Times]], options: Any) -> None:
     medians = {
         name: [statistics.median(column) for column in zip(*times, strict=True)] for name, times in found.items()
     }
@@ -57,10 +73,11 @@ def http(options: Any) -> None:
         options.json.write_text(json.dumps({"milliseconds": found, "cores": os.cpu_count()}, indent=1) + "\n")
 
 
-async def rounds(url: str, options: Any) -> dict[str, list[Times]]:
+async def rounds(url: str, cards: Path, options: Any) -> dict[str, list[Times]]:
     import httpx
 
-    session = Session(Guarded(Local(Settings(models="mini"))), "ask-mini", "advise-mini")
+    settings, known = custom.known(Settings(models="mini", cards=cards))
+    session = Session(Local(settings, known), CARD["name"], CARD["name"])
     found: dict[str, list[Times]] = {"in process": [], "/v1": []}
     async with httpx.AsyncClient(timeout=120) as client:
         for place in range(-1, options.rounds):  # the first loads both
@@ -84,7 +101,7 @@ async def within(session: Session, seed: int, options: Any) -> Times:
 
 async def beyond(client: Any, url: str, seed: int, options: Any) -> Times:
     body = {
-        "model": "advise", "stream": True, "seed": seed,
+        "model": CARD["name"], "stream": True, "seed": seed,
         "max_tokens": options.tokens,
         "messages": [{"role": role, "content": text} for role, text in zip(ROLES, (*TURNS, MESSAGE), strict=True)],
     }  # fmt: skip

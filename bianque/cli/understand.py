@@ -107,7 +107,7 @@ def _turns(file: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
 
     dialogue = []
     for turn in row["turns"]:
-        role = _ROLES.get(turn.get("role")) if isinstance(turn, dict) else None
+        role = _ROLES.get(str(turn.get("role"))) if isinstance(turn, dict) else None
         if role is None or not isinstance(turn.get("text"), str):
             raise BadInput(f"{file}:{number}: turn {turn!r}: needs role (patient or doctor) and text")
         dialogue.append(Message(role, turn["text"], turn.get("phase")))  # type: ignore[arg-type]
@@ -115,7 +115,8 @@ def _turns(file: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     decision = handoff.judge(now, row.get("candidate"))
     last = next((turn for turn in reversed(dialogue) if turn.role == "assistant"), None)
     opening = dialogue[now.start].content if dialogue else None
-    said = _message(now.newest, opening, last and last.content, last and last.phase)
+    doctor, phase = (last.content, last.phase) if last else (None, None)
+    said = _message(now.newest, opening, doctor, phase)
     return {
         **_identity(row),
         "decision": "ask" if decision.phase == "asking" else "advise",

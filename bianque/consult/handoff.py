@@ -21,8 +21,8 @@ Reason = Literal[
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
-HEAVY = {"stop": 0.15, "new": 0.15}
-"""Intents that end a round: how far they must be above the next one."""
+HEAVY = {"stop": 0.15, "new": 0.15, "changes": 0.4}
+"""Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,13 @@ class Round:
 
     @property
     def asked(self) -> int:
-        """How many of its doctor turns have asked."""
-        return self.phases.count("asking")
+        """How many of its doctor turns have asked; after an advice the count begins anew."""
+        return self.phases[::-1].index("advising") if "advising" in self.phases else len(self.phases)
 
     @property
     def advised(self) -> bool:
-        return "advising" in self.phases
+        """Whether the newest word of the doctor's is an advice: asking that went on afterwards still goes on."""
+        return self.phases[-1:] == ("advising",)
 
 
 def decide(
@@ -159,7 +160,8 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
         return "answer" if doctor else "opening"
     found = understanding.intent(text, opening, doctor, phase)
     best, other = list(found)[:2]
-    if best in HEAVY and found[best] - found[other] < HEAVY[best]:
+    heavy = HEAVY.get("changes" if best == "new" and phase != "advising" else best, 0.0)
+    if found[best] - found[other] < heavy:
         best = other
     if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow
         return "opening"

@@ -311,5 +311,5 @@ def _consultations() -> Iterator[Example]:
             for number, said in enumerate(situation.patient):
                 entry = entries[number]
                 first = number % 2 or "during" not in situation.when
-                where = (nowhere, None, None) if first else (asking, entry.open[0].say, entry.slots[0].ask[0])
-                yield Example(said, "chat", "", *where, 0.5, entry.id)
+                opening, doctor = (None, None) if first else (entry.open[0].say, entry.slots[0].ask[0])
+                yield Example(said, "chat", "", nowhere if first else asking, opening, doctor, 0.5, entry.id)

@@ -10,26 +10,33 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+import regex
+
 from bianque.consult import triage
 from bianque.consult.patterns import asset
 from bianque.consult.questions import plain
 from bianque.types import Message
 
+BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
 _SENTENCE = re.compile(r"[^。！？!?\n]*(?:[。！？!?\n]+|$)")
 _ENGLISH = re.compile(r"(?<=[.!?])\s")
 
 
 @cache
-def _pattern(kind: str) -> re.Pattern[str]:
-    return re.compile(asset("replies")[kind]["pattern"])
+def _pattern(kind: str) -> regex.Pattern[str]:
+    """Of `regex`, which also tells where a match may have begun that is not complete yet."""
+    return regex.compile(asset("replies")[kind]["pattern"])
 
 
 def flaw(sentence: str, endangered: bool = False) -> str | None:
     """Why a sentence of a reply is held back: child_dose, stop_medicine, promise, prescription, played_down."""
     text = plain(sentence)
-    kinds = (*ALWAYS, "played_down") if endangered else ALWAYS
-    return next((kind for kind in kinds if _pattern(kind).search(text)), None)
+    return next((kind for kind in kinds(endangered) if _pattern(kind).search(text)), None)
+
+
+def kinds(endangered: bool) -> tuple[str, ...]:
+    return (*ALWAYS, "played_down") if endangered else ALWAYS
 
 
 def endangered(dialogue: Sequence[Message]) -> bool:
@@ -39,21 +46,35 @@ def endangered(dialogue: Sequence[Message]) -> bool:
 
 
 class Sieve:
-    """Passes a reply on, sentence by sentence, as it is written; a reason is given once a reply for each kind."""
+    """Passes a reply on as it is written, but for words that could still become harmful: those wait for their sentence.
+
+    A reason is given once a reply for each kind.
+    """
 
     def __init__(self, lang: str, endangered: bool) -> None:
         self.lang, self.endangered = lang, endangered
-        self.waiting = ""
+        self.waiting, self.passed = "", 0  # the sentence under way, and how much of it has been shown
         self.told: set[str] = set()
 
     def feed(self, text: str, ended: bool = False) -> str:
         """What can be shown now."""
         self.waiting += text
-        passed = ""
+        shown = ""
         while found := self._whole(ended):
-            self.waiting = self.waiting[len(found) :]
-            passed += self._seen(found)
-        return passed
+            shown += self._seen(found)
+            self.waiting, self.passed = self.waiting[len(found) :], 0
+        if (free := self._free()) > self.passed:
+            shown += self.waiting[self.passed : free]
+            self.passed = free
+        if self.passed > 4 * BEFORE:  # a sentence without an end
+            self.waiting, self.passed = self.waiting[self.passed - BEFORE :], BEFORE
+        return shown
+
+    def _free(self) -> int:
+        """How many characters of the sentence under way belong to nothing harmful, however it goes on."""
+        text = plain(self.waiting)
+        found = (_pattern(kind).search(text, self.passed, partial=True) for kind in kinds(self.endangered))
+        return min((match.start() for match in found if match), default=len(text))
 
     def _whole(self, ended: bool) -> str:
         """The first whole sentence that waits, "" if there is none."""
@@ -67,7 +88,7 @@ class Sieve:
     def _seen(self, sentence: str) -> str:
         kind = flaw(sentence, self.endangered)
         if kind is None:
-            return sentence
+            return sentence[self.passed :]
         end = "\n" if sentence.endswith("\n") else ""
         if kind in self.told:
             return end

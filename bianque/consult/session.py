@@ -186,7 +186,7 @@ class Session:
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):
             yield Notice.of(found)
-        if words := self.stops and await read(self.readers, care, dialogue):
+        if self.stops and (words := await read(self.readers, care, dialogue)):
             for event in self.fixed(words, clock):
                 yield event
             return
@@ -197,11 +197,11 @@ class Session:
             if decision.phase == "asking":
                 self.backend.prepare(advise)
                 async with aclosing(self.consult(ask, dialogue, now, choices, clock)) as events:
-                    async for event in events:
-                        if isinstance(event, Decision):
-                            decision = event
+                    async for said in events:
+                        if isinstance(said, Decision):
+                            decision = said
                         else:
-                            yield event
+                            yield said
                 if decision.phase == "asking":
                     return
             if decision.reason == "stopped":
@@ -296,8 +296,12 @@ class Session:
             risky = await asyncio.get_running_loop().run_in_executor(self.readers, replies.endangered, dialogue)
             if risky or phase == "advising":  # a question alone needs no check, and is shown as it is written
                 sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
-        async with aclosing(self.backend.stream(model, dialogue, self.sampling(model, choices))) as pieces:
+        async with aclosing(whole(self.backend.stream(model, dialogue, self.sampling(model, choices)))) as pieces:
             async for piece in pieces:
+                if isinstance(piece, Exception):
+                    if sieve and (rest := sieve.feed("", ended=True)):  # what came of the reply stays
+                        yield Delta(rest)
+                    raise piece
                 clock.saw(piece)
                 if piece.progress:
                     yield Loading(piece.progress)
@@ -324,6 +328,16 @@ class Session:
         """Whether the model still reads the first complaint: one that reads the last rounds alone does not."""
         checkpoint = builtin.find(self.cards, model).checkpoint
         return checkpoint is None or checkpoint.rounds is None or len(dialogue) // 2 <= checkpoint.rounds
+
+
+async def whole(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | Exception, None]:
+    """The pieces, and last the error that ended them, so that what came before it can still be shown."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:
+        yield error
 
 
 def care(dialogue: Dialogue) -> str | None:

@@ -118,7 +118,8 @@ class Model:
 
         likeness = self.triage.vectors @ vector
         order = np.argsort(-likeness, kind="stable")
-        near = tuple(Near(*self.known[place], round(float(likeness[place]), 3)) for place in order[:3])
+        first = [(self.known[place], round(float(likeness[place]), 3)) for place in order[:3]]
+        near = tuple(Near(known.text, known.label, known.kind, alike) for known, alike in first)
         votes: Counter[str] = Counter()
         of_level = (place for place in order if self.known[place].label == level and self.known[place].kind)
         for place, _ in zip(of_level, range(VOTERS), strict=False):
@@ -159,7 +160,7 @@ def danger(text: str, using: Model | None = None) -> Danger:
         return Danger()
     words = features.grams(features.folded(text))
     parts = [(text, words), *_suspects(known.triage, text)]
-    found = []
+    found: list[tuple[float, str, Floats, bool]] = []
     for (part, counted), vector in zip(parts, encode([part for part, _ in parts]), strict=True):
         scores = known.triage.scores(counted, vector)
         cost = known.thresholds["piece"] if found else 0.0

@@ -109,7 +109,8 @@ def clip(text: str) -> str:
 def handover_html(turns: Sequence[Turn], place: int, lang: str) -> str:
     """The line across the page where asking ends: why it does, and what was learned."""
     reason = turns[place]["handoff"]["reason"]
-    end = place if reason == "requested" and turns[place]["content"].startswith("请直接给出建议") else place + 1
+    asks_only = reason == "requested" and len(turns[place]["content"]) <= SHORT  # a bare request tells nothing
+    end = place if asks_only else place + 1
     items = "".join(f"<span>{html.escape(text)}</span>" for text in gathered(turns, end))
     learned = f'<span class="bq-learned"><b>{say(lang, "learned")}</b>{items}</span>' if items else ""
     return (

@@ -17,7 +17,7 @@ from bianque.api import openai as v1
 from bianque.api.limits import WINDOW, Limits, address_of
 from bianque.errors import Busy
 from bianque.settings import Settings
-from tests.api.test_openai import until
+from tests.api.test_leftovers import until
 from tests.conftest import afresh, serving
 
 SAID = [{"role": "user", "content": "头痛"}]
@@ -120,7 +120,7 @@ def limited():
 def test_a_second_stream_is_told_when_to_come_again(limited):
     url, voices = limited
     afresh(voices)
-    voices.advises, voices.pause = ["好" * 3000], 0.01
+    voices.advises, voices.pause = ["好。" * 1500], 0.01
     given = {"model": "advise-mini", "messages": SAID}
     with openai.OpenAI(base_url=f"{url}v1", api_key="any", max_retries=0) as client:
         stream = client.chat.completions.create(**given, stream=True)
@@ -136,8 +136,8 @@ def test_a_second_stream_is_told_when_to_come_again(limited):
         stream.close()
         other.close()
         until(lambda: len(voices.closed) == 2)
-        voices.advises, voices.pause = ["好"], 0
-        assert client.chat.completions.create(**given).choices[0].message.content == "好"
+        voices.advises, voices.pause = ["好。"], 0
+        assert client.chat.completions.create(**given).choices[0].message.content == "好。"
 
 
 def test_the_endpoints_count_with_v1():
@@ -166,7 +166,7 @@ def test_a_reader_who_does_not_read_ends_the_reply(limited, monkeypatch):
     monkeypatch.setattr(v1, "SLOWEST", 0.3)
     url, voices = limited
     afresh(voices)
-    voices.advises, voices.pause = ["好" * 60_000], 0.0
+    voices.advises, voices.pause = ["好。" * 30_000], 0.0
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.connect(("127.0.0.1", urlsplit(url).port))

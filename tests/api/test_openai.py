@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,8 +22,10 @@ from bianque.api.openai_request import RULE
 from bianque.api.openai_wire import FINGERPRINT
 from bianque.catalog.builtin import CARDS
 from bianque.consult import triage
+from bianque.consult.session import Notice, Session
 from bianque.errors import Busy, Interrupted, LoadFailed, OutOfMemory, Unreachable
 from bianque.settings import Settings
+from tests.api.test_leftovers import until
 from tests.conftest import ADVICE, QUESTIONS, Scripted, afresh, serving
 
 KEY = "sk-秘密-7f3a"
@@ -52,13 +53,6 @@ def locked():
 
 def post(url: str, **fields) -> httpx.Response:
     return httpx.post(f"{url}v1/chat/completions", json={"model": "auto", "messages": SAID} | fields, timeout=30)
-
-
-def until(condition) -> None:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < 30
-        time.sleep(0.01)
 
 
 def events(answer: httpx.Response) -> list[dict]:
@@ -164,24 +158,28 @@ def test_a_notice_is_the_first_text_and_no_part_of_what_comes_back(client, scrip
     for name in ("auto", "ask", "advise"):
         found = client.chat.completions.create(model=name, messages=[said])
         content = found.choices[0].message.content
-        assert content.startswith(notice.text + RULE) and len(content) > len(notice.text + RULE)
-        assert found.model_extra["bianque"]["notice"] == {"level": notice.level, "text": notice.text}
-    stream = client.chat.completions.create(model="auto", messages=[said], stream=True)
-    assert [chunk.choices[0].delta.content for chunk in stream][1] == notice.text + RULE
+        assert content.startswith(notice.text) and content.split(RULE)[1]
+        told = found.model_extra["bianque"]["notice"]
+        assert (told["level"], told["text"]) == (notice.level, notice.text)
+    stream = client.chat.completions.create(model="advise", messages=[said], stream=True)
+    assert [chunk.choices[0].delta.content for chunk in stream][1] == content.split(RULE)[0] + RULE
     messages = [said, {"role": "assistant", "content": content}, {"role": "user", "content": "左边"}]
-    client.chat.completions.create(model="advise", messages=messages)
+    client.chat.completions.create(model="advise-mini", messages=messages)
     assert [turn.content for turn in script.heard[-1][1]] == [said["content"], content.split(RULE)[1], "左边"]
 
 
-def test_a_notice_is_told_although_nobody_can_answer(client, script):
-    script.fails = Busy("人多")
-    said = [{"role": "user", "content": "我不想活了"}]
-    found = client.chat.completions.create(model="auto", messages=said)
-    assert "12356" in found.choices[0].message.content
+def test_a_notice_is_told_although_nobody_can_answer(client, monkeypatch):
+    async def reply(session, history, message, choices):
+        yield Notice("crisis", "请拨打 12356。", do="请不要独处。")
+        raise Busy("人多")
+
+    monkeypatch.setattr(Session, "reply", reply)
+    found = client.chat.completions.create(model="auto", messages=SAID)
+    assert found.choices[0].message.content == "请拨打 12356。\n请不要独处。" + RULE
     assert found.model_extra["bianque"]["error"] == {"code": "BQ_BUSY", "message": "人多"}
     heard = ""
     with pytest.raises(openai.APIError, match="人多"):
-        for chunk in client.chat.completions.create(model="auto", messages=said, stream=True):
+        for chunk in client.chat.completions.create(model="auto", messages=SAID, stream=True):
             heard += chunk.choices[0].delta.content or ""
     assert "12356" in heard
 

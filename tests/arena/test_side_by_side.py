@@ -46,7 +46,7 @@ COMPLAINT = "最近总是头痛，晚上更厉害"
 class Voices:
     """A backend whose models say their piece, a character at a time; `meet` models each wait for the others' first."""
 
-    says: dict[str, str] = field(default_factory=lambda: {ASK: "头痛多久了？", ADVISE: "建议多休息，多喝水。"})
+    says: dict[str, str] = field(default_factory=lambda: {ASK: "头痛多久了？", ADVISE: "晚上早点睡，多喝水。"})
     errors: dict[str, Exception] = field(default_factory=dict)  # after the third character
     meet: int = 0
     endless: bool = False
@@ -171,7 +171,7 @@ def test_an_error_ends_its_own_column_alone(error, code, text, caplog):
     items = run(Voices(errors={ADVISE: error}), "ask", "advise", ADVISE)
     for place in (1, 2):
         assert [event for where, event in items if where == place][-1] == Failure(code, text)
-        assert shown(items, place) == "建议多"
+        assert shown(items, place) == "晚上早"
     assert shown(items, 0) == "头痛多久了？" and isinstance([event for where, event in items if where == 0][-1], Done)
     assert COMPLAINT not in caplog.text and (code != "BQ_INTERNAL" or "/srv/secret" in caplog.text)
 

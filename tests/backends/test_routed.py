@@ -191,10 +191,10 @@ def test_the_page_says_it_before_anything_is_sent(tmp_path):
     arena = Arena(here.session, SimpleNamespace())  # type: ignore[arg-type]
     for lang in LANGS:
         assert "host.example" in column.hint(here.cards, "qwen", lang) and "host.example" in about.block(qwen, lang)
-        assert "host.example" in page.header(lang) and "host.example" in arena.why(lang)
+        assert "host.example" in " ".join(page.notes(lang)) and "host.example" in arena.why(lang)
         assert ("千问 ↗ host.example", "qwen") in column.names(here.cards, lang)
     plain = place("https://host.example/v1")
-    assert "host.example" not in Page(plain.session, ROOT / "examples.json").header("en")
+    assert "host.example" not in " ".join(Page(plain.session, ROOT / "examples.json").notes("en"))
     assert "host.example" not in Arena(plain.session, SimpleNamespace()).why("en")  # type: ignore[arg-type]
 
 

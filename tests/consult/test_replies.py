@@ -45,3 +45,19 @@ def test_a_reason_is_given_once():
     sieve = replies.Sieve("en", endangered=True)
     shown = sieve.feed("问题不大。不用太担心。", ended=True)
     assert shown == asset("replies")["played_down"]["why"]["en"]
+
+
+def test_words_that_cannot_become_harmful_pass_at_once():
+    sieve = replies.Sieve("zh-CN", endangered=False)
+    assert sieve.feed("根据您的描述，") == "根据您的描述，"
+    assert sieve.feed("建议") == ""  # a drug and how to take it may follow
+    assert sieve.feed("多喝") == ""
+    assert sieve.feed("水，注意") == "建议多喝水，注意"
+
+
+@pytest.mark.parametrize("case", [case for kind in KINDS for case in asset("replies")[kind]["cases"]])
+def test_nothing_harmful_slips_out_a_character_at_a_time(case):
+    sieve = replies.Sieve("zh-CN", endangered=True)
+    shown = "".join(map(sieve.feed, case)) + sieve.feed("", ended=True)
+    kind = replies.flaw(case, endangered=True)
+    assert kind and asset("replies")[kind]["why"]["zh-CN"] in shown and replies.flaw(shown.partition("（")[0]) is None

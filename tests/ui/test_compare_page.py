@@ -207,7 +207,7 @@ def test_a_wrong_link_or_number_is_named_and_nothing_is_lost(chromium, url, scri
     column(page, 1).get_by_role("button", name="采样").click()
     column(page, 1).get_by_label("温度").fill("热")
     say(page, "最近总是头痛")
-    expect(page.locator("#bq-note [role=alert]")).to_contain_text("B: temperature='热'", timeout=WAIT)
+    expect(page.locator("#bq-note [role=alert]")).to_contain_text("不能是“热”", timeout=WAIT)
     expect(page.locator("#bq-all textarea")).to_have_value("最近总是头痛")
     assert script.heard == []
 

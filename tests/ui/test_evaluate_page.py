@@ -163,7 +163,7 @@ def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, se
     field(page, "最多词元").fill("12")
     field(page, "对话数").fill("很多")
     start(page).click()
-    expect(note(page).locator("[role=alert]")).to_contain_text("limit='很多'", timeout=WAIT)
+    expect(note(page).locator("[role=alert]")).to_contain_text("“数量”要填数字，不能是“很多”", timeout=WAIT)
     field(page, "对话数").fill("2")
     start(page).click()
     expect(page.locator("#bq-eval-bar")).to_contain_text(re.compile(r"\d+ / 4 条回答"), timeout=WAIT)
