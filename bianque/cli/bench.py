@@ -92,7 +92,7 @@ def load(
 def gpu(
     device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
     size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
-    layers: Annotated[int | None, typer.Option(help="for visitors, fewer than the shape has")] = None,
+    layers: Annotated[int, typer.Option(help="of what visitors are served by")] = 8,
     visitors: list[int] = [1, 8, 32],  # noqa: B006
     tokens: Annotated[int, typer.Option(help="of a reply")] = 32,
     peer: Annotated[list[str], typer.Option(callback=among(("hf",)), help="hf")] = [],  # noqa: B006

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bianque.__main__ import main
-from bianque.bench import decode, rounds, shapes
+from bianque.bench import decode, gpu, rounds, shapes
 from bianque.bench.decode import Work
 
 TINY = ("--size", "tiny", "--rounds", "1", "--tokens", "4", "--threads", "1")
@@ -152,3 +152,21 @@ def test_bytes_read_count_what_a_token_needs(precision, size):
     linear, norms = 2 * layer + config["vocab_size"] * d, (2 * 3 + 1) * d
     expected = linear * size + norms * max(size, 2)
     assert expected <= shapes.bytes_read(model, "t5") <= expected * 1.1  # scales, biases of distance
+
+
+@pytest.mark.slow
+def test_the_bench_for_a_gpu_runs_anywhere_and_tells_what_does_not_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "SMALL", {"baichuan": 1})
+    monkeypatch.setattr(shapes, "SHAPES", {"chatglm": shapes.SHAPES["chatglm"]})
+    file, tried = tmp_path / "found.json", gpu.crowd
+    monkeypatch.setattr(gpu, "crowd", lambda arch, kind, given: tried(arch, kind, given) if kind != "int4" else 1 / 0)
+    given = ("--device", "cpu", "--size", "tiny", "--tokens", "2", "--rounds", "1", "--visitors", "1", "2")
+    assert main(["bench", "gpu", *given, "--json", str(file)]) == 0
+    found = json.loads(file.read_text())["measured"]
+    assert [row["recorded"] for row in found["parity"]] == [False, True] * 3
+    assert all(row["right"] for row in found["parity"] + found["kernel"]) and len(found["kernel"]) > 9
+    *rows, failed = found["visitors"]
+    assert [row["visitors"] for row in rows] == [1, 2] * 2 and all(row["tokens/s"] > 0 for row in rows)
+    assert failed["fails"].startswith("ZeroDivisionError")
+    assert main(["bench", "gpu", *given, "--seconds", "0"]) == 0
+    assert "time is up" in capsys.readouterr().out
