@@ -6,18 +6,19 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 from bianque.errors import SettingsError
 
 USUAL = 7860  # Gradio's, and that of every Space
 
 
-def port(env: Mapping[str, str] = os.environ) -> int:
-    """The port that is asked for, else the usual one; SettingsError names what cannot be one."""
+def port(env: MutableMapping[str, str] = os.environ) -> int:
+    """The port that is asked for, else the usual one; SettingsError names what cannot be one. An empty variable goes."""
     for name, most in (("GRADIO_SERVER_PORT", 65535), ("GRADIO_NUM_PORTS", 65535)):
-        value = env.get(name)
-        if value is not None and not (value.isascii() and value.isdecimal() and 0 < int(value) <= most):
+        if not (value := env.get(name, "").strip()):
+            env.pop(name, None)
+        elif not (value.isascii() and value.isdecimal() and 0 < int(value) <= most):
             raise SettingsError(
                 f"{name}={value!r}: 需要 1 到 {most} 的整数 (a whole number from 1 to {most} is needed)"
             )

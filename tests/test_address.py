@@ -11,14 +11,15 @@ from bianque.errors import SettingsError
 
 
 @pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS"])
-@pytest.mark.parametrize("value", ["", "0", "80a", "-1", "65536", "７８６０"])
+@pytest.mark.parametrize("value", ["0", "80a", "-1", "65536", "７８６０"])
 def test_what_is_no_port_is_named(name, value):
     with pytest.raises(SettingsError, match=f"{name}="):
         address.port({name: value})
 
 
 def test_the_port_is_what_is_asked_for_or_the_usual_one():
-    assert address.port({}) == 7860
+    empty = {"GRADIO_SERVER_PORT": ""}
+    assert address.port({}) == address.port(empty) == 7860 and empty == {}  # Gradio would stumble over it
     assert address.port({"GRADIO_SERVER_PORT": "80"}) == 80
 
 
