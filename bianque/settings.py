@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -13,6 +15,32 @@ from bianque.errors import SettingsError
 from bianque.types import Bits
 
 Which = Literal["auto", "mini", "hub"]
+NAMES = frozenset(
+    f"BIANQUE_{name}"
+    for name in [
+        "MODELS",
+        "ASK",
+        "ADVISE",
+        "PATHS",
+        "THREADS",
+        "QUESTIONS",
+        "SLOTS",
+        "MAX_WAITING",
+        "MEMORY_GB",
+        "BITS",
+        "CARDS",
+        "PRELOAD",
+        "CLUSTER",
+        "VOTES",
+        "VOTES_REPO",
+        "API_KEY",
+        "MCP",
+        "REQUESTS_PER_MINUTE",
+        "STREAMS",
+        "EMBED",
+    ]
+)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,11 @@ class Settings:
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
         defaults, shared = cls(), env.get("SYSTEM") == "spaces"
+        for name in env.keys() - NAMES:
+            if name.startswith("BIANQUE_"):
+                near = get_close_matches(name, NAMES, 1)
+                meant = f"；是不是 {near[0]}？(did you mean {near[0]}?)" if near else ""
+                log.warning("%s: 没有这个设置，未采用 (no such setting, ignored)%s", name, meant)
         models = env.get("BIANQUE_MODELS") or defaults.models
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")

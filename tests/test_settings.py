@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 from bianque.errors import BianQueError, SettingsError
-from bianque.settings import Settings, folders
+from bianque.settings import NAMES, Settings, folders
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -99,6 +101,17 @@ def test_a_value_that_means_nothing_is_named(name, value):
 def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert folders(f"x={tmp_path}/a=b") == {"x": Path(f"{tmp_path}/a=b")}
+
+
+def test_a_name_that_is_no_setting_is_told_and_what_was_meant(caplog):
+    Settings.read({"BIANQUE_MODEL": "mini", "BIANQUE_XYZ": "1", "MODEL": "x"})
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "BIANQUE_MODEL: " in told and "did you mean BIANQUE_MODELS?" in told and "BIANQUE_XYZ" in told
+    caplog.clear()
+    read = set(re.findall(r'"(BIANQUE_[A-Z_]+)"', inspect.getsource(Settings)))
+    assert read == NAMES
+    Settings.read(dict.fromkeys(NAMES, ""))
+    assert caplog.records == []
 
 
 def test_sites_that_may_embed_the_page_are_a_list():

@@ -69,8 +69,8 @@ def up(demo: gr.Blocks, under_way: rim.UnderWay, options: dict[str, Any]) -> Any
         if "empty port" not in str(error):
             raise
         raise address.none_free(wanted) from error
-    logs.configure()
     if stays:
+        logs.configure()
         address.tell(demo.local_url, wanted, demo.server_port)
         try:
             demo.block_thread()
