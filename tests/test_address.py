@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from bianque import address
 from bianque.errors import SettingsError
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("name", ["GRADIO_SERVER_PORT", "GRADIO_NUM_PORTS"])
@@ -43,3 +47,12 @@ def test_another_port_than_asked_for_is_told(capsys):
         assert f"{port}" in str(address.none_free(port)) and "GRADIO_SERVER_PORT" in str(address.none_free(port))
     address.tell("http://127.0.0.1:1/", 1, 1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.process
+def test_what_keeps_the_page_from_starting_is_one_line():
+    """Read after Gradio, as the settings are; what comes before is in test_proxies.py."""
+    env = os.environ | {"GRADIO_SERVER_NAME": "192.0.2.1", "BIANQUE_MODELS": "mini", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("BQ_SETTINGS: GRADIO_SERVER_NAME='192.0.2.1'") and done.stderr.count("\n") == 1

@@ -168,6 +168,8 @@ def examine(contenders: Sequence[ModelSpec], out: Path, limit: int | None, seed:
     if result is None:
         return 130
     print(f"{result.markdown()}\n\n{result.report}")
+    if stood_in := getattr(session.backend, "counts", None):
+        print("; ".join(f"{name}: {count}" for name, count in stood_in.items()))  # of the guards, in this run alone
     if result.failed:
         print(f"{result.failed} 次问诊失败，不计入分数 (failed consultations, which are no scores)", file=sys.stderr)
     return 1 if result.failed else 0

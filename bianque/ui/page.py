@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +15,11 @@ import gradio as gr
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
 from bianque.api.limits import AT_ONCE, Limits
+from bianque.arena.feedback import record_feedback
 from bianque.consult import transcript
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
+from bianque.consult.summary import summary
 from bianque.consult.text import LABEL
 from bianque.consult.transcript import Transcript, Turn, rewound
 from bianque.i18n import say
@@ -34,7 +35,6 @@ Views = AsyncGenerator[View, None]
 # What two buttons say to the models, whatever the page's language.
 NOW = "请直接给出建议。"
 GO_ON = "请继续问我。"
-SUMMARY = "bianque.consult.summary"
 HINTS = {"asking": "placeholder_answer", "advising": "placeholder_more"}  # what the empty box says after a reply
 
 
@@ -101,12 +101,12 @@ class Page:
         self.hero = gr.HTML(frame.hero("zh-CN", self.notes("zh-CN")), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
-            watermark=LABEL, editable="user", feedback_options=None, group_consecutive_messages=False, latex_delimiters=[],
+            watermark=LABEL, editable="user", feedback_options=("Like", "Dislike") if self.arena else None, group_consecutive_messages=False, latex_delimiters=[],
             allow_tags=False,
         )  # fmt: skip
         with gr.Row(elem_id="bq-after", visible=False) as self.after:
             self.go_on = gr.Button(t("go_on"), size="sm")
-            self.summary = gr.Button(t("make_summary"), size="sm", visible=find_spec(SUMMARY) is not None)
+            self.summary = gr.Button(t("make_summary"), size="sm")
             self.sheet = gr.Textbox(visible=False)
         self.progress = gr.HTML("", elem_id="bq-progress", **bare)
         self.box = gr.Textbox(
@@ -172,6 +172,8 @@ class Page:
         stopped = self.box.stop(None, None, None, cancels=runs, **quick)
         stopped.then(self.show, [self.turns], view, **quick)
         self.opener.click(self.show, [self.turns], view, js=script.js("open"), **quick)
+        if self.arena:
+            self.chatbot.like(self.judge, [self.turns], None, **quick)
         self.undo.click(self.take_back, [self.turns], view, **quick)
         self.clear.click(self.wipe, None, view, js=script.js("clear"), **quick)
         self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **quick)
@@ -232,6 +234,17 @@ class Page:
         async with aclosing(self.answer(NewMessage(said[:place], text, lang), given)) as views:
             async for view in views:
                 yield view
+
+    def judge(self, turns: list[Turn], event: gr.LikeData, request: gr.Request) -> None:
+        """👍 or 👎 on a reply: who wrote it and which of the two is kept, and no words."""
+        lang, said = lang_of(request), render.kept_turns(turns)
+        shown = render.lay(said, lang)
+        if self.arena and isinstance(event.index, int) and event.index < len(shown):
+            place = shown[event.index][0]
+            if str(said[place].get("model")).partition("@")[0] in self.cards:
+                own = hashlib.sha256(f"{request.session_hash}/{place}/{said[place]['content']}".encode()).hexdigest()
+                record_feedback(self.arena.votes.feedback, said, place, event.liked is True, id=own[:24])
+                gr.Info(say(lang, "feedback_kept"), duration=3)
 
     async def answer(self, asked: NewMessage | None, given: Sequence[Any]) -> Views:
         """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
@@ -318,7 +331,7 @@ class Page:
     def summarise(self, turns: list[Turn], request: gr.Request) -> str:
         """The page for the doctor, as HTML."""
         dialogue = transcript.messages(render.kept_turns(turns))
-        return import_module(SUMMARY).summary(dialogue, lang_of(request)).html() if dialogue else ""
+        return summary(dialogue, lang_of(request)).html() if dialogue else ""
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_markdown(render.kept_turns(turns), self.cards), "bianque.md"

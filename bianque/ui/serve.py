@@ -71,7 +71,7 @@ def up(demo: gr.Blocks, under_way: rim.UnderWay, options: dict[str, Any]) -> Any
         raise address.none_free(wanted) from error
     if stays:
         logs.configure()
-        address.tell(demo.local_url, wanted, demo.server_port)
+        address.tell(str(demo.local_url), wanted, demo.server_port)
         try:
             demo.block_thread()
         except SystemExit:  # SIGTERM: no new callers, and those who are being answered hear the end

@@ -145,9 +145,15 @@ def test_a_comparison_goes_on_from_each_columns_history_or_from_one(client, scri
 
 def test_an_error_of_a_column_is_that_columns(client, script):
     script.fails = Busy("人多")
-    columns = client.predict("我不想活了", contenders=["ask", {"name": "advise", "seed": 3.0}], api_name="/compare")
+    columns = client.predict("头痛", contenders=["ask", {"name": "advise", "seed": 3.0}], api_name="/compare")
     assert [column["error"] for column in columns["columns"]] == [{"code": "BQ_BUSY", "text": "人多"}] * 2
-    assert columns["notice"]["level"] == "crisis" and columns["columns"][1]["contender"] == "advise:seed=3"
+    assert columns["notice"] is None and columns["columns"][1]["contender"] == "advise:seed=3"
+
+
+def test_who_is_in_danger_gets_no_models_words(client, script):
+    script.fails = Busy("人多")
+    columns = client.predict("我不想活了", contenders=["ask", "advise"], api_name="/compare")
+    assert columns["notice"]["level"] == "crisis" and [column["error"] for column in columns["columns"]] == [None] * 2
 
 
 WRONG = [

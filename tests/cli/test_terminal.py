@@ -130,7 +130,8 @@ def test_wishes_reach_the_model(talk, script):
 @pytest.mark.process
 def test_a_notice_stands_above_the_reply(talk):
     _, out, _ = talk("我不想活了")
-    assert out.index("12356") < out.index(QUESTIONS[0])
+    assert out.index("12356") < out.index(triage.calm(triage.judge("我不想活了"), "zh-CN", again=False))
+    assert QUESTIONS[0] not in out
 
 
 @pytest.mark.process
@@ -266,10 +267,11 @@ def test_leaving_at_the_prompt_is_polite(typing, end):
 @pytest.mark.parametrize("suffix", [".md", ".json", ".JSON"])
 def test_an_export_is_the_pages_own(talk, script, tmp_path, suffix):
     code, _, _ = talk(
-        "最近总是头痛", "我不想活了", "直接给建议", f"/export a b{suffix}", "谢谢", f"/export a b{suffix}"
-    )
+        "最近总是头痛", "胸口剧烈疼痛，喘不上气，出冷汗", "不是急症", "直接给建议", f"/export a b{suffix}", "谢谢",
+        f"/export a b{suffix}",
+    )  # fmt: skip
     written = (tmp_path / f"a b{suffix}").read_text(encoding="utf-8")
-    assert code == 0 and LABEL in written and by_name()["ask-mini"].licence in written and "12356" in written
+    assert code == 0 and LABEL in written and by_name()["ask-mini"].licence in written and "120" in written
     assert all(text in written for text in (QUESTIONS[0], ADVICE, "谢谢"))
     if suffix == ".md":
         return
