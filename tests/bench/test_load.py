@@ -21,7 +21,7 @@ class Full(Scripted):
 
     async def stream(self, model, dialogue, sampling):
         self.come += 1
-        if self.inside >= ROOM:
+        if self.inside >= ROOM and self.come <= VISITORS:  # later ones are second models of a turn
             raise Busy(f"正在排队的人太多，请 {Busy.retry_after} 秒后再试")
         self.inside += 1
         while self.come < VISITORS:
