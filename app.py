@@ -15,11 +15,12 @@ os.environ["GRADIO_SSR_MODE"] = "False"  # Spaces sets it, and serving the page 
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000")
 
-from bianque import proxies
-from bianque.errors import SettingsError
+from bianque import address, proxies
+from bianque.errors import BianQueError, SettingsError
 
 try:
-    proxies.configure()  # Gradio makes its first HTTP clients when it is imported
+    proxies.configure()  # Gradio makes its first HTTP clients when it is imported, and reads the port
+    address.port()
 except SettingsError as error:
     sys.exit(f"{error.code}: {error}")
 
@@ -86,11 +87,14 @@ def launch(space: Space, **options: Any) -> Any:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
-    space = build()
     try:
-        launch(space)
-    finally:
-        space.publisher.close()
+        space = build()
+        try:
+            launch(space)
+        finally:
+            space.publisher.close()
+    except BianQueError as error:  # a variable, or the port
+        sys.exit(f"{error.code}: {error}")
 
 
 if __name__ == "__main__":

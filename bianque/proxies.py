@@ -23,8 +23,9 @@ SCHEMES = ("http", "https", "socks5", "socks5h")
 def configure(env: MutableMapping[str, str] = os.environ) -> None:
     """Exempt this machine, and write the proxies so that all clients read them; for a process's entry, before its clients.
 
-    SettingsError names a proxy that none of them could use.
+    SettingsError names a proxy, or a mirror of the Hub, that none of them could use.
     """
+    mirror(env)
     found = getproxies()  # of the system too, which clients would no longer ask once there is a variable
     if not any(found.get(kind) for kind in KINDS):
         return
@@ -33,6 +34,27 @@ def configure(env: MutableMapping[str, str] = os.environ) -> None:
             env[f"{kind}_proxy"] = env[f"{kind.upper()}_PROXY"] = usable(f"{kind}_proxy", proxy)
     spared = [host.strip() for host in found.get("no", "").split(",") if host.strip()]
     env["no_proxy"] = env["NO_PROXY"] = ",".join(dict.fromkeys((*spared, *LOOPBACK)))
+
+
+def mirror(env: MutableMapping[str, str]) -> None:
+    """HF_ENDPOINT without the blanks and quotes of a pasted line, with which huggingface_hub cannot be imported."""
+    given = env.get("HF_ENDPOINT")
+    if given is None:
+        return
+    if not (address := given.strip().strip("\"'").strip()):
+        del env["HF_ENDPOINT"]
+        return
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or any(letter.isspace() for letter in address):
+        raise SettingsError(
+            f"HF_ENDPOINT={given!r}: 需要 http:// 或 https:// 开头的地址，如 https://hf-mirror.com "
+            "(an address that begins with http:// or https:// is needed): 请改正或清除这个变量 (correct or unset it)"
+        )
+    env["HF_ENDPOINT"] = address
 
 
 def usable(name: str, proxy: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -13,6 +15,32 @@ from bianque.errors import SettingsError
 from bianque.types import Bits
 
 Which = Literal["auto", "mini", "hub"]
+NAMES = frozenset(
+    f"BIANQUE_{name}"
+    for name in [
+        "MODELS",
+        "ASK",
+        "ADVISE",
+        "PATHS",
+        "THREADS",
+        "QUESTIONS",
+        "SLOTS",
+        "MAX_WAITING",
+        "MEMORY_GB",
+        "BITS",
+        "CARDS",
+        "PRELOAD",
+        "CLUSTER",
+        "VOTES",
+        "VOTES_REPO",
+        "API_KEY",
+        "MCP",
+        "REQUESTS_PER_MINUTE",
+        "STREAMS",
+        "EMBED",
+    ]
+)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +69,17 @@ class Settings:
     mcp: bool = False  # whether agents are offered tools over MCP
     requests_per_minute: int = 0  # that one visitor may send to the endpoints; 0: any number
     streams: int = 0  # replies that one visitor may have under way there; 0: any number
+    embed: tuple[str, ...] = ()  # sites that may show the page in a frame; any if empty
 
     @classmethod
     def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read the BIANQUE_… variables; SettingsError names the variable, its value and what it may be."""
         defaults, shared = cls(), env.get("SYSTEM") == "spaces"
+        for name in env.keys() - NAMES:
+            if name.startswith("BIANQUE_"):
+                near = get_close_matches(name, NAMES, 1)
+                meant = f"；是不是 {near[0]}？(did you mean {near[0]}?)" if near else ""
+                log.warning("%s: 没有这个设置，未采用 (no such setting, ignored)%s", name, meant)
         models = env.get("BIANQUE_MODELS") or defaults.models
         if models not in get_args(Which):
             raise SettingsError(f"BIANQUE_MODELS={models!r}: choose one of {', '.join(get_args(Which))}")
@@ -69,6 +103,7 @@ class Settings:
             mcp=switch(env, "BIANQUE_MCP"),
             requests_per_minute=whole(env, "BIANQUE_REQUESTS_PER_MINUTE", 60 if shared else 0, 0),
             streams=whole(env, "BIANQUE_STREAMS", 8 if shared else 0, 0),
+            embed=sites(env.get("BIANQUE_EMBED", "")),
         )
 
 
@@ -93,6 +128,17 @@ def dataset(value: str) -> str | None:
     if value and not re.fullmatch(r"[\w.-]+/[\w.-]+", value, re.ASCII):
         raise SettingsError(f"BIANQUE_VOTES_REPO={value!r}: write owner/name of a dataset")
     return value or None
+
+
+def sites(value: str) -> tuple[str, ...]:
+    """Origins, separated by commas or blanks, as the header `frame-ancestors` takes them."""
+    found = tuple(value.replace(",", " ").split())
+    for site in found:
+        if not re.fullmatch(r"https?://(\*\.)?[\w.-]+(:\d+)?", site, re.ASCII):
+            raise SettingsError(
+                f"BIANQUE_EMBED has {site!r}: write sites as https://example.org or https://*.example.org"
+            )
+    return found
 
 
 def gigabytes(value: str) -> float | None:

@@ -89,6 +89,30 @@ def test_a_socks_proxy_says_which_package_it_needs(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "given", ["http://mirror.example/ ", ' "http://mirror.example/"', "'http://mirror.example/'\n"]
+)
+def test_a_mirror_is_read_as_it_was_meant(monkeypatch, given):
+    monkeypatch.setenv("HF_ENDPOINT", given)
+    proxies.configure()
+    assert os.environ["HF_ENDPOINT"] == "http://mirror.example/"
+
+
+def test_an_empty_mirror_is_none(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", " ")
+    proxies.configure()
+    assert "HF_ENDPOINT" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "given", ["mirror.example", "ftp://mirror.example", "http://host:80 80", "http://", "http://[::1"]
+)
+def test_a_mirror_that_is_no_address_is_named(monkeypatch, given):
+    monkeypatch.setenv("HF_ENDPOINT", given)
+    with pytest.raises(SettingsError, match="HF_ENDPOINT="):
+        proxies.configure()
+
+
+@pytest.mark.parametrize(
     "url, own",
     [("http://127.0.0.1:1/v1", True), ("http://localhost", True), ("http://[::1]:1", True), ("https://127.0.0.2", True),
      ("https://host/v1", False), ("http://10.0.0.1", False), ("http://localhost.example", False)],

@@ -82,6 +82,12 @@ def test_every_variable_is_explained_and_there_is_no_other():
         assert set(re.findall(r"BIANQUE_[A-Z_]+\b", path.read_text(encoding="utf-8"))) <= read
 
 
+def test_the_tests_behind_the_promises_are_there():
+    cited = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "bianque" / "README.md").read_text(encoding="utf-8"))
+    missing = [name for file, name in cited if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]
+    assert len(cited) > 20 and missing == []
+
+
 def test_the_commands_were_found():
     assert len(commands()) > 10 and all(command.startswith(".venv/bin/python -m bianque ") for command in commands())
 

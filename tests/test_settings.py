@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 from bianque.errors import BianQueError, SettingsError
-from bianque.settings import Settings, folders
+from bianque.settings import NAMES, Settings, folders
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -81,6 +83,8 @@ def test_a_tilde_is_the_home_folder_in_every_place(tmp_path, monkeypatch):
         ("BIANQUE_BITS", "int8"),
         ("BIANQUE_VOTES_REPO", "votes"),
         ("BIANQUE_VOTES_REPO", "https://huggingface.co/datasets/me/votes"),
+        ("BIANQUE_EMBED", "example.org"),
+        ("BIANQUE_EMBED", "https://example.org;script-src"),
         ("BIANQUE_PATHS", "bianque-1"),
         ("BIANQUE_PATHS", "bianque-1="),
         ("BIANQUE_PATHS", "bianque-1=/no/such/folder"),
@@ -97,6 +101,22 @@ def test_a_value_that_means_nothing_is_named(name, value):
 def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path):
     (tmp_path / "a=b").mkdir()
     assert folders(f"x={tmp_path}/a=b") == {"x": Path(f"{tmp_path}/a=b")}
+
+
+def test_a_name_that_is_no_setting_is_told_and_what_was_meant(caplog):
+    Settings.read({"BIANQUE_MODEL": "mini", "BIANQUE_XYZ": "1", "MODEL": "x"})
+    told = " ".join(record.getMessage() for record in caplog.records)
+    assert "BIANQUE_MODEL: " in told and "did you mean BIANQUE_MODELS?" in told and "BIANQUE_XYZ" in told
+    caplog.clear()
+    read = set(re.findall(r'"(BIANQUE_[A-Z_]+)"', inspect.getsource(Settings)))
+    assert read == NAMES
+    Settings.read(dict.fromkeys(NAMES, ""))
+    assert caplog.records == []
+
+
+def test_sites_that_may_embed_the_page_are_a_list():
+    found = Settings.read({"BIANQUE_EMBED": "https://example.org, https://*.example.org:8080"}).embed
+    assert found == ("https://example.org", "https://*.example.org:8080")
 
 
 def test_a_file_of_cards_is_named():

@@ -8,7 +8,7 @@ from typing import TypedDict
 import gradio as gr
 
 from bianque.api.errors import calm
-from bianque.api.limits import Limits
+from bianque.api.limits import AT_ONCE, Limits
 from bianque.api.schemas import WireMessage, parse_history, turns_of
 from bianque.arena.feedback import FeedbackStore, record_feedback
 from bianque.catalog import builtin
@@ -59,4 +59,4 @@ def add_feedback(session: Session, store: FeedbackStore, limits: Limits) -> None
         except Exception as error:
             raise calm(error) from None
 
-    gr.api(feedback_, api_name="feedback", concurrency_id="chat", concurrency_limit=64)
+    gr.api(feedback_, api_name="feedback", concurrency_id="chat", concurrency_limit=AT_ONCE)

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import gradio as gr
 
 from bianque.api.errors import calm
-from bianque.api.limits import Limits
+from bianque.api.limits import AT_ONCE, Limits
 from bianque.api.schemas import (
     Card,
     ChatReply,
@@ -124,9 +124,9 @@ def add_chat(session: Session, limits: Limits) -> None:
             for card in held.models()
         ]  # fmt: skip
 
-    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=64)
-    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=64)
-    gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=64)
+    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=AT_ONCE)
+    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=AT_ONCE)
+    gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=AT_ONCE)
     gr.api(models, api_name="models", queue=False)
     add_summary(limits)
 

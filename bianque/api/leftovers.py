@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
+from bianque.evaluate.quota import Folders
+
 EVERY = 5.0  # seconds
+TIDY = 600.0  # seconds between two looks at evaluations that nobody uses any more
 UNFETCHED = 600.0  # seconds that a result waits for its caller
 IDLE = 9000.0  # seconds after which a visitor's session has nothing left
 SESSIONS = 1000  # of visitors, at most
@@ -40,16 +43,24 @@ def sweep(app: Any, now: datetime | None = None) -> None:
 
 
 @asynccontextmanager
-async def swept(app: Any) -> AsyncIterator[None]:
-    """A lifespan during which leftovers are swept."""
+async def swept(app: Any, folders: Folders | None = None) -> AsyncIterator[None]:
+    """A lifespan during which leftovers are swept, visitors' files of earlier included."""
+    folders = folders or Folders()
 
     async def sweeping() -> None:
         while True:
             await asyncio.sleep(EVERY)
             sweep(app)
 
-    task = asyncio.ensure_future(sweeping())
+    async def tidying() -> None:
+        while True:
+            with suppress(OSError):  # somebody else's folder, or one that goes at the same time
+                await asyncio.to_thread(folders.tidy)
+            await asyncio.sleep(TIDY)
+
+    tasks = [asyncio.ensure_future(sweeping()), asyncio.ensure_future(tidying())]
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()

@@ -17,6 +17,9 @@ from gradio.context import LocalContext
 from bianque.errors import Busy
 from bianque.settings import Settings
 
+# Calls that Gradio runs at a time. Visitors wait in one place, the models' own queue (BIANQUE_MAX_WAITING), which tells
+# them how many are before them and refuses at once: so Gradio lets more of them in than that holds.
+AT_ONCE = 512
 WINDOW = 60.0  # seconds
 FORGOTTEN = 8  # visitors of earlier that are looked at for each that comes
 

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict, cast
 import gradio as gr
 
 from bianque.api.errors import calm
-from bianque.api.limits import Limits
+from bianque.api.limits import AT_ONCE, Limits
 from bianque.api.schemas import WireMessage, parse_history
 from bianque.consult.session import check_size
 from bianque.consult.summary import summary
@@ -68,4 +68,4 @@ def add_summary(limits: Limits) -> None:
         except Exception as error:
             raise calm(error) from None
 
-    gr.api(summary_, api_name="summary", concurrency_id="chat", concurrency_limit=64)
+    gr.api(summary_, api_name="summary", concurrency_id="chat", concurrency_limit=AT_ONCE)

@@ -104,6 +104,7 @@ class Journal(ABC, Generic[Item]):
         with closing(sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)) as base:
             base.execute("PRAGMA journal_mode = WAL")
             base.execute("PRAGMA synchronous = FULL")
+            base.execute("PRAGMA secure_delete = ON")  # what is taken back is overwritten, not only forgotten
             base.execute("BEGIN IMMEDIATE")
             others = ", ".join(f"{column} TEXT NOT NULL" for column in self.columns[1:])
             for statement in SCHEMA.format(kind=self.kind, key=self.columns[0], others=others).split(";"):

@@ -203,8 +203,8 @@ class Pool:
                 raise no_room(lease.name, self.known[lease.name], self.total)
             if sum(other.name == lease.name for other in self.queue) >= self.max_waiting:
                 raise Busy(
-                    f"正在等待 {lease.name} 的人太多 ({self.max_waiting})，请稍后再试 "
-                    "(too many are waiting; try again shortly)"
+                    f"正在等待 {lease.name} 的人太多 ({self.max_waiting})，请 {Busy.retry_after} 秒后再试 "
+                    f"(too many are waiting; try again in {Busy.retry_after} s)"
                 )
             self.queue.append(lease)
             self.schedule()

@@ -181,7 +181,9 @@ class Cluster:
 
 
 def busy(name: str) -> Busy:
-    return Busy(f"正在等待 {name} 的人太多，请稍后再试 (too many are waiting; try again shortly)")
+    return Busy(
+        f"正在等待 {name} 的人太多，请 {Busy.retry_after} 秒后再试 (too many are waiting; try again in {Busy.retry_after} s)"
+    )
 
 
 def session_of(name: str, dialogue: Dialogue) -> str:

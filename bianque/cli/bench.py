@@ -77,6 +77,33 @@ def http(rounds: Rounds = 20, tokens: Annotated[int, typer.Option(help="of a rep
     run("http", SimpleNamespace(rounds=rounds, tokens=tokens, json=json))
 
 
+@bench.command()
+def load(
+    visitors: list[int] = [1, 8, 16, 32, 64],  # noqa: B006
+    seconds: Annotated[float, typer.Option(min=0, help="at each number of visitors")] = 20.0,
+    tokens: Annotated[int, typer.Option(help="of a reply, at most")] = 64,
+    json: Json = None,
+) -> None:
+    """Visitors in a closed loop over /chat and /v1: first text, tokens a second, refusals, memory."""
+    run("load", SimpleNamespace(visitors=visitors, seconds=seconds, tokens=tokens, json=json))
+
+
+@bench.command()
+def gpu(
+    device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int, typer.Option(help="of what visitors are served by")] = 8,
+    visitors: list[int] = [1, 8, 32],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="of a reply")] = 32,
+    peer: Annotated[list[str], typer.Option(callback=among(("hf",)), help="hf")] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="after which nothing more is begun")] = 330.0,
+    rounds: Rounds = 3,
+    json: Json = None,
+) -> None:
+    """Parity in fp16 and bf16, every kernel against the plain one, and 1, 8 and 32 visitors, within six minutes."""
+    run("gpu", SimpleNamespace(**locals() | {"threads": 0}))
+
+
 measured("decode", "Milliseconds to the first token and for each further one.")
 measured("concurrency", "Tokens a second of several visitors at once.")
 

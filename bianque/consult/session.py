@@ -18,6 +18,7 @@ from bianque.consult import handoff, questions, replies, triage
 from bianque.consult.handoff import Decision, Reason, Round
 from bianque.consult.spec import MODES, Choices
 from bianque.errors import BadInput, BianQueError, TooLong
+from bianque.logs import trace
 from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
 
 MAX_CHARACTERS = 8000  # of one message
@@ -131,7 +132,7 @@ class Failure:
         """A deliberate error's own words, or one calm sentence; the trace goes to the log alone."""
         if isinstance(error, BianQueError):
             return cls(error.code, str(error))
-        logging.getLogger("bianque").error("a reply failed", exc_info=error)
+        logging.getLogger("bianque").error("a reply failed: %s", trace(error))
         return cls("BQ_INTERNAL", INTERNAL)
 
 

@@ -16,9 +16,10 @@ from bianque.catalog.card import Model
 from bianque.engine.cuda_graphs import Cuda
 from bianque.engine.scheduler import Decoder, QueuePosition, Recorder
 from bianque.engine.traces import WORTH, Traces, is_supported
+from bianque.errors import OutOfMemory
 from bianque.models.base import LanguageModel
 from bianque.models.tokenizers import Tokenizer
-from bianque.nn.cpu import Cores
+from bianque.nn.cpu import Cores, is_out_of_memory
 from bianque.nn.quant import kernel_of
 from bianque.types import Dialogue, Piece, Progress, Sampling, Usage
 
@@ -77,7 +78,7 @@ class Engine:
         produced: list[int] = []
         shown = ""
         due = 0.0
-        async with aclosing(self.decoder.stream(ids, sampling)) as made:
+        async with aclosing(self.decode(ids, sampling)) as made:
             async for tokens in made:
                 if isinstance(tokens, QueuePosition):
                     yield Piece(progress=Progress(self.card.name, "queued", 0.0, tokens.count))
@@ -99,6 +100,20 @@ class Engine:
             yield Piece(text=final[len(shown) :])
         full = len(produced) >= sampling.max_new_tokens and not stopped and not prompts.over(raw)
         yield Piece(finish="length" if full else "stop", usage=replace(usage, completion_tokens=len(produced)))
+
+    async def decode(self, ids: list[int], sampling: Sampling) -> AsyncGenerator[list[int] | QueuePosition, None]:
+        """The decoder's stream, whose failures are told as what they are."""
+        try:
+            async with aclosing(self.decoder.stream(ids, sampling)) as made:
+                async for part in made:
+                    yield part
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{self.card.title}: 回答时内存用尽；请稍后再试，或关闭其他程序，或调低 BIANQUE_SLOTS (out of memory while "
+                "answering: try again shortly, close other programs, or lower BIANQUE_SLOTS)"
+            ) from error
 
 
 def recorder(device: str, worth: int = WORTH) -> Recorder | None:

@@ -161,7 +161,8 @@ class Decoder:
         with self.lock:
             if len(self.waiting) >= self.max_waiting:
                 raise Busy(
-                    f"正在排队的人太多 ({self.max_waiting})，请稍后再试 (too many are waiting; try again shortly)"
+                    f"正在排队的人太多 ({self.max_waiting})，请 {Busy.retry_after} 秒后再试 "
+                    f"(too many are waiting; try again in {Busy.retry_after} s)"
                 )
             self.waiting.append(sequence)
             if self.thread is None:

@@ -11,7 +11,6 @@ import shutil
 import stat
 import tempfile
 import time
-import traceback
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from bianque.evaluate import examination, store
 from bianque.evaluate.evaluation import RECORDED, TASKS, RunRequest, Source
 from bianque.evaluate.examination import Examined
 from bianque.evaluate.run import RunProgress, jobs
+from bianque.logs import trace
 
 MOST_ROWS = 200  # replies of models in one run; the command line has no limit
 MOST_RECORDED = 2000  # recorded replies in one run, which no model gives
@@ -129,8 +129,7 @@ def failure(error: Exception, folder: Path | None = None) -> BianQueError:
         for place in (f"{folder}{os.sep}", str(folder)) if folder else ():
             text = text.replace(place, "")
         return type(error)(text.removeprefix(": "))
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logging.getLogger("bianque").error("an evaluation failed: %s\n%s", type(error).__name__, frames)
+    logging.getLogger("bianque").error("an evaluation failed: %s", trace(error))
     return Failed("服务内部出错，请稍后重试 (internal error; please retry)")
 
 

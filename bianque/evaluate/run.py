@@ -7,7 +7,6 @@ import hashlib
 import logging
 import math
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -21,6 +20,7 @@ from bianque.data.formats import Case
 from bianque.errors import BadInput, BianQueError
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.store import Key, Store
+from bianque.logs import trace
 from bianque.types import Message, Phase
 
 MOST_AT_ONCE = 32  # replies; as many may wait for a model
@@ -152,10 +152,10 @@ class Runner:
 
     def log(self, error: Exception) -> None:
         """Where it happened, once for each place; its message may hold words of the dialogue and stays out."""
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        level = logging.DEBUG if frames in self.logged else logging.ERROR
-        self.logged.add(frames)
-        logging.getLogger("bianque").log(level, "a reply failed: %s\n%s", type(error).__name__, frames)
+        told = trace(error)
+        level = logging.DEBUG if told in self.logged else logging.ERROR
+        self.logged.add(told)
+        logging.getLogger("bianque").log(level, "a reply failed: %s", told)
 
     def tally(self) -> RunProgress:
         return RunProgress(len(self.wanted) - len(self.missing), len(self.wanted), len(self.failed), self.left())

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from bianque.api.feedback import add_feedback
-from bianque.api.limits import Limits
+from bianque.api.limits import AT_ONCE, Limits
 from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
 from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
@@ -27,6 +27,7 @@ from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.transcript import Transcript
 from bianque.errors import BianQueError, LoadFailed, OutOfMemory, Unreachable
 from bianque.i18n import say, told
+from bianque.logs import trace
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
 from bianque.ui.duel import SIDES, WORD_OF, Duel
@@ -103,7 +104,7 @@ class Arena:
         view += [*self.verdicts, self.category, self.reasons, self.consent]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         quick: dict[str, Any] = {**private, "queue": False}
-        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64}
+        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": AT_ONCE}
         run: Any = self.box.submit(self.send, [self.duel, self.box], view, **turn)
         # First the end, then the picture, as on the first tab.
         stopped = self.box.stop(None, None, None, cancels=[run], **quick)
@@ -216,7 +217,7 @@ class Arena:
         except BianQueError as error:
             return {self.note: paragraph(str(error))}
         except (OSError, sqlite3.Error) as error:
-            logging.getLogger("bianque").error("a vote could not be written", exc_info=error)
+            logging.getLogger("bianque").error("a vote could not be written: %s", trace(error))
             return {self.note: paragraph(say(lang, "vote_unwritten"))}
         fight.verdict = vote.verdict
         return self.idle_view(fight, lang, duel.revealed(fight, lang))

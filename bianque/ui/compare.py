@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from bianque.api.limits import AT_ONCE
 from bianque.arena.share import Setup, comparison_json, comparison_markdown
 from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, together, verify
 from bianque.consult.pacing import Throttle, with_heartbeat
@@ -21,6 +22,7 @@ from bianque.consult.session import Delta, Session
 from bianque.consult.transcript import Transcript, Turn, messages, rewound
 from bianque.errors import BianQueError
 from bianque.i18n import say
+from bianque.logs import trace
 from bianque.ui import column, render, script, settings_panel, sheets
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
@@ -94,7 +96,12 @@ class Compare:
         view += [part for side in sides for part in (side.chatbot, side.told, side.again, side.adopt)]
         form = [self.count, self.seed, *(field for side in sides for field in side.fields)]
         private: dict[str, Any] = {"api_visibility": "private"}
-        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
+        turn: dict[str, Any] = {
+            **private,
+            "concurrency_id": "chat",
+            "concurrency_limit": AT_ONCE,
+            "show_progress": "hidden",
+        }
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
         given: Any = {self.kept, *form}  # a set: handlers get one value by component
         runs: Any = [
@@ -208,7 +215,7 @@ class Compare:
                     if item is None or not isinstance(item[1], Delta) or throttle.ready():
                         yield self.streaming_view(asked, growing)
         except Exception as error:
-            logging.getLogger("bianque").error("a comparison failed", exc_info=error)
+            logging.getLogger("bianque").error("a comparison failed: %s", trace(error))
         for found in growing.values():
             found.end()
             column.look(found, asked.lang)

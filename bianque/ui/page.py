@@ -14,7 +14,7 @@ import gradio as gr
 
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
-from bianque.api.limits import Limits
+from bianque.api.limits import AT_ONCE, Limits
 from bianque.arena.feedback import record_feedback
 from bianque.consult import transcript
 from bianque.consult.pacing import Throttle, with_heartbeat
@@ -148,7 +148,12 @@ class Page:
         ]
         given = [self.turns, self.mode, *self.drawing]
         private: dict[str, Any] = {"api_visibility": "private"}
-        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": 64, "show_progress": "hidden"}
+        turn: dict[str, Any] = {
+            **private,
+            "concurrency_id": "chat",
+            "concurrency_limit": AT_ONCE,
+            "show_progress": "hidden",
+        }
         quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
         again: dict[str, Any] = {**turn, "js": script.js("again")}
         runs: Any = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -41,6 +42,18 @@ def test_a_second_word_replaces_the_first_and_can_be_taken_back(store):
     assert again.id == first.id and [one.liked for one in store.read()[0]] == [False]
     assert record_feedback(store, TALK, 1, None, id=first.id) is None and store.read() == ([], [])
     assert store.export() is None
+
+
+def test_of_words_that_are_taken_back_nothing_stays_on_the_disk(store):
+    kept_as = json.dumps(SECRET)[1:-1].encode()
+    held = lambda: any(kept_as in path.read_bytes() for path in store.folder.iterdir())
+    kept = record_feedback(store, TALK, 1, False, "wrong", consent=True)
+    assert held()
+    record_feedback(store, TALK, 1, False, "wrong", id=kept.id)  # the same word, without consent now
+    assert not held()
+    other = record_feedback(store, TALK, 1, False, "wrong", consent=True)
+    record_feedback(store, TALK, 1, None, id=other.id)
+    assert not held()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import json
 import logging
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -21,6 +23,7 @@ from huggingface_hub import HfApi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bianque.arena import journal
 from bianque.arena.battle import Player, Vote, written
 from bianque.arena.votes import Publisher, Votes, Where
 from bianque.errors import BadInput
@@ -191,6 +194,37 @@ def test_a_killed_writer_loses_no_vote_it_had_reported_and_locks_nobody_out(tmp_
     assert len(reported) > 5 and {*reported, "end-0"} <= found
     assert len(found) <= len(reported) + 1 + 5  # of each killed writer, at most the vote it had no time to report
     assert problems == []
+
+
+def test_a_locked_database_refuses_in_time_and_the_vote_can_be_cast_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "WAIT", 0.05)
+    votes = Votes(tmp_path)
+    votes.add(numbered(0))
+    with closing(sqlite3.connect(votes.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            votes.add(numbered(1))
+        other.rollback()
+    votes.add(numbered(1))
+    assert ids(votes) == ["w-0", "w-1"]
+
+
+def test_a_full_disk_loses_no_earlier_vote_and_heals(tmp_path, monkeypatch):
+    votes = Votes(tmp_path)
+    votes.add(numbered(1))
+    opened = sqlite3.connect
+
+    def small(*args, **options):
+        base = opened(*args, **options)
+        base.execute("PRAGMA max_page_count = 1")  # to SQLite the same as a disk that is full
+        return base
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        votes.add(numbered(3))  # longer than a page
+    monkeypatch.setattr(sqlite3, "connect", opened)
+    votes.add(numbered(3))
+    assert ids(votes) == ["w-1", "w-3"]
 
 
 def test_the_words_reach_no_log(tmp_path, caplog, capfd):

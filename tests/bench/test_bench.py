@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from functools import partial
 from itertools import accumulate, count, pairwise
 
 import pytest
 import torch
 
 from bianque.__main__ import main
-from bianque.bench import decode, rounds, shapes
+from bianque.bench import decode, gpu, rounds, shapes
 from bianque.bench.decode import Work
 
 TINY = ("--size", "tiny", "--rounds", "1", "--tokens", "4", "--threads", "1")
@@ -152,3 +153,20 @@ def test_bytes_read_count_what_a_token_needs(precision, size):
     linear, norms = 2 * layer + config["vocab_size"] * d, (2 * 3 + 1) * d
     expected = linear * size + norms * max(size, 2)
     assert expected <= shapes.bytes_read(model, "t5") <= expected * 1.1  # scales, biases of distance
+
+
+@pytest.mark.slow
+def test_the_bench_for_a_gpu_runs_anywhere_and_tells_what_does_not_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "SMALL", {"baichuan": 1})
+    asked = lambda options: (partial(gpu.crowd, arch, "int8", options) for arch in ("chatglm", "none"))
+    monkeypatch.setattr(gpu, "QUESTIONS", gpu.QUESTIONS | {"visitors": asked})
+    file = tmp_path / "found.json"
+    given = ("--device", "cpu", "--size", "tiny", "--tokens", "2", "--rounds", "1", "--visitors", "1")
+    assert main(["bench", "gpu", *given, "--json", str(file)]) == 0
+    found = json.loads(file.read_text())["measured"]
+    assert [row["recorded"] for row in found["parity"]] == [False, True] * 3
+    assert all(row["right"] for row in found["parity"] + found["kernel"]) and len(found["kernel"]) > 9
+    row, failed = found["visitors"]
+    assert row["tokens/s"] > 0 < row["bandwidth"] and failed == {"of": "none int8", "fails": "KeyError: 'none'"}
+    assert main(["bench", "gpu", *given, "--seconds", "0"]) == 0
+    assert "time is up" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.engine.engine import Engine
-from bianque.errors import TooLong
+from bianque.errors import OutOfMemory, TooLong
 from bianque.types import LONGEST_REPLY, Message, Piece, Progress, Sampling
 from tests import tiny
 
@@ -257,6 +257,18 @@ def test_a_visitor_moves_no_boundary(name, tokenizers):
     markers = [i for i in prompt if i in tokenizer.special and i != tokenizer.model.unk_id()]
     assert markers == ([tokenizer.eos] if name == "bianque-1" else [tokenizer.gmask, tokenizer.bos])
     assert tokenizer.decode(prompt).count("医生：") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: no")]
+)
+def test_memory_that_runs_out_while_answering_is_said_plainly_and_the_next_reply_comes(error, tokenizers):
+    engine = scripted("bianque-2", tokenizers, "多休息")
+    say, left = engine.model.say, [error]
+    engine.model.say = lambda: (_ for _ in ()).throw(left.pop()) if left else say()
+    with pytest.raises(OutOfMemory, match="BIANQUE_SLOTS"):
+        spoken(engine)
+    assert text_of(spoken(engine)) == "多休息"
 
 
 def test_leaving_the_stream_leaves_the_decoder(tokenizers):

@@ -440,6 +440,44 @@ def test_a_slot_holds_nothing_of_a_row_that_overflowed(model):
     assert isinstance(failed, ArithmeticError) and after == expected
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA")])
+def test_where_memory_runs_out_for_a_batch_it_is_written_one_by_one_and_nobody_is_lost(error):
+    class Narrow(Counting):
+        wide = 0
+
+        def decode_step(self, ids, cache, slot=0):
+            if len(ids) > 1:
+                self.wide += 1
+                raise error
+            return super().decode_step(ids, cache, slot)
+
+    async def three():
+        model = Narrow()
+        found = await asyncio.gather(
+            *(spoken(of_one, [first], GREEDY) for of_one in [of(model)] for first in (40, 50, 60))
+        )
+        return model.wide, found
+
+    wide, found = asyncio.run(three())
+    assert wide and found == [[*range(first + 1, first + 9)] for first in (40, 50, 60)]
+
+
+@pytest.mark.parametrize("part", ["drop_cancelled", "prefill_step", "decode_step"])
+def test_a_thread_that_dies_fails_who_is_there_and_the_next_has_another(part, monkeypatch):
+    class Bug(BaseException):
+        """Not even an Exception: nothing in the loop foresees it."""
+
+    async def one_after_another():
+        decoder = of(Counting())
+        with monkeypatch.context() as broken:
+            broken.setattr(scheduler.Scheduler, part, lambda self: (_ for _ in ()).throw(Bug()))
+            failed = await asyncio.gather(*(spoken(decoder, [t], GREEDY) for t in (40, 50)), return_exceptions=True)
+        return failed, await spoken(decoder, [60], GREEDY)
+
+    failed, later = asyncio.run(one_after_another())
+    assert [type(error) for error in failed] == [Bug, Bug] and later == [*range(61, 69)]
+
+
 def test_a_cache_that_does_not_fit_is_told_to_everybody():
     class Large(Counting):
         def new_cache(self, count, prompt, reply):
