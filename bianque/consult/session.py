@@ -21,6 +21,7 @@ from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
 from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
 
+ATTEMPTS = 3  # a question whose answer was told is drawn again twice
 MAX_CHARACTERS = 8000  # of one message
 MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
 MAX_TURNS = 1000
@@ -259,33 +260,42 @@ class Session:
     ) -> AsyncGenerator[Event | Decision, None]:
         """Let the asking model speak, unheard until it has asked something new; a Decision to advise ends it unheard.
 
+        A question that the visitor has answered already is drawn again, twice, before it counts as a reason to advise.
         What it wrote is shown from its first whole question on, so an answer that is no question never shows, and
         neither does a notice of what that answer's model did not read.
         """
-        held, heard, looked = "", False, ""
         judge = partial(handoff.judge, now, budget=self.budget)
-        async with aclosing(self.speak(model, "asking", dialogue, choices, clock, now.asked + 1)) as events:
-            opening: list[Event] = []
-            async for event in events:
-                if heard or isinstance(event, Loading | Thinking):
-                    yield event
-                    continue
-                opening.append(event)
-                ended = isinstance(event, Done)
-                if isinstance(event, Delta):
-                    held += event.text
-                candidate = held if ended else held[: last_stop(held)]
-                if not ended and (candidate == looked or not questions.asks(candidate)):
-                    continue
-                looked = candidate
-                decision = await asyncio.get_running_loop().run_in_executor(self.readers, judge, candidate)
-                if decision.phase == "asking":
-                    heard = True
-                    yield decision
-                    for waiting in opening:
-                        yield waiting
-                elif ended:
-                    yield decision
+        attempts = ATTEMPTS if self.sampling(model, choices).temperature else 1  # greedily it says the same again
+        for attempt in range(attempts):
+            held, heard, looked, decision = "", False, "", None
+            async with aclosing(
+                self.speak(model, "asking", dialogue, again(choices, attempt), clock, now.asked + 1)
+            ) as events:
+                opening: list[Event] = []
+                async for event in events:
+                    if heard or isinstance(event, Loading | Thinking):
+                        if heard or not attempt:
+                            yield event
+                        continue
+                    opening.append(event)
+                    ended = isinstance(event, Done)
+                    if isinstance(event, Delta):
+                        held += event.text
+                    candidate = held if ended else held[: last_stop(held)]
+                    if not ended and (candidate == looked or not questions.asks(candidate)):
+                        continue
+                    looked = candidate
+                    decision = await asyncio.get_running_loop().run_in_executor(self.readers, judge, candidate)
+                    if decision.phase == "asking":
+                        heard = True
+                        yield decision
+                        for waiting in opening:
+                            yield waiting
+            if decision is None or decision.phase == "asking":
+                return
+            if decision.reason != "told" or attempt == attempts - 1:
+                yield decision
+                return
 
     async def speak(
         self, model: str, phase: Phase, dialogue: Dialogue, choices: Choices, clock: Clock, question: int | None = None
@@ -328,6 +338,14 @@ class Session:
         """Whether the model still reads the first complaint: one that reads the last rounds alone does not."""
         checkpoint = builtin.find(self.cards, model).checkpoint
         return checkpoint is None or checkpoint.rounds is None or len(dialogue) // 2 <= checkpoint.rounds
+
+
+def again(choices: Choices, attempt: int) -> Choices:
+    """The choices for another draw of the same reply."""
+    seed = choices.sampling.seed
+    if seed is None or not attempt:
+        return choices
+    return replace(choices, sampling=replace(choices.sampling, seed=(seed + attempt) % 2**31))
 
 
 async def whole(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | Exception, None]:
