@@ -22,6 +22,7 @@ LONGEST = 8000
 PIECE, STRIDE = 44, 22
 """Width of a window over a long text and its step, in Han characters; a Latin letter counts half."""
 
+_MARKUP = re.compile(r"https?://\S+|</?[a-zA-Z][^<>]{0,200}>")  # addresses and tags say nothing
 _HIDDEN = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _SPELT_OUT = re.compile(r"(?<![一-鿿])[一-鿿](?:[\s.·•*_/|~+,，。、-]{1,3}[一-鿿](?![一-鿿]))+")
 _MARKS = re.compile(r"[\s，。、,.!！~…；;：:“”\"'‘’（）()\[\]【】《》<>—_·*-]+")
@@ -38,6 +39,11 @@ def clean(text: str) -> str:
     text = _HIDDEN.sub("", unicodedata.normalize("NFKC", text)).translate(simplified())
     text = _RUN.sub(r"\1\1\1", text)
     return _SPELT_OUT.sub(lambda found: re.sub(r"[^一-鿿]", "", found[0]), text).strip()
+
+
+def unmarked(text: str) -> str:
+    """The text without tags and addresses."""
+    return _MARKUP.sub(" ", text)
 
 
 def folded(text: str) -> str:

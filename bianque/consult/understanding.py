@@ -155,7 +155,7 @@ def danger(text: str, using: Model | None = None) -> Danger:
     A piece has lost what stood around it (在小说里, 后来好了), so it must be surer than the whole to be believed.
     """
     known = using or model()
-    text = features.clean(text)
+    text = features.clean(features.unmarked(text))
     if not text:
         return Danger()
     words = features.grams(features.folded(text))

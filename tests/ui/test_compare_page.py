@@ -231,10 +231,12 @@ def test_a_failure_is_calm_and_can_be_retried(chromium, url, script):
 def test_a_red_flag_stands_once_above_the_columns_and_markup_is_text(chromium, url, script):
     script.advises = ["<b>休息</b> ![x](http://example.com/x.png)"]
     page = opened(chromium, url)
-    asked(page, "我不想活了 <img src=http://example.com/y.png>")
+    asked(page, "头痛 <img src=http://example.com/y.png>")
+    expect(replies(page, 1).last).to_contain_text("<b>休息</b>")
+    idle(page)
+    say(page, "我不想活了")
     expect(page.locator("[role=alert]:visible")).to_have_count(1)
     expect(page.locator("#bq-alert")).to_contain_text("12356")
-    expect(replies(page, 1).last).to_contain_text("<b>休息</b>")
     assert page.locator(".bq-talk .message b, .bq-talk .message img").count() == 0
     assert not [sent for sent in page.requests if "example.com" in sent]
 

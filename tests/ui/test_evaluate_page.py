@@ -291,7 +291,7 @@ def test_scripted_patients_need_no_file_and_every_consultation_can_be_read(chrom
     expect(page.locator("#bq-eval-file")).to_be_hidden()
     field(page, "患者数").fill("2")
     start(page).click()
-    expect(note(page)).to_contain_text("共 2 条", timeout=WAIT)
+    expect(note(page)).to_contain_text("共 2 次", timeout=WAIT)
     expect(note(page)).to_be_in_viewport()
     expect(page.locator("#bq-eval-figures")).to_contain_text("建议切题")
     expect(report(page).locator("details")).to_have_count(2, timeout=WAIT)

@@ -16,6 +16,7 @@ from tests.ui.test_page import LABEL, WAIT, idle, replies, research, say, visit,
 SIZES = ((1440, 900), (844, 390), (720, 450), (390, 844), (390, 500), (320, 568))
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DANGER = "胸口剧烈疼痛，喘不上气，出冷汗"
+LIKELY = "不想吃安眠药"  # a softer notice, with which the asking goes on
 
 # Each control of the page that shows, brought into view, is what a finger on its middle would touch.
 COVERED = """() => [...document.querySelectorAll('.gradio-container :is(button, textarea, a, summary, input)')].filter(found => {
@@ -62,7 +63,7 @@ def test_nothing_scrolls_sideways_or_is_covered_in_any_window_and_axe_finds_noth
     assert violations(page) == []
     walk(page, "empty")
     script.asks = ["咳嗽是干咳还是有痰？"]
-    say(page, DANGER)
+    say(page, LIKELY)
     idle(page)
     expect(page.get_by_role("button", name="有痰")).to_be_visible(timeout=WAIT)
     assert violations(page) == []
@@ -174,13 +175,13 @@ def test_several_consultations_drafts_and_switches_stay_in_the_browser(chromium,
 
 
 def test_a_tap_answers_and_after_advice_asking_can_go_on(chromium, url, script):
-    script.asks = ["咳嗽是干咳还是有痰？", "发热吗？", "平时抽烟吗？"]
+    script.asks = ["咳嗽是干咳还是有痰？", "有没有流鼻涕？", "平时抽烟吗？"]
     page = visit(chromium, url, **PHONE)
     expect(page.locator("#bq-help a")).to_have_count(2)
     assert page.locator("#bq-help a").first.get_attribute("href") == "tel:120"
     page.get_by_role("button", name="孩子发烧咳嗽").tap()
     page.get_by_role("button", name="有痰").tap()
-    expect(replies(page).last).to_contain_text("发热吗", timeout=WAIT)
+    expect(replies(page).last).to_contain_text("流鼻涕", timeout=WAIT)
     idle(page)
     assert script.heard[-1][1][-1].content == "有痰"
     expect(page.locator("#bq-box textarea")).to_have_attribute("placeholder", "回答上面的问题……")
