@@ -14,6 +14,7 @@ from bianque.consult.questions import asks, plain, sentences
 from bianque.consult.repeats import answered, repeats
 from bianque.types import Message, Phase
 
+CARE = "care"  # who speaks after a sure notice: fixed words, no model
 Reason = Literal[
     "question", "not_question", "repeat", "told", "budget", "requested", "direct_question", "after_advice", "new_complaint",
     "resumed", "news", "chat", "stopped",
@@ -138,7 +139,7 @@ def read_round(dialogue: Sequence[Message]) -> Round:
     said, spoken, phases, starts = list[str](), list[str](), list[Phase](), list[int]()
     for index, message in enumerate(dialogue[first:], first):
         if message.role == "assistant":
-            if start is not None or not said:
+            if message.model != CARE and (start is not None or not said):
                 spoken.append(message.content)
                 phases.append(phase_of(message))
             continue

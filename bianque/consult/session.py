@@ -15,7 +15,7 @@ from typing import Any
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
 from bianque.consult import handoff, questions, replies, triage
-from bianque.consult.handoff import Decision, Reason, Round
+from bianque.consult.handoff import CARE, Decision, Reason, Round
 from bianque.consult.spec import MODES, Choices
 from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
@@ -27,7 +27,6 @@ MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any
 MAX_TURNS = 1000
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 ANSWER = 160  # tokens of the answer to a direct question
-CARE = "care"  # who speaks after a sure notice: fixed words, no model
 
 
 @dataclass(frozen=True, slots=True)

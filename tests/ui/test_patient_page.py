@@ -194,22 +194,23 @@ def test_a_tap_answers_and_after_advice_asking_can_go_on(chromium, url, script):
 
 
 def test_a_red_flag_stays_in_view_until_it_is_acknowledged(chromium, url, script):
-    script.asks = ["请问" + "还有什么不舒服？" * 60]
     page = visit(chromium, url, **PHONE)
     say(page, DANGER)
     idle(page)
     notice = page.locator("#bq-chat .bq-emergency")
     assert "(" not in notice.inner_text() and notice.get_by_role("link").get_attribute("href") == "tel:120"
+    pinned = page.locator("#bq-chat .message-row.bq-pinned")
+    assert pinned.evaluate("row => getComputedStyle(row).position") == "sticky"
     log = page.locator("#bq-chat .bubble-wrap")
-    log.evaluate("each => each.scrollTo(0, each.scrollHeight)")
+    log.evaluate("each => { each.style.height = '260px'; each.scrollTo(0, each.scrollHeight); }")
     expect(notice).to_be_in_viewport()
     notice.get_by_role("button", name="我知道了").tap()
-    log.evaluate("each => each.scrollTo(0, each.scrollHeight)")
-    expect(notice).not_to_be_in_viewport()
+    expect(pinned).to_have_count(0)
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
-    log.evaluate("each => each.scrollTo(0, each.scrollHeight)")
-    expect(notice).not_to_be_in_viewport()
+    expect(notice).to_be_visible(timeout=WAIT)
+    expect(pinned).to_have_count(0)
+    expect(page.get_by_role("button", name="我知道了")).to_have_count(0)
 
 
 def test_markup_copies_and_errors_are_what_a_patient_expects(chromium, url, script):
