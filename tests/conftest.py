@@ -46,6 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, mark in MARKS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
+        # A browser or a server that a busy machine starves is tried once more; the run's last line counts such reruns.
+        if item.get_closest_marker("browser") or item.get_closest_marker("process"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @dataclass
