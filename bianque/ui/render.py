@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from bianque.consult import questions, quick
+from bianque.consult.handoff import CARE
 from bianque.consult.transcript import Turn
 from bianque.i18n import say
 
@@ -63,8 +64,9 @@ def who(turn: Turn, lang: str) -> str:
     """The line above a reply: a mark, what it is, and whose words they are."""
     phase = turn.get("phase") or "advising"
     sent = f" · {html.escape(say(lang, 'sent', host=turn['host']))}" if turn.get("host") else ""
-    model = html.escape(turn.get("model") or "")
-    return f'<span class="bq-who bq-{phase}">{say(lang, phase)} · {model}{sent}</span>'
+    model = turn.get("model") or ""
+    name = f" · {html.escape(model)}" if model != CARE else ""  # fixed words have no author to name
+    return f'<span class="bq-who bq-{phase}">{say(lang, phase)}{name}{sent}</span>'
 
 
 def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:
