@@ -12,6 +12,7 @@ Finish = Literal["stop", "length", "cancelled"]
 Architecture = Literal["t5", "chatglm", "baichuan"]
 Bits = Literal[16, 8, 4]
 ModelRole = Literal["asks", "advises", "both", "counsels"]
+OpeningKind = Literal["usual", "unusual"]  # of the patients that examine a consultation
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 MODE_PHASES: dict[Mode, tuple[Phase, ...]] = {

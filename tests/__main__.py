@@ -36,9 +36,9 @@ def fast_lane(chosen: list[str]) -> int:
 
 
 def everything(chosen: list[str]) -> int:
-    """A file's tests share servers and browsers; the files share the cores, but for one."""
+    """A file's tests share servers and browsers; the files share the cores."""
     browser()
-    workers = ("-n", str(max(1, CORES - 1)), "--dist", "loadfile")
+    workers = ("-n", str(CORES), "--dist", "loadfile")
     return started("mypy").wait() or started("pytest", *workers, *chosen, HYPOTHESIS_PROFILE="ci").wait()
 
 

@@ -43,6 +43,8 @@ EXCEPTIONS = {
     ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
     ("train.complaints", "consult.encoder"): "it learns over the vectors that are served",
     ("train.complaints", "consult.recognise"): "it writes what is read there",
+    ("train.told", "consult.encoder"): "it learns over the vectors that are served",
+    ("train.told", "consult.told"): "it writes what is read there",
 }
 
 # library → folders that may import it anywhere, and folders that may inside a function
@@ -68,6 +70,7 @@ FOREIGN = {
     ("consult.understanding", "numpy"),
     ("consult.hearing", "numpy"),
     ("consult.recognise", "numpy"),
+    ("consult.told", "numpy"),
     ("consult.replies", "regex"),
     ("data.knowledge", "yaml"),
     ("data.knowledge", "pydantic"),

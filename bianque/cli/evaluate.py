@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from bianque.errors import BadInput
+from bianque.types import OpeningKind
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -66,6 +67,7 @@ def evaluate(
     concurrency: Concurrency = 4,
     recorded: Annotated[bool, typer.Option("--recorded", help="score the outputs in the file; no model runs")] = False,
     references: Annotated[Path | None, typer.Option(metavar="FILE", help="human answers for recorded outputs")] = None,
+    openings: Annotated[OpeningKind, typer.Option(help="of the simulated patients")] = "usual",
     judge: JudgeUrl = None,
     judge_model: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     judge_key_env: JudgeKey = None,
@@ -87,7 +89,7 @@ def evaluate(
     if out is None:
         raise BadInput("--out: 需要存放结果的文件夹 (a folder for the results is needed)")
     if data is None or examining:
-        return examine(contenders, out, limit, seed, concurrency, fresh)
+        return examine(contenders, out, limit, seed, openings, concurrency, fresh)
     asked = RunRequest.of(
         data,
         RECORDED if recorded else cast("tuple[Task, ...]", tuple(task or ("next",))),
@@ -156,14 +158,24 @@ def carry_out(session: Session | None, asked: RunRequest, out: Path) -> int:
     return 1 if outcome.failed else 0
 
 
-def examine(contenders: Sequence[ModelSpec], out: Path, limit: int | None, seed: int, at_once: int, fresh: bool) -> int:
+def examine(
+    contenders: Sequence[ModelSpec],
+    out: Path,
+    limit: int | None,
+    seed: int,
+    kind: OpeningKind,
+    at_once: int,
+    fresh: bool,
+) -> int:
     """Scripted patients before each contender; figures on stdout."""
     from bianque.evaluate import examination
 
     if not contenders:
         raise BadInput("--model: 至少需要一个模型或模式 (at least one model or mode is needed)")
     session = open_session(contenders)
-    begin = lambda: examination.examine(session, contenders, out, limit=limit, seed=seed, at_once=at_once, fresh=fresh)
+    begin = lambda: examination.examine(
+        session, contenders, out, limit=limit, seed=seed, kind=kind, at_once=at_once, fresh=fresh
+    )
     result = followed(begin, out, fresh)
     if result is None:
         return 130

@@ -21,7 +21,8 @@ from typing import Any, Literal
 from bianque.backends.base import Backend
 from bianque.consult import handoff
 from bianque.consult.encoder import encode, encoded
-from bianque.consult.hearing import Heard, Hearing, grams, hearing, texts
+from bianque.consult.hearing import Heard, Hearing, hearing, texts
+from bianque.consult.told import grams
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Follow, Generic, Rule, sentence
 from bianque.types import Message, Piece, Sampling
@@ -100,7 +101,10 @@ class Guard:
         """What the knowledge base says to the danger signs that were told: the most pressing of them, two at most."""
         rules = [rule for rule in heard.entry.urgent if rule.holds(heard.known)] if heard.entry else []
         says = sorted((max(rule.say, key=len) for rule in rules), key=lambda say: not PRESSING.search(say))[:2]
-        return "".join(map(sentence, says)).replace("{x}", heard.x) or None
+        text = "".join(map(sentence, says)).replace("{x}", heard.x)
+        if text and len(text) < SHORT:
+            text += random.Random(text).choice(self.common.until_help)
+        return text or None
 
     def supported(self, fact: str, heard: Heard) -> bool:
         """Whether a fact that an advice sums up was told; facts in words of its own pass."""
@@ -110,7 +114,7 @@ class Guard:
         if entry.id not in self.facts[fact]:
             return False
         stated = [(slot.key, label) for slot in entry.slots for label, v in slot.values.items() if v.fact == fact]
-        return any(key in heard.told and heard.told[key] in (None, label) for key, label in stated)
+        return any(heard.told.get(key) == label for key, label in stated)
 
     def unheard(self, text: str, told: str) -> bool:
         """Whether the text holds a drug, a dose or a place that neither the visitor nor the knowledge base said."""
@@ -257,7 +261,7 @@ class Guarded:
                         yield piece
             text = found.rightly_named(text, now.told)
             if danger := found.danger(heard):
-                text = text if cares(text) else danger
+                text = text if cares(text) and len(text) >= SHORT else danger
                 break
             if closes(text) and not found.early(heard):
                 break
@@ -292,7 +296,7 @@ class Guarded:
                 break
         more = waiting
         if danger and not heard.advised:
-            more = waiting if cares(waiting) else danger
+            more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
         elif follow:
             more = found.follow_up(waiting, follow)
         elif not heard.advised and heard.entry:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
+from bianque.consult.told import CLAUSE, Told, Wordings, grams, likeness, told, wordings
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Generic, Knowledge, Rule, bundled
 from bianque.types import Message
@@ -31,7 +32,6 @@ SURE = 0.3  # probability from which a complaint is taken for recognised
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 TURNS = 6  # of the visitor, by which the complaint is recognised
-CLAUSE = re.compile(r"[，。！？,.!?；;：:\s]+")
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我|本人|最近|这几天|今天|这两天|老是?|总是?)+"
 )
@@ -73,22 +73,12 @@ class Heard:
         )
 
 
-def grams(text: str, size: int = 2) -> frozenset[str]:
-    """The text's runs of `size` characters, punctuation left out."""
-    text = re.sub(r"[\W_]", "", text)
-    return frozenset(text[i : i + size] for i in range(len(text) - size + 1))
-
-
-def likeness(a: frozenset[str], b: frozenset[str]) -> float:
-    """Dice coefficient, 0 to 1."""
-    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
-
-
 class Hearing:
     """Reads dialogues as the knowledge base would."""
 
-    def __init__(self, knowledge: Knowledge, found: Recogniser) -> None:
+    def __init__(self, knowledge: Knowledge, found: Recogniser, answers: Told) -> None:
         self.knowledge, self.recogniser, self.generic = knowledge, found, knowledge.generic
+        self.answers = answers
         self.entries: dict[str, Complaint] = {**knowledge.complaints, GENERIC: knowledge.generic}
         self.questions: list[tuple[str, str, frozenset[str]]] = []
         self.asking: dict[str, list[int]] = defaultdict(list)  # pair of characters → questions
@@ -199,6 +189,7 @@ class Hearing:
                     best, surest = label, sure
             heard.told[key] = best or heard.told.get(key)
         clauses = [clause for clause in CLAUSE.split(text[:400]) if len(clause) >= 4]
+        opens = self.answers(text, self.wordings(entry.id)) if not heard.asked and text.strip() else set()
         for slot in entry.slots:
             if slot.key in pending:
                 continue
@@ -210,6 +201,8 @@ class Hearing:
                     alike, close = self.besides(says, clauses)
                     if alike >= BESIDES and close >= SAME_MEANING:
                         heard.told[slot.key] = label if alike >= SAME_ANSWER else None
+            if slot.key in opens:
+                heard.told.setdefault(slot.key, None)
 
     def besides(self, says: Sequence[str], clauses: Sequence[str]) -> tuple[float, float]:
         """How like an answer's wordings the likest clause is: pairs of characters, and the cosine of the two."""
@@ -218,6 +211,10 @@ class Hearing:
         return alike, float(encoded(say) @ encoded(clause)) if alike >= BESIDES else 0.0
 
     @cache  # noqa: B019 - one Hearing lives as long as the process
+    def wordings(self, name: str) -> dict[str, list[Wordings]]:
+        return wordings(self.entries[name])
+
+    @cache  # noqa: B019
     def meanings(self, name: str) -> dict[tuple[str, str], NDArray[Any]]:
         """The vectors of each answer's wordings, of one complaint: a tenth of a second, once."""
         parts = [
@@ -283,4 +280,4 @@ def texts(part: object) -> Iterator[str]:
 @cache
 def hearing() -> Hearing:
     """Over the bundled knowledge base; two seconds to read it, once."""
-    return Hearing(bundled(), recogniser())
+    return Hearing(bundled(), recogniser(), told())

@@ -31,27 +31,44 @@ def character_grams(text: str) -> Iterator[str]:
     return (text[i : i + size] for size in range(1, LONGEST_GRAM + 1) for i in range(len(text) - size + 1))
 
 
-class Recogniser:
-    """`names` [K]; `dense` [512, K] over the sentence vector; `sparse` [V, K] over `grams` [V] with their `idf`; `bias` [K]."""
+class Linear:
+    """Scores of a text: `dense` [512, K] over its sentence vector; `sparse` [V, K] over `grams` [V] with their `idf`; `bias` [K].
+
+    `sparse` is int8, and `step` [K] what one is worth.
+    """
 
     def __init__(self, arrays: Any) -> None:
-        self.names: tuple[str, ...] = tuple(arrays["names"].tolist())
-        self.place = {name: i for i, name in enumerate(self.names)}
         self.gram = {gram: i for i, gram in enumerate(arrays["grams"].tolist())}
         self.idf = arrays["idf"].astype("float32")
         self.dense, self.bias = arrays["dense"].astype("float32"), arrays["bias"].astype("float32")
-        self.sparse, self.step = arrays["sparse"], arrays["step"].astype("float32")  # int8, and what one is worth
+        self.sparse, self.step = arrays["sparse"], arrays["step"].astype("float32")
 
-    def __call__(self, texts: Sequence[str]) -> NDArray[Any]:
-        """[texts, K]: logarithms of the probabilities."""
+    def scores(self, texts: Sequence[str]) -> NDArray[Any]:
+        """[texts, K]"""
         import numpy as np
 
-        scores = encode(texts) @ self.dense + self.bias
+        scores: NDArray[Any] = encode(texts) @ self.dense + self.bias
         for row, text in zip(scores, texts, strict=True):
             held = sorted({self.gram[gram] for gram in character_grams(text) if gram in self.gram})
             if held:
                 weights = self.idf[held]
                 row += (weights / np.sqrt(weights @ weights)) @ (self.sparse[held] * self.step)
+        return scores
+
+
+class Recogniser(Linear):
+    """`names` [K] beside the arrays of its scores."""
+
+    def __init__(self, arrays: Any) -> None:
+        super().__init__(arrays)
+        self.names: tuple[str, ...] = tuple(arrays["names"].tolist())
+        self.place = {name: i for i, name in enumerate(self.names)}
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[Any]:
+        """[texts, K]: logarithms of the probabilities."""
+        import numpy as np
+
+        scores = self.scores(texts)
         scores -= scores.max(axis=1, keepdims=True)
         logs: NDArray[Any] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return logs

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 BUDGET = 8  # questions before the asking model closes, as many as the page allows it
 DOUBTS = ("好的", "知道了", "我再看看吧", "不用去医院吧", "现在好点了", "真的这么严重吗")
-ADULT_GROUPS = frozenset(
-    {"心理", "妇产", "儿科", "报告与用药", "泌尿男科"}
-)  # whose openings name no other adult, or too much
+# Whose openings name no other adult, or too much.
+ADULT_GROUPS = frozenset({"心理", "妇产", "儿科", "报告与用药", "泌尿男科"})
 
 
 class Case:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -165,10 +165,14 @@ class Rare(Strict):
     who: Literal["self", "woman", "man", "elder", "child", "baby"]
 
 
+Openings = dict[str, Annotated[tuple[Opening, ...], Field(min_length=1)]]
+
+
 class Examination(Strict):
     """Openings and rarer complaints that are kept from training, to examine with."""
 
-    complaints: dict[str, Annotated[tuple[Opening, ...], Field(min_length=1)]]
+    usual: Openings
+    unusual: Openings
     generic: tuple[Rare, ...] = ()
 
 
@@ -187,6 +191,7 @@ class Common(Strict):
     what: Texts
     later: Texts
     again: Texts
+    until_help: Texts
     first_aid: Texts
     greet: Texts
     by_name: Texts
@@ -215,17 +220,34 @@ def examination() -> Examination:
     return load(FOLDER / "examination.yaml", Examination)
 
 
-def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[tuple[str, str]]:
-    """More openings for each complaint, without what they tell: complaint and text; BadInput names a line that is not so."""
+class Further(NamedTuple):
+    """An opening of `data/openings.jsonl`; `has` is None where nobody noted what it tells."""
+
+    complaint: str
+    say: str
+    has: dict[str, Any] | None = None
+
+
+def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
+    """More openings than the complaints' own; BadInput names a line that is not one."""
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row = json.loads(line)
-            found.append((str(row["complaint"]), str(row["say"])))
-        except (ValueError, TypeError, KeyError):
-            raise BadInput(f'{path}:{number}: needs to be {{"complaint": id, "say": text}}') from None
-        if found[-1][0] not in bundled().complaints:
-            raise BadInput(f"{path}:{number}: complaint={found[-1][0]!r}: no such complaint")
+            row = Further(**json.loads(line))
+            opening = Opening(say=row.say, has=row.has or {})
+        except (ValueError, TypeError):
+            raise BadInput(
+                f'{path}:{number}: needs to be {{"complaint": id, "say": text}}, with "has": {{slot: value}} or without'
+            ) from None
+        if (entry := bundled().complaints.get(row.complaint)) is None:
+            raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
+        for key, value in opening.has.items():
+            values = entry.slot[key].values if key in entry.slot else {}
+            if any(one not in values for one in ((value,) if isinstance(value, str) else value)):
+                raise BadInput(
+                    f"{path}:{number}: has={{{key!r}: {value!r}}}: {row.complaint} has no such slot or value"
+                )
+        found.append(row)
     return found
 
 

@@ -19,7 +19,7 @@ from bianque.data.knowledge import bundled, examination
 from bianque.evaluate.patients import FIGURES, TITLES, Examiner, Talk, figures
 from bianque.evaluate.run import RunProgress, concurrently
 from bianque.evaluate.store import write_json
-from bianque.types import Message
+from bianque.types import Message, OpeningKind
 
 TALKS, RESULT, REPORT = "talks.jsonl", "patients.json", "patients.html"
 ASSETS = Path(__file__).parent / "assets"
@@ -65,7 +65,7 @@ def shown(figure: dict[str, Any]) -> str:
 
 async def examine(
     session: Session, contenders: Sequence[ModelSpec], folder: Path, *,
-    limit: int | None = None, seed: int = 0, at_once: int = 4, fresh: bool = False,
+    limit: int | None = None, seed: int = 0, kind: OpeningKind = "usual", at_once: int = 4, fresh: bool = False,
 ) -> AsyncGenerator[RunProgress | Examined, None]:  # fmt: skip
     """A RunProgress after each consultation, and last the Examined; what the folder already has is not held again.
 
@@ -75,7 +75,7 @@ async def examine(
     path = folder / TALKS
     for name in (RESULT, REPORT, *((TALKS,) if fresh else ())):
         (folder / name).unlink(missing_ok=True)
-    examiner = Examiner(bundled(), examination(), seed)
+    examiner = Examiner(bundled(), examination(), seed, kind)
     kept = stored(path)
     every = list(bundled().complaints)
     names = None if limit is None else [every[place] for place in sample(every, limit)]

@@ -1,7 +1,7 @@
 """Examine a consultation as many scripted patients would, without a judge model.
 
 Each patient has one complaint of the knowledge base and fixed answers. It opens with words that no training saw
-(`data/examination.yaml`), answers what it is asked, and asks one question after the advice. What is said to it is
+(`data/examination.yaml`, usual or unusual ones), answers what it is asked, and asks one question after the advice. What is said to it is
 compared with the knowledge base as text, by pairs and fours of characters, so rewording lowers a figure a little.
 """
 
@@ -19,7 +19,7 @@ from bianque.consult.guards import cares
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
 from bianque.errors import BadInput, BianQueError
 from bianque.intervals import wilson
-from bianque.types import Message
+from bianque.types import Message, OpeningKind
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
 WARNED = 0.5  # share of a danger sign's sentence that a reply holds
@@ -85,8 +85,11 @@ class Talk:
 class Examiner:
     """Holds whole consultations and counts; the same seed gives the same patients."""
 
-    def __init__(self, knowledge: Knowledge, examination: Examination, seed: int = 0) -> None:
-        self.knowledge, self.examination, self.seed = knowledge, examination, seed
+    def __init__(
+        self, knowledge: Knowledge, examination: Examination, seed: int = 0, kind: OpeningKind = "usual"
+    ) -> None:
+        self.knowledge, self.examination, self.seed, self.kind = knowledge, examination, seed, kind
+        self.openings = getattr(examination, kind)
 
     @cached_property
     def asks(self) -> list[tuple[str, str, int]]:
@@ -150,7 +153,9 @@ class Examiner:
         known = self.knowledge.complaints
         if unknown := set(names or ()) - known.keys():
             raise BadInput(f"{', '.join(sorted(unknown))}: no such complaint; there are {', '.join(known)}")
-        talks = [Talk(name, f"{self.seed}/{name}/{turn}") for name in names or known for turn in range(each)]
+        talks = [
+            Talk(name, f"{self.seed}/{self.kind}/{name}/{turn}") for name in names or known for turn in range(each)
+        ]
         rare = () if names else self.examination.generic
         return talks + [Talk(RARE, f"{self.seed}/{symptom.x}", symptom.x) for symptom in rare]
 
@@ -178,7 +183,7 @@ class Examiner:
 
     async def consult(self, reply: Reply, entry: Complaint, talk: Talk) -> None:
         r = random.Random(talk.seed)
-        opening = r.choice(self.examination.complaints[entry.id])
+        opening = r.choice(self.openings[entry.id])
         state = {slot.key: r.choice(list(slot.values)) for slot in entry.slots}
         known: dict[str, str] = {}
         for key, value in opening.has.items():

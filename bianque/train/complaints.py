@@ -8,9 +8,11 @@ script. Nothing of `data/examination.yaml` is seen.
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,42 +63,70 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
             yield Labelled(first, about, FIRST)
 
 
+@dataclass(frozen=True, slots=True)
+class GrammedTexts:
+    """Sentence vectors [N, 512] and n-grams [N, V], which weigh by `idf` [V]; `back` is `across` transposed."""
+
+    grams: list[str]
+    idf: Any
+    vectors: torch.Tensor
+    across: torch.Tensor
+    back: torch.Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[str], rarest: int = RAREST) -> GrammedTexts:
+        every = [set(character_grams(text)) for text in texts]
+        seen = Counter(gram for each in every for gram in each)
+        grams = sorted(gram for gram, count in seen.items() if count >= rarest)
+        place = {gram: i for i, gram in enumerate(grams)}
+        idf = np.log(len(texts) / np.array([seen[gram] for gram in grams], np.float32)).astype(np.float32)
+        held = [sorted(place[gram] for gram in each if gram in place) for each in every]
+        weights = [idf[row] / np.sqrt(idf[row] @ idf[row]) if row else idf[:0] for row in held]
+        index = np.stack(
+            [np.repeat(np.arange(len(texts)), [len(row) for row in held]), np.concatenate(held).astype(int)]
+        )
+        values = torch.from_numpy(np.concatenate(weights))
+        sparse = torch.sparse_coo_tensor(
+            torch.from_numpy(index), values, (len(texts), len(grams)), check_invariants=False
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR")  # "in beta state"; products are all that is used
+            across, back = sparse.coalesce().to_sparse_csr(), sparse.t().coalesce().to_sparse_csr()
+        return cls(grams, idf, torch.from_numpy(encoder.encode(list(texts))), across, back)
+
+
 def train(rows: Sequence[Labelled]) -> dict[str, Any]:
     """The arrays of a `Recogniser`; the same rows give the same ones."""
     names = sorted({row.complaint for row in rows})
-    seen = Counter(gram for row in rows for gram in set(character_grams(row.text)))
-    grams = sorted(gram for gram, count in seen.items() if count >= RAREST)
-    place = {gram: i for i, gram in enumerate(grams)}
-    idf = np.log(len(rows) / np.array([seen[gram] for gram in grams], np.float32)).astype(np.float32)
-    dense = torch.from_numpy(encoder.encode([row.text for row in rows]))
-    held = [sorted({place[gram] for gram in character_grams(row.text) if gram in place}) for row in rows]
-    weights = [idf[row] / np.sqrt(idf[row] @ idf[row]) if row else idf[:0] for row in held]
-    index = np.stack([np.repeat(np.arange(len(rows)), [len(row) for row in held]), np.concatenate(held).astype(int)])
-    values = torch.from_numpy(np.concatenate(weights))
-    sparse = torch.sparse_coo_tensor(torch.from_numpy(index), values, (len(rows), len(grams)), check_invariants=False)
-    answers = torch.tensor([names.index(row.complaint) for row in rows])
-    worth = torch.tensor([row.weight for row in rows])
+    texts = GrammedTexts.of([row.text for row in rows])
+    place = {name: i for i, name in enumerate(names)}
+    answers = torch.tensor([place[row.complaint] for row in rows])
+    worth = torch.tensor([row.weight for row in rows])[:, None]
     target = torch.nn.functional.one_hot(answers, len(names)).float()
-    over_vectors, bias = fit(dense, dense.T, target, worth / worth.sum(), 0.3, 1e-5)
-    across, back = sparse.coalesce().to_sparse_csr(), sparse.t().coalesce().to_sparse_csr()
-    over_grams, more = fit(across, back, target, worth / worth.sum(), 0.5, 1e-6)
+    softmax = partial(torch.softmax, dim=1)
+    over_vectors, bias = fit(texts.vectors, texts.vectors.T, target, worth / worth.sum(), 0.3, 1e-5, EPOCHS, softmax)
+    over_grams, more = fit(texts.across, texts.back, target, worth / worth.sum(), 0.5, 1e-6, EPOCHS, softmax)
     over_grams, bias = GRAMS * over_grams, bias + GRAMS * more
     step = np.abs(over_grams).max(axis=0) / 127
     return {
-        "names": np.array(names), "grams": np.array(grams), "idf": idf.astype(np.float16), "step": step,
+        "names": np.array(names), "grams": np.array(texts.grams), "idf": texts.idf.astype(np.float16), "step": step,
         "dense": over_vectors.astype(np.float16), "sparse": np.round(over_grams / step).astype(np.int8), "bias": bias,
     }  # fmt: skip
 
 
 def fit(
-    rows: torch.Tensor, across: torch.Tensor, target: torch.Tensor, worth: torch.Tensor, rate: float, penalty: float
-) -> tuple[Any, Any]:
-    """Weights and biases: Adam over the whole set with a falling rate and an L2 penalty; `across` is `rows` transposed."""
+    rows: torch.Tensor, across: torch.Tensor, target: torch.Tensor, worth: torch.Tensor, rate: float, penalty: float,
+    epochs: int, likely: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[Any, Any]:  # fmt: skip
+    """Weights and biases of a logistic regression: Adam over the whole set with a falling rate and an L2 penalty.
+
+    `across` is `rows` transposed; `likely` makes scores probabilities; `worth` is [N, 1] or [N, K].
+    """
     weights, bias = torch.zeros(rows.shape[1], target.shape[1]), torch.zeros(target.shape[1])
     optimizer = torch.optim.Adam([weights, bias], lr=rate, betas=(0.9, 0.99))
-    for epoch in range(EPOCHS):
-        optimizer.param_groups[0]["lr"] = rate * (1 - epoch / EPOCHS)
-        error = (torch.softmax(rows @ weights + bias, 1) - target) * worth[:, None]
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = rate * (1 - epoch / epochs)
+        error = (likely(rows @ weights + bias) - target) * worth
         weights.grad, bias.grad = across @ error + penalty * weights, error.sum(0)
         optimizer.step()
     return weights.numpy(), bias.numpy()
@@ -104,14 +134,19 @@ def fit(
 
 def further() -> list[Labelled]:
     """More openings than the complaints' own files hold."""
-    return [Labelled(text, name) for name, text in further_openings()]
+    return [Labelled(row.say, row.complaint) for row in further_openings()]
 
 
 def write(out: Path = FILE, seed: int = 0) -> dict[str, float]:
     """Train on everything and store; the shares that are right of the openings nobody trained on (`score`)."""
     arrays = train(list(texts(bundled(), further(), seed)))
     np.savez_compressed(out, **arrays)
-    return score(Recogniser(arrays), [(o.say, name) for name, each in examination().complaints.items() for o in each])
+    kept = examination()
+    return {
+        f"{kind}: {name}": share
+        for kind, openings in (("usual", kept.usual), ("unusual", kept.unusual))
+        for name, share in score(Recogniser(arrays), [(o.say, n) for n, e in openings.items() for o in e]).items()
+    }
 
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:

@@ -73,7 +73,7 @@ def test_danger_comes_first_and_what_nobody_said_stays_empty():
 
 
 def test_every_quotation_is_in_the_dialogue():
-    for dialogue in composed(60, 77):
+    for dialogue in composed(25, 77):
         found = summary(dialogue)
         check_quotes(found, dialogue)
         assert tuple(found.sections) == SECTIONS and found.models == ("ask-mini",) * bool(found.models)
@@ -96,7 +96,7 @@ def test_answers_are_found_by_what_was_asked():
     """Composed consultations tell which answer is to which question; a single fact an answer, as many as there are."""
     right = {"duration": 0, "history": 0}
     every = dict(right)
-    for consultation in compose(80, 4242):
+    for consultation in compose(40, 4242):
         dialogue = [
             Message("user" if t.role == "patient" else "assistant", t.text, t.phase) for t in consultation.turns
         ]
@@ -106,7 +106,7 @@ def test_answers_are_found_by_what_was_asked():
             if turn.slot in every and list(told) == [turn.slot]:
                 every[turn.slot] += 1
                 right[turn.slot] += any(quote.turn == place + 1 for quote in found.sections[turn.slot])
-    assert min(every.values()) >= 10 and all(right[slot] >= 0.9 * every[slot] for slot in every), (right, every)
+    assert min(every.values()) >= 5 and all(right[slot] >= 0.9 * every[slot] for slot in every), (right, every)
 
 
 @pytest.mark.parametrize(

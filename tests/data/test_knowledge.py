@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bianque.data import knowledge
-from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, load
+from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, further_openings, load
 from bianque.errors import BadInput
 
 PATH = knowledge.FOLDER / "complaints" / "insomnia.yaml"
@@ -113,13 +113,12 @@ def test_an_empty_folder_says_what_is_needed(tmp_path):
 
 
 def test_nothing_to_examine_with_is_taught():
-    taught, kept = bundled(), examination()
-    assert kept.complaints.keys() == taught.complaints.keys() and len(kept.generic) >= 60
-    for name, openings in kept.complaints.items():
+    taught, kept, further = bundled(), examination(), {row.say for row in further_openings()}
+    assert kept.usual.keys() == kept.unusual.keys() == taught.complaints.keys() and len(kept.generic) >= 60
+    for name, opening in ((n, o) for kind in (kept.usual, kept.unusual) for n, each in kind.items() for o in each):
         entry = taught.complaints[name]
-        assert not {o.say for o in openings} & {o.say for o in entry.open}
-        for opening in openings:
-            for key, value in opening.has.items():
-                values = value if isinstance(value, tuple) else (value,)
-                assert set(values) <= set(entry.slot[key].values), f"{name}: {opening.say}"
+        assert opening.say not in {o.say for o in entry.open} | further
+        for key, value in opening.has.items():
+            values = value if isinstance(value, tuple) else (value,)
+            assert set(values) <= set(entry.slot[key].values), f"{name}: {opening.say}"
     assert not {rare.x for rare in kept.generic} & {symptom.x for symptom in taught.generic.symptoms}

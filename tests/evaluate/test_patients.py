@@ -60,7 +60,7 @@ def examine(doctor, names=NAMES):
                 return said
 
             examiner.answered = listening
-            opening = random.Random(talk.seed).choice(examiner.examination.complaints[talk.complaint])
+            opening = random.Random(talk.seed).choice(examiner.openings[talk.complaint])
             doctor.known = {k: v for k, v in opening.has.items() if isinstance(v, str)}
             doctor.asked = [k for k, v in opening.has.items() if not isinstance(v, str)]
             talks.append(await examiner.hold(doctor, talk))

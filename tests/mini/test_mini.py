@@ -40,7 +40,7 @@ def test_a_bundled_model_is_stored_as_its_card_says(card):
     assert "不是医学知识" in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def replies(local, card, seeds=range(6), at_once=8):
+def replies(local, card, seeds=range(3), at_once=8):
     """To each complaint, with each seed."""
     free = asyncio.Semaphore(at_once)
 
