@@ -68,6 +68,7 @@ FOREIGN = {
     ("consult.features", "numpy"),
     ("consult.learning", "numpy"),
     ("consult.understanding", "numpy"),
+    ("consult.validation", "numpy"),
     ("consult.hearing", "numpy"),
     ("consult.recognise", "numpy"),
     ("consult.told", "numpy"),

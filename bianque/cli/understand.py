@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,26 +20,84 @@ _ROLES = {"patient": "user", "user": "user", "doctor": "assistant", "assistant":
 
 
 def understand(
-    file: Annotated[Path, typer.Argument(help="JSON lines: text, or turns and candidate")],
+    file: Annotated[Path, typer.Argument(help="JSON lines: text, or turns and candidate; .gz too")],
     out: Annotated[Path | None, typer.Option(help="a .jsonl file; standard output if left out")] = None,
     score: Annotated[bool, typer.Option("--score", help="only how often it agrees with the lines' own labels")] = False,
+    rate: Annotated[
+        bool,
+        typer.Option("--rate", help="only how often a patient's turn of dialogues gets a notice; --out keeps those"),
+    ] = False,
 ) -> int:
     """Say of each message its danger, what the visitor wants, and the known sentences it is most like."""
     try:
-        given = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        packed = file.read_bytes()
+        given = (gzip.decompress(packed) if file.suffix == ".gz" else packed).decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: {error}; give a UTF-8 file of JSON lines") from None
+    numbered = [(number, line) for number, line in enumerate(given, 1) if line.strip()]
     if score:
-        rows = [json.loads(line) for line in given if line.strip()]
-        print(json.dumps(agreement(rows, [_read(file, n, line) for n, line in enumerate(given, 1) if line.strip()])))
+        scored(file, numbered)
         return 0
-    found = (json.dumps(_read(file, n, line), ensure_ascii=False) for n, line in enumerate(given, 1) if line.strip())
-    if out is None:
-        for line in found:
+    found = noticed(file, numbered) if rate else (_read(file, number, line) for number, line in numbered)
+    lines = (json.dumps(row, ensure_ascii=False) for row in found)
+    if out is not None:
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return 0
+    for line in lines:
+        if not rate:
             print(line)
-    else:
-        out.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
     return 0
+
+
+def scored(file: Path, numbered: Sequence[tuple[int, str]]) -> None:
+    """Print the agreement as JSON, with the time of a message and the memory; the confusions as a table beside it."""
+    before = _memory()
+    found, times = [], []
+    for number, line in numbered:
+        begun = time.perf_counter()
+        found.append(_read(file, number, line))
+        times.append((time.perf_counter() - begun) * 1000)
+    told = agreement([json.loads(line) for _, line in numbered], found)
+    quantiles = sorted(times[1:]) or times  # the first one reads the heads
+    cost = {
+        "ms_median": round(quantiles[len(quantiles) // 2], 1),
+        "ms_95": round(quantiles[len(quantiles) * 95 // 100], 1),
+        "memory_mb": round(_memory() - before),
+    }
+    print(json.dumps({**told, **cost}, ensure_ascii=False))
+    names = list(dict.fromkeys([*told["confusion"], *(name for row in told["confusion"].values() for name in row)]))
+    print("".join(f"{name:>11}" for name in ("label ↓ told →", *names)), file=sys.stderr)
+    for true, row in told["confusion"].items():
+        print(f"{true:>14}" + "".join(f"{row.get(name, 0):>11}" for name in names), file=sys.stderr)
+
+
+def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping[str, Any]]:
+    """The patients' turns of dialogues that get a notice, and at the end how many do, printed as JSON."""
+    from bianque.consult import triage
+
+    turns, counts = 0, Counter[str]()
+    for number, line in numbered:
+        row = _parsed(file, number, line)
+        for turn in row.get("turns") or ():
+            if _ROLES.get(turn["role"]) != "user":
+                continue
+            turns += 1
+            found = triage.judge(turn["text"])
+            if found.level and found.certainty:
+                counts.update((found.level, found.certainty))
+                near = found.nearest[0].text if found.nearest else ""
+                yield {"text": turn["text"], "triage": found.level, "kind": found.kind, "certainty": found.certainty,
+                       "score": round(found.score, 3), "piece": found.piece, "nearest": near}  # fmt: skip
+    notices = counts["sure"] + counts["likely"]
+    print(json.dumps({"turns": turns, "notices": notices, "rate": round(notices / max(turns, 1), 4), **counts}))
+
+
+def _memory() -> float:
+    """Megabytes that this process holds; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (OSError, ValueError):
+        return 0.0
 
 
 def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,12 +111,12 @@ def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
             pairs[label, said["triage"] or "none"] += 1
         elif label:
             pairs[label, said["intent"]] += 1
-    table = {f"{true} -> {told}": count for (true, told), count in sorted(pairs.items())}
+    labels = sorted({true for true, _ in pairs})
+    table = {one: {told: count for (true, told), count in sorted(pairs.items()) if true == one} for one in labels}
     right = sum(count for (true, told), count in pairs.items() if true == told)
     whole = {"lines": pairs.total(), "right": right, "confusion": table}
     share = lambda hits, of: round(hits / of, 3) if of else None
-    labels = {true for true, _ in pairs}
-    if labels <= levels:
+    if levels.issuperset(labels):
         danger = sum(count for (true, _), count in pairs.items() if true != "none")
         heard = sum(count for (true, told), count in pairs.items() if "none" not in (true, told))
         quiet, crisis = sum(pairs["none", told] for told in levels), sum(pairs["crisis", told] for told in levels)
@@ -67,14 +129,21 @@ def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
     return {"macro_f1": round(sum(f1) / len(f1), 3), **whole}
 
 
-def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:
+def _parsed(file: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise BadInput(f"{file}:{number}: not JSON ({error}); write one object a line") from None
-    if isinstance(row, dict) and isinstance(row.get("turns"), list):
+    if not isinstance(row, dict):
+        raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, or `turns` with `candidate`")
+    return row
+
+
+def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:
+    row = _parsed(file, number, line)
+    if isinstance(row.get("turns"), list):
         return _turns(file, number, row)
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+    if not isinstance(row.get("text"), str):
         raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, or `turns` with `candidate`")
     return {**_identity(row), **_message(row["text"], row.get("opening"), row.get("doctor"), row.get("phase"))}
 
@@ -130,10 +199,18 @@ def train_understanding(
         Path | None, typer.Option(help="folder with triage/ and intents/; the bundled one if left out")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="file of the heads; heads.npz in that folder if left out")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="train nothing: judge each writer by the others; minutes")
+    ] = False,
 ) -> int:
     """Train the heads of triage and handover from the labelled sentences, in seconds."""
-    from bianque.consult import learning
+    from bianque.consult import learning, validation
 
+    if measure:
+        for misspelt in (0.0, learning.MISSPELT):
+            found = validation.measure(data or learning.FOLDER, misspelt)
+            print(json.dumps({"weight of misspelt copies": misspelt, **found}))
+        return 0
     path = learning.train(data or learning.FOLDER, out)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

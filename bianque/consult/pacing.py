@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TypeVar
 
 INTERVAL = 0.06  # seconds; about 16 updates a second
@@ -52,3 +53,13 @@ async def with_heartbeat(events: AsyncGenerator[T, None], every: float = BEAT) -
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
         await events.aclose()
+
+
+async def whole(pieces: AsyncGenerator[T, None]) -> AsyncGenerator[T | Exception, None]:
+    """The pieces, and last the error that ended them, so that what came before it can still be shown."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:
+        yield error

@@ -80,3 +80,8 @@ def questions(text: str) -> list[str]:
 def asks(text: str) -> bool:
     """True if the doctor's turn asks the patient for information: the definition behind question_rate."""
     return any(_is_question(sentence) for sentence in sentences(text))
+
+
+def last_stop(text: str) -> int:
+    """Where the last finished sentence ends."""
+    return max((text.rfind(mark) for mark in "？?。！!\n"), default=-1) + 1

@@ -17,6 +17,7 @@ from bianque.consult.patterns import asset
 from bianque.consult.questions import plain
 from bianque.types import Message
 
+REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
 _SENTENCE = re.compile(r"[^。！？!?\n]*(?:[。！？!?\n]+|$)")
@@ -40,9 +41,26 @@ def kinds(endangered: bool) -> tuple[str, ...]:
 
 
 def endangered(dialogue: Sequence[Message]) -> bool:
-    """Whether a visitor's message of the dialogue got a notice (the newest twenty are read)."""
-    said = [turn.content for turn in dialogue if turn.role == "user"][-20:]
+    """Whether a visitor's message of the dialogue got a notice."""
+    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
     return any(triage.judge(text).level for text in said)
+
+
+def care(dialogue: Sequence[Message]) -> str | None:
+    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn."""
+    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
+    newest, open_, lang = said[-1], None, triage.language(said[-1])
+    for text in said:
+        found = triage.judge(text)
+        if found.certainty == "sure":
+            open_ = found
+        elif open_ and open_.level == "emergency" and triage.settled(text):
+            open_ = None
+            if text is newest:
+                return triage.resumed(lang)
+    if open_ is None:
+        return None
+    return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")
 
 
 class Sieve:

@@ -16,7 +16,9 @@ from bianque.backends.base import Backend
 from bianque.catalog import builtin
 from bianque.consult import handoff, questions, replies, triage
 from bianque.consult.handoff import CARE, Decision, Reason, Round
+from bianque.consult.pacing import whole
 from bianque.consult.spec import MODES, Choices
+from bianque.consult.text import history_notice
 from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
 from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
@@ -25,7 +27,6 @@ ATTEMPTS = 3  # a question whose answer was told is drawn again twice
 MAX_CHARACTERS = 8000  # of one message
 MAX_HISTORY = 200_000  # characters of all turns before it: fifty times what any model's window holds
 MAX_TURNS = 1000
-REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 ANSWER = 160  # tokens of the answer to a direct question
 
 
@@ -186,7 +187,7 @@ class Session:
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):
             yield Notice.of(found)
-        if self.stops and (words := await read(self.readers, care, dialogue)):
+        if self.stops and (words := await read(self.readers, replies.care, dialogue)):
             for event in self.fixed(words, clock):
                 yield event
             return
@@ -268,7 +269,7 @@ class Session:
         for attempt in range(attempts):
             held, heard, looked, decision = "", False, "", None
             async with aclosing(
-                self.speak(model, "asking", dialogue, again(choices, attempt), clock, now.asked + 1)
+                self.speak(model, "asking", dialogue, choices.again(attempt), clock, now.asked + 1)
             ) as events:
                 opening: list[Event] = []
                 async for event in events:
@@ -280,7 +281,7 @@ class Session:
                     ended = isinstance(event, Done)
                     if isinstance(event, Delta):
                         held += event.text
-                    candidate = held if ended else held[: last_stop(held)]
+                    candidate = held if ended else held[: questions.last_stop(held)]
                     if not ended and (candidate == looked or not questions.asks(candidate)):
                         continue
                     looked = candidate
@@ -339,41 +340,6 @@ class Session:
         return checkpoint is None or checkpoint.rounds is None or len(dialogue) // 2 <= checkpoint.rounds
 
 
-def again(choices: Choices, attempt: int) -> Choices:
-    """The choices for another draw of the same reply."""
-    seed = choices.sampling.seed
-    if seed is None or not attempt:
-        return choices
-    return replace(choices, sampling=replace(choices.sampling, seed=(seed + attempt) % 2**31))
-
-
-async def whole(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece | Exception, None]:
-    """The pieces, and last the error that ended them, so that what came before it can still be shown."""
-    try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
-    except Exception as error:
-        yield error
-
-
-def care(dialogue: Dialogue) -> str | None:
-    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn."""
-    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
-    newest, open_, lang = said[-1], None, triage.language(said[-1])
-    for text in said:
-        found = triage.judge(text)
-        if found.certainty == "sure":
-            open_ = found
-        elif open_ and open_.level == "emergency" and triage.settled(text):
-            open_ = None
-            if text is newest:
-                return triage.resumed(lang)
-    if open_ is None:
-        return None
-    return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")
-
-
 def check_size(message: str, history: Dialogue = ()) -> None:
     """BadInput for an empty message, TooLong for a history that nobody will read."""
     if not message.strip():
@@ -386,20 +352,3 @@ def check_size(message: str, history: Dialogue = ()) -> None:
             f"history: {len(history)} 条消息，共 {size} 个字符，最多 {MAX_TURNS} 条、{MAX_HISTORY} 个字符；请开始新的对话 "
             "(the dialogue is too long; start a new one)"
         )
-
-
-def last_stop(text: str) -> int:
-    """Where the last finished sentence ends."""
-    return max((text.rfind(mark) for mark in "？?。！!\n"), default=-1) + 1
-
-
-def history_notice(rounds: int, first_kept: bool = True) -> str:
-    if not first_kept:
-        return (
-            f"对话较长，这个模型只读最近的几轮，较早的 {rounds} 轮（包括最初的主诉）没有读到。"
-            f" (This model reads the latest rounds alone: earlier rounds left out, the first complaint too: {rounds}.)"
-        )
-    return (
-        f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
-        f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"
-    )

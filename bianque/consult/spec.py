@@ -80,6 +80,13 @@ class Choices:
     advise_now: bool = False
     stop: tuple[str, ...] = ()  # beside a card's own
 
+    def again(self, attempt: int) -> Choices:
+        """The choices for another draw of the same reply."""
+        seed = self.sampling.seed
+        if seed is None or not attempt:
+            return self
+        return replace(self, sampling=replace(self.sampling, seed=(seed + attempt) % 2**31))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

@@ -214,8 +214,19 @@ def turn_lines(turn: Turn) -> list[str]:
     return lines
 
 
+def alarms(turns: Sequence[Turn]) -> list[str]:
+    """The notices of danger of a dialogue as Markdown, each once."""
+    found = (notice for turn in turns for notice in (turn.get("safety"), turn.get("notice")) if notice)
+    return [
+        line
+        for text in dict.fromkeys(notice["text"] for notice in found if notice["level"] != "history")
+        for line in (f"> **{text}**", "")
+    ]
+
+
 def as_markdown(turns: Sequence[Turn], cards: Mapping[str, Model]) -> str:
-    lines = header("扁鹊 BianQue") + [line for turn in turns for line in turn_lines(turn)]
+    """Label, notices of danger, the turns, licences."""
+    lines = header("扁鹊 BianQue") + alarms(turns) + [line for turn in turns for line in turn_lines(turn)]
     lines += [f"- {name}: {licence}" for name, licence in licences(turns, cards).items()]
     return "\n".join(lines) + "\n"
 

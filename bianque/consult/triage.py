@@ -105,7 +105,7 @@ def in_language(row: Mapping[str, str], lang: str) -> str:
 def calm(found: Danger, lang: str, *, again: bool) -> str:
     """The reply in place of a model's after a sure notice, and again in the turns after it."""
     table, group = asset("notices"), group_of(found)
-    level = "other" if group == "near" and not again else str(found.level)
+    level = "other" if group == "near" else str(found.level)
     row = table["again" if again else "calm"][level]
     space = "" if lang.startswith("zh") else " "
     return in_language(row, lang).format(do=told(found, lang)[2]).replace("  ", " " if space else "")

@@ -92,12 +92,13 @@ class Head:
         return self.share * found
 
     def by_vector(self, vector: Floats, phase: int = 0) -> Floats:
-        """[labels]: what the encoder says; an empty vector is like nothing."""
+        """[labels]: what the encoder says, [n, labels] of several vectors at once; an empty one is like nothing."""
         import numpy as np
 
-        near = np.exp(-self.gamma * np.maximum(0, 2 - 2 * (self.vectors @ vector)))
+        near = np.exp(-self.gamma * np.maximum(0, 2 - 2 * (vector @ self.vectors.T)))
         near *= self.common + self.own * (self.phase == phase)
-        return (near if vector.any() else 0 * near) @ self.alpha
+        said: Floats = (near * vector.any(axis=-1, keepdims=True)) @ self.alpha
+        return said
 
     def scores(self, words: Mapping[str, int], vector: Floats, phase: int = 0) -> Floats:
         return self.prior + self.by_words(words, phase) + self.by_vector(vector, phase)
@@ -105,7 +106,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Model:
-    """The heads, the sentences that the triage head knows, in its order, and the thresholds of `danger`."""
+    """The heads, the sentences that the triage head knows, in its order and before their misspelt copies; the thresholds."""
 
     triage: Head
     intent: Head
@@ -116,7 +117,7 @@ class Model:
         """The kind that the nearest sentences of the level name, and the three nearest of all."""
         import numpy as np
 
-        likeness = self.triage.vectors @ vector
+        likeness = self.triage.vectors[: len(self.known)] @ vector
         order = np.argsort(-likeness, kind="stable")
         first = [(self.known[place], round(float(likeness[place]), 3)) for place in order[:3]]
         near = tuple(Near(known.text, known.label, known.kind, alike) for known, alike in first)
@@ -161,8 +162,9 @@ def danger(text: str, using: Model | None = None) -> Danger:
     words = features.grams(features.folded(text))
     parts = [(text, words), *_suspects(known.triage, text)]
     found: list[tuple[float, str, Floats, bool]] = []
-    for (part, counted), vector in zip(parts, encode([part for part, _ in parts]), strict=True):
-        scores = known.triage.scores(counted, vector)
+    vectors = encode([part for part, _ in parts])
+    for (part, counted), vector, meant in zip(parts, vectors, known.triage.by_vector(vectors), strict=True):
+        scores = known.triage.prior + known.triage.by_words(counted) + meant
         cost = known.thresholds["piece"] if found else 0.0
         found.append((alarm(scores) - cost, part, vector, bool(scores[2] > scores[1])))
     heard = [one for one in found if one[0] > known.thresholds["likely"]]

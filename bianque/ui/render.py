@@ -89,7 +89,16 @@ def notice_html(notice: dict[str, Any], lang: str, newest: bool) -> str:
     ]
     tail = f'<span class="bq-calls">{"".join(calls)}</span>' if danger else ""
     role = ' role="alert"' if newest and danger else ""
-    return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}</span>'
+    return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</span>'
+
+
+def why_html(notice: dict[str, Any], lang: str) -> str:
+    """Behind a line to open: the known sentences that the message is like, which is why there is a notice."""
+    near = [text for text in notice.get("nearest") or () if isinstance(text, str)]
+    if not near:
+        return ""
+    items = "".join(f"<br>「{html.escape(clip(text))}」" for text in near)
+    return f'<details class="bq-why"><summary>{html.escape(say(lang, "why_notice"))}</summary>{html.escape(say(lang, "why_nearest"))}{items}</details>'
 
 
 def gathered(turns: Sequence[Turn], end: int) -> Iterator[str]:

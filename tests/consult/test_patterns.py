@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -73,3 +74,16 @@ def test_script_pairs_are_single_characters_and_never_lead_to_another():
     assert len(table) > 150 and not set(table.values()) & set(table)
     whole = script.simplified()
     assert len(whole) > 900 and set(table) <= set(whole) and set(map(len, whole.values())) == {1}
+
+
+def test_few_patterns_are_left_in_the_code():
+    """Lines of Python in this folder that hold a pattern handed to `re` or `regex`; the tables are assets."""
+    named = {"compile", "search", "match", "fullmatch", "split", "sub", "subn", "findall", "finditer"}
+    lines = set()
+    for path in ROOM.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("re" | "regex"), name), [pattern, *_]) if name in named:
+                    held = [one for one in ast.walk(pattern) if isinstance(one, ast.Constant)]
+                    lines |= {(path, line) for one in held for line in range(one.lineno, (one.end_lineno or 0) + 1)}
+    assert 20 < len(lines) < 100

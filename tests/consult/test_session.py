@@ -10,6 +10,7 @@ import pytest
 
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.consult import handoff
+from bianque.consult.questions import last_stop
 from bianque.consult.session import (
     MAX_CHARACTERS,
     MAX_HISTORY,
@@ -22,10 +23,9 @@ from bianque.consult.session import (
     Session,
     Speaking,
     Thinking,
-    history_notice,
-    last_stop,
 )
 from bianque.consult.spec import RANGES, Choices, SamplingOverrides
+from bianque.consult.text import history_notice
 from bianque.errors import BadInput, Busy, LoadFailed, TooLong, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
@@ -497,7 +497,12 @@ def test_what_could_harm_is_not_shown():
     assert "降压药" not in shown(events) and "没有显示" in shown(events) and events[-1].message.content == shown(events)
 
 
-def test_a_model_that_reads_the_last_rounds_alone_does_not_claim_the_first():
-    assert "最初的主诉和最新的消息都保留了" in history_notice(3) and "包括最初的主诉" in history_notice(
-        3, first_kept=False
-    )
+@pytest.mark.parametrize(
+    ("model", "rounds", "kept"), [("soulchat", 6, False), ("soulchat", 4, True), (ADVISE, 6, True)]
+)
+def test_a_model_that_reads_the_last_rounds_alone_does_not_claim_the_first(model, rounds, kept):
+    history = [Message(role, "睡不好", None, None) for _ in range(rounds) for role in ("user", "assistant")]
+    events = turn(Script({model: ADVICE}, dropped={model: 2}), history=history, mode="advise", advise_model=model)
+    (notice,) = of(events, Notice)
+    assert notice.text == history_notice(2, first_kept=kept)
+    assert ("包括最初的主诉" in notice.text) is not kept and ("最初的主诉和最新的消息都保留了" in notice.text) is kept

@@ -52,6 +52,7 @@ def test_an_export_carries_the_label_and_the_licence_of_who_spoke():
     turns = after(*SPOKEN, DONE)
     text = as_markdown(turns, by_name())
     assert triage.LABEL in text and triage.DISCLAIMER in text and "12356" in text
+    assert text.index("> **请拨打 12356**") < text.index("头痛") and "> **较早" not in text  # danger stands at the top
     assert text.endswith(f"**建议 · advise-mini**\n\n多休息\n\n- advise-mini: {by_name()['advise-mini'].licence}\n")
     whole = json.loads(as_json(turns, by_name()))
     assert whole["label"] == f"{triage.LABEL}；{triage.DISCLAIMER}" and whole["messages"] == turns

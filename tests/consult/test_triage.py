@@ -148,6 +148,8 @@ NOTHING = [
     "安乐死在中国合法吗",
     "坏死性胰腺炎能治吗",
     "体重120斤，身高165，算胖吗",
+    "家族里没有呼吸系统疾病的遗传史",
+    "没有呼吸急促，也没有呼吸费力",
     "12356是什么电话",
     "120打不通要打哪个",
     "no shortness of breath, no chest pain",
@@ -239,7 +241,15 @@ def test_every_kind_has_its_words_in_every_language(lang):
         for level, certainty in itertools.product(("emergency", "crisis"), ("sure", "likely")):
             notice = triage.notice(understanding.Danger(level, kind, certainty), lang)
             assert notice.text and "{" not in notice.text + notice.do and bool(notice.do) == (certainty == "sure")
-            assert triage.calm(understanding.Danger(level, kind, "sure"), lang, again=False)
+            for again in (False, True):
+                assert triage.calm(understanding.Danger(level, kind, "sure"), lang, again=again)
+
+
+def test_who_fears_for_somebody_else_is_not_spoken_to_as_the_one_in_danger():
+    found = understanding.Danger("crisis", "third_person_suicide", "sure")
+    for again in (False, True):
+        words = triage.calm(found, "zh-CN", again=again)
+        assert "TA" in words and "12356" in words and "身边有人吗" not in words
 
 
 def rules(group):

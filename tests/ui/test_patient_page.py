@@ -286,6 +286,9 @@ def test_a_notice_speaks_one_language_and_a_visitors_words_are_no_markup():
     notice = {"level": "emergency", "text": "去医院", "do": "别开车", "tel": ["120", "119"]}
     drawn = render.notice_html(notice, "zh-CN", newest=True)
     assert re.findall("tel:(\\d+)", drawn) == ["120", "119"] and "别开车" in drawn and 'role="alert"' in drawn
+    assert "bq-why" not in drawn
+    explained = render.notice_html({**notice, "nearest": ["嘴歪了<b>", "说不出话"]}, "zh-CN", newest=True)
+    assert "<summary>为什么有这条提示？</summary>" in explained and "「嘴歪了&lt;b&gt;」<br>「说不出话」" in explained
     assert "tel:" not in render.notice_html({"level": "history", "text": "略"}, "zh-CN", newest=True)
     assert render.verbatim("# a\n1. b\n  c") == "&#35; a\n1&#46; b\n&nbsp;&nbsp;c"
 
