@@ -16,8 +16,9 @@ HELPLINES = {"emergency": ("120",), "crisis": ("12356", "120")}  # of a notice t
 SHORT = 8  # characters of an answer that says nothing without its question
 SHOWN = 28  # characters of a quotation in the line of what was gathered
 _BOTH = re.compile(
-    r"(?P<lead>[^一-鿿]*: )?(?P<zh>.*?[一-鿿].*?)\s\((?P<en>[^一-鿿（）。，；]*)\)(?P<tail>[^一-鿿（]*)", re.DOTALL
+    r"(?P<lead>[^一-鿿]*: )?(?P<zh>.*?[一-鿿].*?)\s\((?P<en>[^一-鿿（）。，；]*)\)(?P<tail>[^一-鿿（）]*)", re.DOTALL
 )
+_GLUED = re.compile(r"\s\([^()一-鿿]*\)[;；:.]")  # an English half that is not the last
 _LIST = re.compile(r"(?m)^(\s*)[*•] +")
 _ITEM = r"[ \t]*(?:-|\d{1,2}[.)])[ \t]"
 _AFTER_LIST = re.compile(rf"(?m)^({_ITEM}.*)\n(?=\S)(?!{_ITEM})")
@@ -59,10 +60,29 @@ def written(text: str) -> str:
 
 
 def one_language(text: str, lang: str) -> str:
-    """The half of a text "name: 中文 (English) rest" that this visitor reads; a text of one language as it is."""
+    """Of a text like "name: 中文 (English); 中文 (English)" what this visitor reads; a text of one language as it is."""
+    found = _BOTH.fullmatch(text)
+    if found and _GLUED.search(found["zh"]):
+        return "".join(_half(clause, lang) for clause in _clauses(text)).strip()
+    return _half(text, lang).strip()
+
+
+def _half(text: str, lang: str) -> str:
     if not (found := _BOTH.fullmatch(text)):
         return text
-    return f"{found['lead'] or ''}{found['zh' if lang.startswith('zh') else 'en']}{found['tail']}".strip()
+    return f"{found['lead'] or ''}{found['zh' if lang.startswith('zh') else 'en']}{found['tail']}"
+
+
+def _clauses(text: str) -> Iterator[str]:
+    """The text, cut behind each ; and : that stands in no brackets."""
+    depth, begun = 0, 0
+    for place, sign in enumerate(text, 1):
+        depth += (sign in "(（") - (sign in ")）")
+        if not depth and (sign == "；" or (sign in ";:." and text[place : place + 1] == " ")):
+            place += text[place : place + 1] == " "
+            yield text[begun:place]
+            begun = place
+    yield text[begun:]
 
 
 def alert(text: str, lang: str) -> str:
@@ -208,7 +228,7 @@ def settled(turns: Sequence[Turn], lang: str) -> list[dict[str, Any]]:
     last = turns[-1] if turns else {}
     unanswered = last.get("role") == "user" and not last.get("error")
     shown = chatbot(turns, lang, say(lang, "stopped") if unanswered else "")
-    if options := settling(turns) or quick_replies(last, lang):
+    if options := settling(turns, lang) or quick_replies(last, lang):
         shown[-1]["options"] = options
     return shown
 
@@ -228,8 +248,8 @@ def quick_replies(turn: Turn, lang: str) -> list[dict[str, str]]:
     ]
 
 
-def settling(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """What says by one tap that a sure emergency is taken care of or was none, in the language the visitor writes."""
+def settling(turns: Sequence[Turn], lang: str) -> list[dict[str, str]]:
+    """What says by one tap that a sure emergency is taken care of or was none; sent in the language the visitor writes."""
     if not turns or turns[-1].get("model") != CARE:
         return []
     said = [turn for turn in turns if turn["role"] == "user"]
@@ -238,8 +258,9 @@ def settling(turns: Sequence[Turn]) -> list[dict[str, str]]:
         if triage.settled(turn["content"]):
             return []
         if notice.get("certainty") == "sure":
-            words = [say(triage.language(said[-1]["content"]), key) for key in ("quick_handled", "quick_no_emergency")]
-            return [{"value": word, "label": word} for word in words] if notice["level"] == "emergency" else []
+            wrote = triage.language(said[-1]["content"])
+            keys = ("quick_handled", "quick_no_emergency") if notice["level"] == "emergency" else ()
+            return [{"value": say(wrote, key), "label": say(lang, key)} for key in keys]
     return []
 
 
