@@ -50,7 +50,7 @@ def load() -> str:
     keys = dict.fromkeys((*LABELS.values(), *NAMES, *WORDS))
     told = {lang: {key: words(lang)[key] for key in keys} for lang in LANGS}
     reasons = {lang: {key: row[place] for key, row in REASONS[False].items()} for place, lang in enumerate(LANGS)}
-    tables = ({lang: {**told[lang], "reasons": reasons[lang]} for lang in LANGS}, NAMES, LABELS)
+    tables = ({lang: {**told[lang], "bad_reasons": reasons[lang]} for lang in LANGS}, NAMES, LABELS)
     given = ", ".join(json.dumps(table, ensure_ascii=False) for table in tables)
     return (
         f"() => {{\nconst given = [{given}];\n({js('load')})(...given);\n({js('consult')})(given[0][bianque.lang]);\n}}"

@@ -324,6 +324,6 @@ def test_a_growing_column_is_not_yet_stopped_and_figures_are_kept():
 
 def test_what_a_browser_sends_back_is_escaped():
     flagged = lane(Notice("crisis", "<b>12356</b>")).turns
-    assert "<b>" not in columns.red_flag([[], flagged]) and columns.red_flag([[], []]) == ""
+    assert "<b>" not in columns.red_flag([[], flagged], "en") and columns.red_flag([[], []], "en") == ""
     spoken = lane(Thinking("<b>x</b>", "asking"), SPEAKING, Delta("多久？"))
     assert "<b>x" not in columns.look(spoken, "zh-CN")[1] and "&lt;b&gt;x" in columns.look(spoken, "zh-CN")[1]

@@ -187,6 +187,13 @@ def test_a_tap_answers_and_after_advice_asking_can_go_on(chromium, url, script):
     expect(page.locator("#bq-box textarea")).to_have_attribute("placeholder", "回答上面的问题……")
     page.get_by_role("button", name="直接给建议").tap()
     expect(page.locator(".bq-learned")).to_contain_text("咳嗽是干咳还是有痰？有痰", timeout=WAIT)
+    page.get_by_role("button", name="生成就诊小结").tap()
+    sheet = page.frame_locator("#bq-sheet iframe")
+    expect(sheet.locator("body")).to_contain_text("「有痰」", timeout=WAIT)
+    assert sheet.locator("body").evaluate("each => parseFloat(getComputedStyle(each).fontSize)") == 16
+    for name in ("复制", "关闭"):
+        expect(page.locator("#bq-sheet").get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+    page.locator("#bq-sheet").get_by_role("button", name="关闭").tap()
     page.get_by_role("button", name="继续问我").tap()
     expect(replies(page).last).to_contain_text("平时抽烟吗", timeout=WAIT)
     idle(page)
@@ -206,6 +213,12 @@ def test_a_red_flag_stays_in_view_until_it_is_acknowledged(chromium, url, script
     expect(notice).to_be_in_viewport()
     notice.get_by_role("button", name="我知道了").tap()
     expect(pinned).to_have_count(0)
+    expect(page.get_by_role("button", name="生成就诊小结")).to_be_visible()
+    expect(page.get_by_role("button", name="继续问我")).to_have_count(0)  # nobody asks on before it is settled
+    page.get_by_role("button", name="不是急症").tap()
+    expect(replies(page).last).to_contain_text("我们接着聊", timeout=WAIT)
+    idle(page)
+    expect(page.get_by_role("button", name="不是急症")).to_have_count(0)
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
     expect(notice).to_be_visible(timeout=WAIT)

@@ -128,7 +128,7 @@ words => {
 
   bianque.judged = word => {
     const [liked, index] = word.split(':');
-    const why = Object.entries(words.reasons).map(([reason, name]) => [name, () => {
+    const why = Object.entries(words.bad_reasons).map(([reason, name]) => [name, () => {
       bianque.because = `${index}:${reason}`;
       find('#bq-because').click();
     }]);
