@@ -151,7 +151,7 @@ def test_several_consultations_drafts_and_switches_stay_in_the_browser(chromium,
     idle(other)
     say(page, "一个星期了")
     idle(page)
-    assert sorted(consultations(page)) == ["孩子咳嗽", "最近总是头痛"]
+    wait_for(lambda: sorted(consultations(page)) == ["孩子咳嗽", "最近总是头痛"])
     other.close()
     page.get_by_role("button", name="新问诊").first.click()
     expect(page.locator("#bq-hero")).to_be_visible(timeout=WAIT)
@@ -189,7 +189,7 @@ def test_a_tap_answers_and_after_advice_asking_can_go_on(chromium, url, script):
     expect(page.locator(".bq-learned")).to_contain_text("咳嗽是干咳还是有痰？有痰", timeout=WAIT)
     page.get_by_role("button", name="生成就诊小结").tap()
     sheet = page.frame_locator("#bq-sheet iframe")
-    expect(sheet.locator("body")).to_contain_text("「有痰」", timeout=WAIT)
+    expect(sheet.locator("body")).to_contain_text("「有痰」", timeout=3 * WAIT)  # the knowledge base is read
     assert sheet.locator("body").evaluate("each => parseFloat(getComputedStyle(each).fontSize)") == 16
     for name in ("复制", "关闭"):
         expect(page.locator("#bq-sheet").get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
