@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
+from pathlib import Path
 
 import pytest
 
+from bianque import i18n
 from bianque.i18n import LANGS, known, say, told, waiting, words
 from bianque.types import Progress
 
@@ -23,6 +26,12 @@ def test_every_language_has_the_same_keys_and_placeholders(lang):
         key: placeholders(text) for key, text in chinese.items()
     }
     assert all(text == text.strip() and text for text in other.values())
+
+
+@pytest.mark.parametrize("path", sorted(Path(i18n.__file__).parent.glob("*.json")), ids=lambda path: path.stem)
+def test_no_key_stands_twice(path):
+    keys = [key for key, _ in json.loads(path.read_text("utf-8"), object_pairs_hook=list)]
+    assert len(keys) == len(set(keys))  # json keeps the last of them
 
 
 def test_traditional_chinese_is_no_copy_and_a_patient_has_one_name():

@@ -15,6 +15,12 @@ NO, UNSURE, SKIP = "没有", "不清楚", "跳过这个问题"  # what the butto
 _re = partial(pattern, "quick")
 
 
+def is_open(reply: str) -> bool:
+    """Whether the reply's last question asks for more than yes or no: how long, where, what, how."""
+    asked = [one for one in sentences(reply) if one.endswith(("？", "?"))]
+    return bool(asked and _re("open").search(plain(asked[-1])))
+
+
 def choices(reply: str) -> list[str]:
     """What the reply's last question names to choose from, in its own words: 干咳还是有痰 gives 干咳 and 有痰."""
     asked = [one for one in sentences(reply) if one.endswith(("？", "?"))]

@@ -74,6 +74,7 @@ class Transcript:
         self.phase: Phase | None = None
         self.kernel: str | None = None
         self.first: float | None = None
+        self.pieces = 0  # in which the reply came
         self.done: Done | None = None
         self.error: Failure | None = None
         self.progress: Progress | None = None  # of a model that is on its way
@@ -117,6 +118,7 @@ class Transcript:
             case Delta():
                 self.first = self.first or time.monotonic() - self.begun
                 self.turns[-1]["content"] += event.text
+                self.pieces += 1
             case Done():
                 self.done = event
                 if self.reply:
@@ -165,7 +167,8 @@ class Transcript:
         timing, tokens = self.done.timing, self.done.usage.completion_tokens
         first, total = None if timing.first_token is None else timing.first_token / 1000, timing.total / 1000
         writing = 0.0 if first is None else total - first
-        speed = (tokens - 1) / writing if tokens > 1 and writing > 0 else None
+        # A question is held back until it is whole and comes in one piece: that says nothing of the model's speed.
+        speed = (tokens - 1) / writing if tokens > 1 and writing > 0 and self.pieces > 1 else None
         return ReplyStats(load=timing.load / 1000, first=first, total=total, tokens=tokens, speed=speed, **known)
 
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from bianque.api.feedback import add_feedback
-from bianque.api.limits import AT_ONCE, Limits
+from bianque.api.limits import Limits
 from bianque.arena import matchmaking
 from bianque.arena.battle import CATEGORIES, REASONS, Verdict
 from bianque.arena.side_by_side import EVERY, LETTERS, together, verify
@@ -31,8 +31,9 @@ from bianque.logs import trace
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
 from bianque.ui.duel import SIDES, WORD_OF, Duel
+from bianque.ui.events import PRIVATE, QUICK, TURN
 from bianque.ui.i18n import lang_of, t
-from bianque.ui.render import paragraph
+from bianque.ui.render import alert, one_language, paragraph
 
 View = dict[Any, Any]  # component → what it becomes
 Views = AsyncGenerator[View, None]
@@ -102,22 +103,19 @@ class Arena:
     def wire(self, blocks: gr.Blocks) -> None:
         view = [self.duel, self.note, self.alert, self.box, self.next, *self.heads, *self.chats, *self.told, self.panel]
         view += [*self.verdicts, self.category, self.reasons, self.consent]
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        quick: dict[str, Any] = {**private, "queue": False}
-        turn: dict[str, Any] = {**private, "concurrency_id": "chat", "concurrency_limit": AT_ONCE}
-        run: Any = self.box.submit(self.send, [self.duel, self.box], view, **turn)
+        run: Any = self.box.submit(self.send, [self.duel, self.box], view, **TURN)
         # First the end, then the picture, as on the first tab.
-        stopped = self.box.stop(None, None, None, cancels=[run], **quick)
-        stopped.then(self.stopped, [self.duel, self.box], view, **quick)
-        left = self.next.click(None, None, None, cancels=[run], **quick)
-        left.then(self.fresh, None, view, **quick).then(None, None, None, js=script.js("to_box"), **private)
+        stopped = self.box.stop(None, None, None, cancels=[run], **QUICK)
+        stopped.then(self.stopped, [self.duel, self.box], view, **QUICK)
+        left = self.next.click(None, None, None, cancels=[run], **QUICK)
+        left.then(self.fresh, None, view, **QUICK).then(None, None, None, js=script.js("to_box"), **PRIVATE)
         for verdict, button in zip(self.named, self.verdicts, strict=True):
             given = [verdict, self.duel, self.category, self.reasons, self.consent]
-            voted = button.click(self.vote, given, view, **quick)
-            voted.then(None, None, None, js=script.js("to_next"), **private)
-            voted.then(self.board.show, [self.board.category], [self.board.table], **quick)
+            voted = button.click(self.vote, given, view, **QUICK)
+            voted.then(None, None, None, js=script.js("to_next"), **PRIVATE)
+            voted.then(self.board.show, [self.board.category], [self.board.table], **QUICK)
         worded = [self.note, *self.chats, self.category, self.reasons, self.board.category]
-        blocks.load(self.greet, None, worded, **quick)
+        blocks.load(self.greet, None, worded, **QUICK)
 
     # --- a battle -------------------------------------------------------------------------------------------------
 
@@ -136,7 +134,7 @@ class Arena:
                 fight = Duel(await asyncio.to_thread(self.draw, self.resting()), message)
             verify(self.session, [candidate.spec for candidate in fight.candidates], message)
         except BianQueError as error:
-            yield {self.note: paragraph(str(error)), self.box: gr.Textbox(submit_btn=True, stop_btn=False)}
+            yield {self.note: alert(str(error), lang), self.box: gr.Textbox(submit_btn=True, stop_btn=False)}
             return
         async with aclosing(self.answer(fight, message, lang, fresh)) as views:
             async for view in views:
@@ -184,10 +182,10 @@ class Arena:
         if failure.code in CANNOT:
             self.cooldown[fight.candidates[place].name] = time.monotonic() + COOLDOWN
         side = LETTERS[place] if place != EVERY else "A、B"
-        note = say(lang, "duel_failed", side=side, why=failure.text)
+        note = say(lang, "duel_failed", side=side, why=one_language(failure.text, lang))
         again = gr.Button(say(lang, "next_battle"), interactive=True, variant="secondary")
         shown = [duel.masked(turns, lang) for turns in fight.shown]
-        left: View = {self.next: again, **dict(zip(self.chats, shown, strict=True))}
+        left: View = {self.next: again, self.note: alert(note, lang), **dict(zip(self.chats, shown, strict=True))}
         return self.idle_view(None, lang, note, fight.message) | left
 
     def stopped(self, fight: Duel | None, box: str, request: gr.Request) -> View:
@@ -215,10 +213,10 @@ class Arena:
             vote = fight.vote(verdict, category, reasons or [], consent is True)
             await asyncio.to_thread(self.votes.add, vote)
         except BianQueError as error:
-            return {self.note: paragraph(str(error))}
+            return {self.note: alert(str(error), lang)}
         except (OSError, sqlite3.Error) as error:
             logging.getLogger("bianque").error("a vote could not be written: %s", trace(error))
-            return {self.note: paragraph(say(lang, "vote_unwritten"))}
+            return {self.note: alert(say(lang, "vote_unwritten"), lang)}
         fight.verdict = vote.verdict
         return self.idle_view(fight, lang, duel.revealed(fight, lang))
 
@@ -252,7 +250,7 @@ class Arena:
         """The sides in which something is new."""
         going = "、".join(LETTERS[place] for place, side in enumerate(sides) if not side.ended)
         note = paragraph(say(lang, "answering", columns=going) if going else say(lang, "answered"))
-        view: View = {self.duel: fight, self.note: note, self.alert: column.red_flag(fight.shown)}
+        view: View = {self.duel: fight, self.note: note, self.alert: column.red_flag(fight.shown, lang)}
         for chat, side in zip(self.chats, sides, strict=True):
             if side.changed:
                 view[chat], side.changed = duel.hidden(side, lang), False
@@ -270,7 +268,7 @@ class Arena:
             (self.told, duel.side_figures(fight, lang)),
         )
         return {
-            self.duel: fight, self.note: paragraph(note), self.alert: column.red_flag(fight.shown) if fight else "",
+            self.duel: fight, self.note: paragraph(note), self.alert: column.red_flag(fight.shown, lang) if fight else "",
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, **open_, **value),
             self.next: gr.Button(say(lang, word[0]), interactive=fight is not None, variant=word[1]),
             **{part: value for shown, values in parts for part, value in zip(shown, values, strict=True)},

@@ -6,7 +6,6 @@ import asyncio
 import html
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import gradio as gr
 
@@ -16,7 +15,7 @@ from bianque.arena.feedback import Share
 from bianque.arena.ratings import Ranking, Standing
 from bianque.arena.votes import Votes, Where
 from bianque.i18n import say, told
-from bianque.ui import script
+from bianque.ui.events import QUICK, saved
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
 
@@ -45,11 +44,9 @@ class Board:
         self.text, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
 
     def wire(self) -> None:
-        quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         for ask in (self.fold.expand, self.refresh.click, self.category.input):
-            ask(self.show, [self.category], [self.table], **quick)
-        saved = self.save.click(self.lines, None, [self.text, self.filename], **quick)
-        saved.then(None, [self.text, self.filename], None, js=script.js("save"), api_visibility="private")
+            ask(self.show, [self.category], [self.table], **QUICK)
+        saved(self.save.click(self.lines, None, [self.text, self.filename], **QUICK), self.text, self.filename)
 
     async def show(self, category: str, request: gr.Request) -> str:
         lang, where = lang_of(request), self.where()

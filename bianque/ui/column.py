@@ -41,11 +41,11 @@ class Side:
         """What says who answers."""
         return self.who, self.bits, *self.numbers
 
-    def spec(self, letter: str, data: Mapping[Any, Any]) -> ModelSpec:
+    def spec(self, letter: str, data: Mapping[Any, Any], lang: str) -> ModelSpec:
         """Who answers in this column; BadInput names the column and its field."""
         bits = data[self.bits]
         try:
-            drawn = settings_panel.overrides([data[number] for number in self.numbers]).given()
+            drawn = settings_panel.overrides([data[number] for number in self.numbers], lang).given()
             known = int(bits) if bits in map(str, get_args(Bits)) else None
             return ModelSpec.of({"name": data[self.who], "bits": known, **drawn})
         except BianQueError as error:
@@ -153,13 +153,12 @@ def figures_html(turns: Sequence[Turn], lang: str) -> str:
     return f'<p><b class="bq-badge bq-{kind}">{say(lang, f"badge_{kind}")}</b>{parts}</p>'
 
 
-def red_flag(columns: Iterable[Sequence[Turn]]) -> str:
+def red_flag(columns: Iterable[Sequence[Turn]], lang: str) -> str:
     """The red flag of the newest message, once for all columns."""
     for turns in columns:
         newest = next((turn for turn in reversed(turns) if turn["role"] == "user"), {})
         if flag := newest.get("safety"):
-            text, level = html.escape(flag["text"]), html.escape(flag["level"])
-            return f'<div class="bq-notice bq-{level}" role="alert">{text}</div>'
+            return render.notice_html(flag, lang, newest=True, said=newest["content"])
     return ""
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import gradio as gr
 
-from bianque.api.limits import AT_ONCE
 from bianque.arena.share import Setup, comparison_json, comparison_markdown
 from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, together, verify
 from bianque.consult.pacing import Throttle, with_heartbeat
@@ -23,7 +22,8 @@ from bianque.consult.transcript import Transcript, Turn, messages, rewound
 from bianque.errors import BianQueError
 from bianque.i18n import say
 from bianque.logs import trace
-from bianque.ui import column, render, script, settings_panel, sheets
+from bianque.ui import column, render, script, settings_panel
+from bianque.ui.events import PRIVATE, QUICK, TURN, saved
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
 
@@ -95,46 +95,39 @@ class Compare:
         view = [self.kept, self.note, self.alert, self.box, self.again, self.undo, self.clear]
         view += [part for side in sides for part in (side.chatbot, side.told, side.again, side.adopt)]
         form = [self.count, self.seed, *(field for side in sides for field in side.fields)]
-        private: dict[str, Any] = {"api_visibility": "private"}
-        turn: dict[str, Any] = {
-            **private,
-            "concurrency_id": "chat",
-            "concurrency_limit": AT_ONCE,
-            "show_progress": "hidden",
-        }
-        quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
         given: Any = {self.kept, *form}  # a set: handlers get one value by component
         runs: Any = [
-            self.box.submit(self.send, given | {self.box}, view, **turn),
-            self.again.click(self.again_all, given, view, **turn),
-            *(side.again.click(self.again_one, given | {self.places[i]}, view, **turn) for i, side in enumerate(sides)),
+            self.box.submit(self.send, given | {self.box}, view, **TURN),
+            self.again.click(self.again_all, given, view, **TURN),
+            *(side.again.click(self.again_one, given | {self.places[i]}, view, **TURN) for i, side in enumerate(sides)),
         ]  # fmt: skip
         # First the end, then the picture, as on the first tab.
-        stopped = self.box.stop(None, None, None, cancels=runs, **quick)
-        stopped.then(self.show, [self.kept, self.count], view, **quick)
+        stopped = self.box.stop(None, None, None, cancels=runs, **QUICK)
+        stopped.then(self.show, [self.kept, self.count], view, **QUICK)
         for i, side in enumerate(sides):
-            side.adopt.click(self.adopt, [self.places[i], self.kept, self.count], view, **quick)
-            side.who.input(self.choose, [side.who], [side.bits, side.chatbot], **quick)
-        self.undo.click(self.take_back, [self.kept, self.count], view, **quick)
-        self.clear.click(self.wipe, [self.kept, self.count], view, **quick)
+            side.adopt.click(self.adopt, [self.places[i], self.kept, self.count], view, **QUICK)
+            side.who.input(self.choose, [side.who], [side.bits, side.chatbot], **QUICK)
+        self.undo.click(self.take_back, [self.kept, self.count], view, **QUICK)
+        self.clear.click(self.wipe, [self.kept, self.count], view, **QUICK)
         seen = [*(side.column for side in sides), *view]
-        self.count.input(self.widen, [self.kept, self.count], seen, **quick)
+        self.count.input(self.widen, [self.kept, self.count], seen, **QUICK)
         linked = [self.end, self.note, self.link]
-        shared = self.share.click(self.as_link, given | {self.box, self.along}, linked, **quick)
-        shared.then(None, [self.end], [self.link], js=script.js("link"), **private)
+        shared = self.share.click(self.as_link, given | {self.box, self.along}, linked, **QUICK)
+        shared.then(None, [self.end], [self.link], js=script.js("link"), **PRIVATE)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
-            written = button.click(kind, given, [self.export, self.filename, self.note], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
+            saved(
+                button.click(kind, given, [self.export, self.filename, self.note], **QUICK), self.export, self.filename
+            )
         restored = [self.tabs, self.place.parent, *form, *seen]
-        blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **quick)
+        blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **QUICK)
 
     # --- the form -------------------------------------------------------------------------------------------------
 
-    def setup(self, data: Mapping[Any, Any]) -> Setup:
+    def setup(self, data: Mapping[Any, Any], lang: str) -> Setup:
         """What the form says; BadInput names the column and the field."""
         shown = zip(LETTERS, self.sides[: int(data[self.count])], strict=False)
-        named = tuple(side.spec(letter, data) for letter, side in shown)
-        found = Setup(named, seed=settings_panel.field_number("seed", data[self.seed], int))
+        named = tuple(side.spec(letter, data, lang) for letter, side in shown)
+        found = Setup(named, seed=settings_panel.field_number("seed", data[self.seed], int, lang))
         verify(self.session, found.contenders, seed=found.seed)
         return found
 
@@ -180,9 +173,9 @@ class Compare:
             yield {self.box: gr.skip()}
             return
         try:
-            setup = self.setup(data)
+            setup = self.setup(data, lang)
         except BianQueError as error:
-            yield {self.note: sheets.alert(str(error))}
+            yield {self.note: render.alert(str(error), lang)}
             return
         shown = {place: turns for place, turns in before.items() if place < len(setup.contenders)}
         asked = NewRound(kept_columns(data[self.kept]), shown, message, setup, lang, typed)
@@ -237,7 +230,7 @@ class Compare:
         """The columns in which something is new."""
         view: View = {
             self.kept: {"columns": asked.columns, "link": asked.setup.encode()},
-            self.note: paragraph(column.progress_line(growing, asked.lang)), self.alert: column.red_flag(asked.columns),
+            self.note: paragraph(column.progress_line(growing, asked.lang)), self.alert: column.red_flag(asked.columns, asked.lang),
         }  # fmt: skip
         for place, found in growing.items():
             if found.changed:
@@ -252,7 +245,7 @@ class Compare:
         value: dict[str, Any] = {} if text is None else {"value": text}
         view: View = {
             self.kept: {"columns": kept, "link": setup.encode() if setup else link},
-            self.note: paragraph(note or say(lang, "compare_why")), self.alert: column.red_flag(kept),
+            self.note: paragraph(note or say(lang, "compare_why")), self.alert: column.red_flag(kept, lang),
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value),
             **{button: gr.Button(interactive=any(kept[:count])) for button in (self.again, self.undo, self.clear)},
         }  # fmt: skip
@@ -301,7 +294,7 @@ class Compare:
             setup, known = linked, kept_columns(None)
         text = linked.message if linked and not any(known) else None
         count = len(setup.contenders) if setup else FEWEST
-        note = sheets.alert(wrong) if wrong else paragraph(say(lang, "compare_why"))
+        note = render.alert(wrong, lang) if wrong else paragraph(say(lang, "compare_why"))
         view: View = {}
         if linked or wrong:
             view = {self.tabs: gr.Tabs(selected="compare"), self.place.parent: gr.Tabs(selected=self.place.id)}
@@ -347,26 +340,27 @@ class Compare:
         given = [contender.name for contender in setup.contenders] if setup else []
         return given + [str(side.who.value) for side in self.sides[len(given) :]]
 
-    def as_link(self, data: Mapping[Any, Any]) -> View:
+    def as_link(self, request: gr.Request, data: Mapping[Any, Any]) -> View:
         """The form, and only if it is wanted the message: what is in the box, or else what the conversation began with."""
+        lang = lang_of(request)
         message = ((data[self.box] or "").strip() or first_of(data[self.kept])) if data[self.along] is True else ""
         try:
-            link = replace(self.setup(data), message=message).encode()
+            link = replace(self.setup(data, lang), message=message).encode()
         except BianQueError as error:
-            return {self.end: "", self.note: sheets.alert(str(error))}
+            return {self.end: "", self.note: render.alert(str(error), lang)}
         return {self.end: link, self.link: gr.Textbox(visible=True)}
 
-    def as_markdown(self, data: Mapping[Any, Any]) -> View:
-        return self.exported(comparison_markdown, "md", data)
+    def as_markdown(self, request: gr.Request, data: Mapping[Any, Any]) -> View:
+        return self.exported(comparison_markdown, "md", data, lang_of(request))
 
-    def as_json(self, data: Mapping[Any, Any]) -> View:
-        return self.exported(comparison_json, "json", data)
+    def as_json(self, request: gr.Request, data: Mapping[Any, Any]) -> View:
+        return self.exported(comparison_json, "json", data, lang_of(request))
 
-    def exported(self, write: Any, ending: str, data: Mapping[Any, Any]) -> View:
+    def exported(self, write: Any, ending: str, data: Mapping[Any, Any], lang: str) -> View:
         try:
-            setup = self.setup(data)
+            setup = self.setup(data, lang)
         except BianQueError as error:
-            return {self.export: "", self.filename: "", self.note: sheets.alert(str(error))}
+            return {self.export: "", self.filename: "", self.note: render.alert(str(error), lang)}
         kept = data[self.kept]
         text = write(replace(setup, message=first_of(kept)), kept_columns(kept), self.session.cards)
         return {self.export: text, self.filename: f"bianque-compare.{ending}"}

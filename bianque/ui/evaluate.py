@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Session
@@ -28,13 +25,13 @@ from bianque.evaluate.quota import MOST_AT_ONCE, RUNS_AT_ONCE, Folders
 from bianque.evaluate.run import RunProgress
 from bianque.i18n import say
 from bianque.ui import column, script, settings_panel, sheets
+from bianque.ui.events import PRIVATE, QUICK, saved
 from bianque.ui.i18n import lang_of, t
-from bianque.ui.render import paragraph
-from bianque.ui.results import KINDS, SAMPLE, Kind, Result
+from bianque.ui.render import alert, paragraph
+from bianque.ui.results import ADDRESS, KINDS, SAMPLE, Kind, Result, form_of, kind_of, name_of
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
-ADDRESS = "evaluations/{name}/{file}"  # as the page sees it
 FILES = 3  # of a result that can be saved
 
 
@@ -113,8 +110,7 @@ class Evaluate:
         self.frame = gr.HTML("", padding=False, elem_id="bq-eval-report")
 
     def wire(self, tab: gr.Tab) -> None:
-        quick: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-        turn = quick | {"queue": True, "concurrency_id": "evaluate", "concurrency_limit": RUNS_AT_ONCE}
+        turn: Any = {**QUICK, "queue": True, "concurrency_id": "evaluate", "concurrency_limit": RUNS_AT_ONCE}
         form, results = (
             list(self.fields.values()),
             [self.note, self.bar, self.figures, self.legend, self.saves, self.frame],
@@ -122,20 +118,20 @@ class Evaluate:
         every = [self.kept, self.seen, self.why, self.format, self.filed, self.drop, self.preview, *form, *results]
         every += [self.start, self.cancel, self.forget, *self.save]
         given: Any = {self.kept, *form}
-        tab.select(self.greet, [self.kept, self.seen], every, **quick)
-        self.fields["source"].input(self.choose, [self.fields["source"], self.kept], every, **quick)
-        self.drop.upload(self.take, [self.drop, self.kept], every, **quick)
-        begun = self.start.click(self.begin, given, every, **quick)
-        begun.then(None, None, None, js=script.js("to_results"), **quick)
+        tab.select(self.greet, [self.kept, self.seen], every, **QUICK)
+        self.fields["source"].input(self.choose, [self.fields["source"], self.kept], every, **QUICK)
+        self.drop.upload(self.take, [self.drop, self.kept], every, **QUICK)
+        begun = self.start.click(self.begin, given, every, **QUICK)
+        begun.then(None, None, None, js=script.js("to_results"), **PRIVATE)
         run = begun.then(self.run, given, every, **turn)
-        stopped = self.cancel.click(None, None, None, cancels=[run], **quick)
-        stopped.then(self.show, [self.kept], every, **quick)
-        self.forget.click(self.remove, [self.kept], every, **quick)
-        saved = [self.sample.click(self.sampled, None, [self.export, self.filename], **quick)]
+        run.then(None, None, None, js=script.js("to_results"), **PRIVATE)
+        stopped = self.cancel.click(None, None, None, cancels=[run], **QUICK)
+        stopped.then(self.show, [self.kept], every, **QUICK)
+        self.forget.click(self.remove, [self.kept], every, **QUICK)
+        files: Any = [self.export, self.filename]
+        saved(self.sample.click(self.sampled, None, files, **QUICK), *files)
         for place, button in zip(self.places, self.save, strict=True):
-            saved.append(button.click(self.written, [self.kept, place], [self.export, self.filename], **quick))
-        for event in saved:
-            event.then(None, [self.export, self.filename], None, js=script.js("save"), api_visibility="private")
+            saved(button.click(self.written, [self.kept, place], files, **QUICK), *files)
 
     # --- what is asked --------------------------------------------------------------------------------------------
 
@@ -143,20 +139,22 @@ class Evaluate:
         """Dialogues of a file, or scripted patients, who need none."""
         lang = lang_of(request)
         if source == "patients":
-            ready = gr.Button(t("eval_start"), interactive=True)
-            return self.sourced(source) | {
+            ready = gr.Button(say(lang, "eval_start"), interactive=True)
+            return self.sourced(source, lang) | {
                 self.preview: "",
                 self.start: ready,
                 self.fields["who"]: gr.Dropdown(visible=True),
             }
         looked, ready_ = self.look(kept, lang) if self.folders.data(name_of(kept)) else ({}, False)
-        return self.sourced(source) | looked | {self.start: gr.Button(t("eval_start"), interactive=ready_)}
+        return (
+            self.sourced(source, lang) | looked | {self.start: gr.Button(say(lang, "eval_start"), interactive=ready_)}
+        )
 
-    def sourced(self, source: str) -> Changes:
+    def sourced(self, source: str, lang: str) -> Changes:
         filed = source != "patients"
         return {
             self.filed: gr.Column(visible=filed), self.fields["tasks"]: gr.CheckboxGroup(visible=filed),
-            self.fields["limit"]: gr.Textbox(label=t("eval_limit" if filed else "eval_patients")),
+            self.fields["limit"]: gr.Textbox(label=say(lang, "eval_limit" if filed else "eval_patients")),
         }  # fmt: skip
 
     def take(self, path: str | None, kept: Any, request: gr.Request) -> Changes:
@@ -168,7 +166,7 @@ class Evaluate:
         try:
             kept = {"folder": self.folders.add(Path(path))}
         except Exception as error:
-            wrong = sheets.alert(str(quota.failure(error, self.folders.root)))
+            wrong = self.wrong(error, lang)
             return self.blank(lang) | {self.kept: {}, self.preview: wrong}
         looked, ready = self.look(kept, lang)
         can = {self.start: gr.Button(interactive=ready), self.forget: gr.Button(interactive=True)}
@@ -182,7 +180,7 @@ class Evaluate:
                 raise BadInput(say(lang, "eval_gone"))
             found = readers.preview(path)
         except Exception as error:
-            return {self.preview: sheets.alert(str(quota.failure(error, self.folders.root)))}, False
+            return {self.preview: self.wrong(error, lang)}, False
         recorded = any(case.recorded is not None for case in found.dialogues)
         before = [task for task in TASKS if task in form_of(kept).get("tasks", ())]
         given = ["recorded"] if recorded else before or ["next"]
@@ -193,6 +191,9 @@ class Evaluate:
             ),
         }, bool(found.dialogues) and not found.problems  # fmt: skip
 
+    def wrong(self, error: Exception, lang: str) -> str:
+        return alert(str(quota.failure(error, self.folders.root)), lang)
+
     def remove(self, kept: Any, request: gr.Request) -> Changes:
         lang = lang_of(request)
         self.folders.remove(name_of(kept))
@@ -202,8 +203,8 @@ class Evaluate:
         """No file, no results."""
         off = gr.Button(interactive=False)
         return {
-            **self.sourced("file"), self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", **self.empty(),
-            self.cancel: off, self.forget: off, self.start: gr.Button(t("eval_start"), interactive=False),
+            **self.sourced("file", lang), self.seen: True, self.drop: gr.File(None), self.preview: "", self.note: "", **self.empty(),
+            self.cancel: off, self.forget: off, self.start: gr.Button(say(lang, "eval_start"), interactive=False),
             self.fields["source"]: "file", self.fields["who"]: self.names({}, lang),
             self.fields["tasks"]: gr.CheckboxGroup(choices=tasks(lang), value=["next"], interactive=True, visible=True),
         }  # fmt: skip
@@ -231,7 +232,7 @@ class Evaluate:
             try:
                 name = self.folders.new()
             except Exception as error:
-                return {self.note: sheets.alert(str(quota.failure(error, self.folders.root)))}
+                return {self.note: self.wrong(error, lang)}
         return {
             self.kept: {"folder": name, "form": form}, self.start: off, self.forget: off, **self.empty(),
             self.cancel: gr.Button(interactive=True), self.drop: gr.File(visible=False),
@@ -259,7 +260,7 @@ class Evaluate:
                         last = step
                         yield {self.bar: sheets.progress(step, kind.unit, lang)} | note
         except Exception as error:
-            wrong = sheets.alert(str(quota.failure(error, folder)))
+            wrong = self.wrong(error, lang)
         ended = await asyncio.to_thread(self.ended, folder, kind, lang)
         yield ended | ({self.note: wrong} if wrong else {})
 
@@ -276,7 +277,7 @@ class Evaluate:
 
     def steps(self, folder: Path, form: Mapping[str, Any], lang: str) -> AsyncGenerator[Any, None]:
         """The run that the form asks for, not yet begun; BadInput names the field that is wrong."""
-        number = lambda name, key: settings_panel.field_number(name, form[key], int)
+        number = lambda name, key: settings_panel.field_number(name, form[key], int, lang)
         drawn = SamplingOverrides(max_new_tokens=number("max_new_tokens", "most"), seed=number("seed", "seed"))
         limit, at_once, who = number("limit", "limit"), int(form["at_once"] or 1), list(map(str, form["who"] or ()))
         if form["source"] == "patients":
@@ -299,7 +300,7 @@ class Evaluate:
         }  # fmt: skip
         if not folder:
             return changes
-        again, found = gr.Button(t("eval_continue"), interactive=True), kind.read(folder / kind.folder, lang)
+        again, found = gr.Button(say(lang, "eval_continue"), interactive=True), kind.read(folder / kind.folder, lang)
         if not isinstance(found, Result):  # how many are done
             if not found:
                 return changes | {self.note: ""}
@@ -308,7 +309,7 @@ class Evaluate:
         done = note_line(lang, key, count=found.count, failed=found.failed)
         labels = [gr.Button(say(lang, "save_file", name=file)) for file in kind.files]
         return changes | dict(zip(self.save, labels, strict=True)) | {
-            self.start: again if found.failed else gr.Button(t("eval_start"), interactive=True), self.note: done,
+            self.start: again if found.failed else gr.Button(say(lang, "eval_start"), interactive=True), self.note: done,
             self.bar: sheets.bar(found.count, found.count, lang), self.legend: found.legend,
             self.figures: gr.DataFrame(found.figures, visible=True),
             self.frame: sheets.frame(ADDRESS.format(name=folder.name, file=kind.files[0]), lang),
@@ -333,7 +334,7 @@ class Evaluate:
             return changes | lost
         state = self.ended(folder, kind, lang)
         if kind.unit == "patients":
-            changes |= self.sourced("patients") | {
+            changes |= self.sourced("patients", lang) | {
                 self.fields["source"]: gr.Radio(choices=sources(lang), value="patients")
             }
         else:
@@ -343,7 +344,7 @@ class Evaluate:
         changes |= state
         for name in ("limit", "at_once", "seed", "most"):
             if name in form:
-                label = {"label": t("eval_patients")} if name == "limit" and kind.unit == "patients" else {}
+                label = {"label": say(lang, "eval_patients")} if name == "limit" and kind.unit == "patients" else {}
                 changes[self.fields[name]] = type(self.fields[name])(value=form[name], **label)
         return changes
 
@@ -357,24 +358,6 @@ class Evaluate:
     def sampled(self) -> tuple[str, str]:
         """A file as it may look."""
         return SAMPLE.read_text("utf-8"), SAMPLE.name
-
-
-def reports(folders: Folders) -> list[Route]:
-    """Where a visitor's own report is read; whoever knows the folder's name may. It is no part of this page's origin."""
-    headers = {
-        "Content-Security-Policy": f"sandbox {sheets.SANDBOX}", "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "X-Robots-Tag": "noindex",
-    }  # fmt: skip
-
-    def report(request: Request) -> Response:
-        folder = folders.find(request.path_params["name"])
-        kind = next((kind for kind in KINDS.values() if kind.files[0] == request.path_params["file"]), None)
-        path = folder / kind.folder / kind.files[0] if folder and kind else None
-        if not path or not path.exists():
-            return PlainTextResponse("没有这份报告，或已删除 (no such report, or it is deleted)", 404, headers)
-        return FileResponse(path, headers=headers, media_type="text/html")
-
-    return [Route("/" + ADDRESS, report)]
 
 
 def why(lang: str) -> str:
@@ -392,29 +375,3 @@ def tasks(lang: str, recorded: bool = False) -> list[tuple[str, str]]:
 
 def sources(lang: str) -> list[tuple[str, str]]:
     return [(say(lang, f"eval_source_{source}"), source) for source in KINDS]
-
-
-def name_of(kept: Any) -> Any:
-    """The name of the visitor's folder, as the browser says; whoever finds it checks it."""
-    return kept.get("folder") if isinstance(kept, dict) else None
-
-
-def kind_of(kept: Any) -> Kind:
-    return KINDS[form_of(kept).get("source", "file")]
-
-
-def form_of(kept: Any) -> dict[str, Any]:
-    """The form of the last run as a browser kept it; empty if it is none."""
-    form = kept.get("form") if isinstance(kept, dict) else None
-    if (
-        not isinstance(form, dict)
-        or form.get("source") not in KINDS
-        or not all(texts(form.get(k)) for k in ("tasks", "who"))
-    ):
-        return {}
-    rest = (form.get(name) for name in ("limit", "at_once", "seed", "most"))
-    return form if all(part is None or isinstance(part, str | int) for part in rest) else {}
-
-
-def texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -14,9 +14,10 @@ import gradio as gr
 
 from bianque.api import evaluate as evaluate_api
 from bianque.api import gradio as endpoints
-from bianque.api.limits import AT_ONCE, Limits
-from bianque.arena.feedback import record_feedback
+from bianque.api.limits import Limits
+from bianque.arena.feedback import REASONS, record_feedback
 from bianque.consult import transcript
+from bianque.consult.handoff import CARE
 from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.summary import summary
@@ -28,6 +29,7 @@ from bianque.ui import about, frame, render, script, settings_panel
 from bianque.ui.arena import Arena
 from bianque.ui.compare import Compare
 from bianque.ui.evaluate import Evaluate
+from bianque.ui.events import PRIVATE, QUICK, TURN, saved
 from bianque.ui.i18n import lang_of, t
 
 View = dict[Any, Any]  # component → what it becomes
@@ -107,7 +109,7 @@ class Page:
         with gr.Row(elem_id="bq-after", visible=False) as self.after:
             self.go_on = gr.Button(t("go_on"), size="sm")
             self.summary = gr.Button(t("make_summary"), size="sm")
-            self.sheet = gr.Textbox(visible=False)
+            self.sheet, self.sheet_text = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.progress = gr.HTML("", elem_id="bq-progress", **bare)
         self.box = gr.Textbox(
             label=t("message"), show_label=False, placeholder=t("placeholder"), lines=1, max_lines=5, submit_btn=True,
@@ -133,6 +135,8 @@ class Page:
                 self.whole, self.paper = (gr.Button(t(name), size="sm") for name in ("copy_all", "print_page"))
         self.export, self.filename = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.opener = gr.Button("open", visible="hidden", elem_id="bq-open")
+        self.because = gr.Button("because", visible="hidden", elem_id="bq-because")
+        self.judged, self.why_not = gr.Textbox(visible=False), gr.Textbox(visible=False)
 
     def wire(self, blocks: gr.Blocks) -> None:
         view = [
@@ -145,47 +149,41 @@ class Page:
             self.clear,
             self.progress,
             self.after,
+            self.go_on,
         ]
         given = [self.turns, self.mode, *self.drawing]
-        private: dict[str, Any] = {"api_visibility": "private"}
-        turn: dict[str, Any] = {
-            **private,
-            "concurrency_id": "chat",
-            "concurrency_limit": AT_ONCE,
-            "show_progress": "hidden",
-        }
-        quick: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
-        again: dict[str, Any] = {**turn, "js": script.js("again")}
+        again: dict[str, Any] = {**TURN, "js": script.js("again")}
         runs: Any = [
-            self.box.submit(self.send, [self.box, *given], view, js=script.js("send"), **turn),
+            self.box.submit(self.send, [self.box, *given], view, js=script.js("send"), **TURN),
             self.chatbot.option_select(self.pick, given, view, **again),
             self.now.click(self.advise_now, given, view, **again),
             self.go_on.click(self.ask_on, given, view, **again),
             self.retry.click(self.again, given, view, **again),
             self.chatbot.edit(self.edit, given, view, **again),
             *(
-                chip.click(self.send, [self.box, *given], view, js=script.send(example["text"]), **turn)
+                chip.click(self.send, [self.box, *given], view, js=script.send(example["text"]), **TURN)
                 for chip, example in zip(self.chips, self.examples, strict=True)
             ),
         ]
         # First the end, then the picture: in one step, views still on their way were drawn over it in 17 of 60 stops.
-        stopped = self.box.stop(None, None, None, cancels=runs, **quick)
-        stopped.then(self.show, [self.turns], view, **quick)
-        self.opener.click(self.show, [self.turns], view, js=script.js("open"), **quick)
+        stopped = self.box.stop(None, None, None, cancels=runs, **QUICK)
+        stopped.then(self.show, [self.turns], view, **QUICK)
+        self.opener.click(self.show, [self.turns], view, js=script.js("open"), **QUICK)
         if self.arena:
-            self.chatbot.like(self.judge, [self.turns], None, **quick)
-        self.undo.click(self.take_back, [self.turns], view, **quick)
-        self.clear.click(self.wipe, None, view, js=script.js("clear"), **quick)
-        self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **quick)
-        made = self.summary.click(self.summarise, [self.turns], [self.sheet], **quick)
-        made.then(None, [self.sheet], None, js="html => { bianque.sheet(html); }", **private)
+            judged = self.chatbot.like(self.judge, [self.turns], [self.judged], **QUICK)
+            judged.then(None, [self.judged], None, js="word => { bianque.judged(word); }", **PRIVATE)
+            self.because.click(self.because_of, [self.turns, self.why_not], None, js=script.js("because"), **QUICK)
+        self.undo.click(self.take_back, [self.turns], view, **QUICK)
+        self.clear.click(self.wipe, None, view, js=script.js("clear"), **QUICK)
+        self.mode.change(explain, [self.mode], [self.why, self.now], js=script.js("mode"), **QUICK)
+        made = self.summary.click(self.summarise, [self.turns], [self.sheet, self.sheet_text], **QUICK)
+        made.then(None, [self.sheet, self.sheet_text], None, js="(...sheet) => { bianque.sheet(...sheet); }", **PRIVATE)
         for button, act in ((self.whole, "bianque.copy()"), (self.paper, "print()")):
-            button.click(None, None, None, js=f"() => {{ {act}; }}", **private)
+            button.click(None, None, None, js=f"() => {{ {act}; }}", **PRIVATE)
         for button, kind in ((self.markdown, self.as_markdown), (self.json, self.as_json)):
-            written = button.click(kind, [self.turns], [self.export, self.filename], **quick)
-            written.then(None, [self.export, self.filename], None, js=script.js("save"), **private)
+            saved(button.click(kind, [self.turns], [self.export, self.filename], **QUICK), self.export, self.filename)
         worded = [self.mode, self.why, self.head, self.hero, self.help, *self.chips, self.foot, self.about]
-        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], js=script.js("greet"), **quick)
+        blocks.load(self.greet, [self.turns, self.mode], [*view, *worded], js=script.js("greet"), **QUICK)
 
     # --- a turn ---------------------------------------------------------------------------------------------------
 
@@ -235,16 +233,27 @@ class Page:
             async for view in views:
                 yield view
 
-    def judge(self, turns: list[Turn], event: gr.LikeData, request: gr.Request) -> None:
-        """👍 or 👎 on a reply: who wrote it and which of the two is kept, and no words."""
-        lang, said = lang_of(request), render.kept_turns(turns)
-        shown = render.lay(said, lang)
-        if self.arena and isinstance(event.index, int) and event.index < len(shown):
-            place = shown[event.index][0]
-            if str(said[place].get("model")).partition("@")[0] in self.cards:
-                own = hashlib.sha256(f"{request.session_hash}/{place}/{said[place]['content']}".encode()).hexdigest()
-                record_feedback(self.arena.votes.feedback, said, place, event.liked is True, id=own[:24])
-                gr.Info(say(lang, "feedback_kept"), duration=3)
+    def judge(self, turns: list[Turn], event: gr.LikeData, request: gr.Request) -> str:
+        """👍 or 👎 on a reply: who wrote it and which of the two is kept, and no words. Says what was kept, "like:message"."""
+        kept = self.kept_word(turns, event.index, event.liked is True, None, request)
+        return f"{'like' if event.liked is True else 'dislike'}:{event.index}" if kept else ""
+
+    def because_of(self, turns: list[Turn], why: str, request: gr.Request) -> None:
+        """Why a reply was not liked, as "message:reason": one of the reasons that the page offers behind 👎."""
+        index, _, reason = (why or "").partition(":")
+        if index.isdecimal() and reason in REASONS[False]:
+            self.kept_word(turns, int(index), False, reason, request)
+
+    def kept_word(self, turns: list[Turn], index: Any, liked: bool, reason: str | None, request: gr.Request) -> bool:
+        """Keep a word on the reply that a message of the chatbot shows; a later word takes the place of the first."""
+        said = render.kept_turns(turns)
+        shown = render.lay(said, lang_of(request))
+        place = shown[index][0] if isinstance(index, int) and 0 <= index < len(shown) else None
+        if not self.arena or place is None or str(said[place].get("model")).partition("@")[0] not in self.cards:
+            return False
+        own = hashlib.sha256(f"{request.session_hash}/{place}/{said[place]['content']}".encode()).hexdigest()
+        record_feedback(self.arena.votes.feedback, said, place, liked, reason, id=own[:24])
+        return True
 
     async def answer(self, asked: NewMessage | None, given: Sequence[Any]) -> Views:
         """Views of the growing dialogue. What stands is kept at each view, so a stop loses nothing."""
@@ -257,7 +266,7 @@ class Page:
         first = say(lang, "thinking_advising" if mode == "advise" or asked.advise_now else "thinking_asking")
         yield self.running_view(found, asked, first)
         try:
-            choices = settings_panel.choices(mode, drawn, asked.advise_now, lang)
+            choices = settings_panel.choices(mode, drawn, lang, asked.advise_now)
             replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
             async with aclosing(with_heartbeat(replies)) as events:
                 async for event in events:
@@ -295,6 +304,7 @@ class Page:
             self.chatbot: chatbot, self.turns: turns, self.progress: render.progress_html(turns, lang),
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, placeholder=hint, **kept),
             self.after: gr.Row(visible=phase == "advising"), **self.switches(bool(turns)),
+            self.go_on: gr.Button(visible=not turns or turns[-1].get("model") != CARE),
         }  # fmt: skip
 
     def switches(self, on: bool) -> View:
@@ -328,10 +338,11 @@ class Page:
         # A first message may be on its way already: then nothing is drawn over it.
         return view | self.idle_view(said, lang) if said else view
 
-    def summarise(self, turns: list[Turn], request: gr.Request) -> str:
-        """The page for the doctor, as HTML."""
+    def summarise(self, turns: list[Turn], request: gr.Request) -> tuple[str, str]:
+        """The page for the doctor, as HTML and as Markdown."""
         dialogue = transcript.messages(render.kept_turns(turns))
-        return summary(dialogue, lang_of(request)).html() if dialogue else ""
+        found = summary(dialogue, lang_of(request)) if dialogue else None
+        return (found.html(), found.markdown()) if found else ("", "")
 
     def as_markdown(self, turns: list[Turn]) -> tuple[str, str]:
         return transcript.as_markdown(render.kept_turns(turns), self.cards), "bianque.md"

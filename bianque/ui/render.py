@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from bianque.consult import questions, quick
+from bianque.consult import questions, quick, triage
 from bianque.consult.handoff import CARE
 from bianque.consult.transcript import Turn
 from bianque.i18n import say
@@ -15,8 +15,13 @@ from bianque.i18n import say
 HELPLINES = {"emergency": ("120",), "crisis": ("12356", "120")}  # of a notice that names none itself
 SHORT = 8  # characters of an answer that says nothing without its question
 SHOWN = 28  # characters of a quotation in the line of what was gathered
-_BOTH = re.compile(r"(?P<zh>.*[一-鿿].*?)\s\((?P<en>[^()一-鿿]*)\)\s*", re.DOTALL)
+_BOTH = re.compile(
+    r"(?P<lead>[^一-鿿]*: )?(?P<zh>.*?[一-鿿].*?)\s\((?P<en>[^一-鿿（）。，；]*)\)(?P<tail>[^一-鿿（）]*)", re.DOTALL
+)
+_GLUED = re.compile(r"\s\([^()一-鿿]*\)[;；:.]")  # an English half that is not the last
 _LIST = re.compile(r"(?m)^(\s*)[*•] +")
+_ITEM = r"[ \t]*(?:-|\d{1,2}[.)])[ \t]"
+_AFTER_LIST = re.compile(rf"(?m)^({_ITEM}.*)\n(?=\S)(?!{_ITEM})")
 _QUICK = {"quick_no": quick.NO, "quick_unsure": quick.UNSURE, "quick_skip": quick.SKIP}
 
 
@@ -50,14 +55,40 @@ def verbatim(text: str) -> str:
 
 
 def written(text: str) -> str:
-    """A model's words: numbered and dotted lists are lists, whichever dot it writes."""
-    return escape(_LIST.sub(r"\1- ", text))
+    """A model's words: numbered and dotted lists are lists, whichever dot it writes, and end where the next line is no item."""
+    return escape(_AFTER_LIST.sub(r"\1\n\n", _LIST.sub(r"\1- ", text)))
 
 
 def one_language(text: str, lang: str) -> str:
-    """The half of a text "中文 (English)" that this visitor reads; a text of one language as it is."""
+    """Of a text like "name: 中文 (English); 中文 (English)" what this visitor reads; a text of one language as it is."""
     found = _BOTH.fullmatch(text)
-    return text if not found else found["zh" if lang.startswith("zh") else "en"].strip()
+    if found and _GLUED.search(found["zh"]):
+        return "".join(_half(clause, lang) for clause in _clauses(text)).strip()
+    return _half(text, lang).strip()
+
+
+def _half(text: str, lang: str) -> str:
+    if not (found := _BOTH.fullmatch(text)):
+        return text
+    return f"{found['lead'] or ''}{found['zh' if lang.startswith('zh') else 'en']}{found['tail']}"
+
+
+def _clauses(text: str) -> Iterator[str]:
+    """The text, cut behind each ; and : that stands in no brackets."""
+    depth, begun = 0, 0
+    for place, sign in enumerate(text, 1):
+        depth += (sign in "(（") - (sign in ")）")
+        if not depth and (sign == "；" or (sign in ";:." and text[place : place + 1] == " ")):
+            place += text[place : place + 1] == " "
+            yield text[begun:place]
+            begun = place
+    yield text[begun:]
+
+
+def alert(text: str, lang: str) -> str:
+    """What is wrong, a line each, in the visitor's language."""
+    lines = "<br>".join(html.escape(one_language(part, lang)) for part in text.splitlines())
+    return f'<div class="bq-notice" role="alert">{lines}</div>'
 
 
 def who(turn: Turn, lang: str) -> str:
@@ -75,8 +106,23 @@ def reply_html(turn: Turn, lang: str, growing: bool = False) -> str:
     return f"{who(turn, lang)}\n\n{written(turn['content'])}{end}"
 
 
-def notice_html(notice: dict[str, Any], lang: str, newest: bool) -> str:
-    """A notice in the visitor's language, what to do, and whom to call; a newest red flag is read out at once."""
+def in_words(notice: Mapping[str, Any], lang: str) -> Mapping[str, Any]:
+    """A notice in a language: of a danger that the tables know, theirs; else as it was kept."""
+    if notice["level"] not in HELPLINES or notice.get("certainty") not in ("sure", "likely"):
+        return notice
+    found = triage.Danger(level=notice["level"], kind=str(notice.get("kind", "")), certainty=notice["certainty"])
+    words = triage.notice(found, lang)
+    return {**notice, "text": words.text, "do": words.do, "tel": words.tel}
+
+
+def notice_html(notice: Mapping[str, Any], lang: str, newest: bool, said: str = "") -> str:
+    """A notice, what to do, and whom to call, all in one language; a newest red flag is read out at once.
+
+    Who writes no Chinese (`said`) reads it in their own language; Chinese is what everybody is asked to write, and says nothing.
+    """
+    wrote = triage.language(said)
+    lang = lang if wrote.startswith("zh") else wrote
+    notice = in_words(notice, lang)
     level, danger = notice["level"], notice["level"] in HELPLINES
     given = notice.get("tel") or HELPLINES.get(level, ())
     numbers = [given] if isinstance(given, str) else given
@@ -139,7 +185,7 @@ def asides(turns: Sequence[Turn], place: int, lang: str, newest: bool, names: bo
     """What stands between a visitor's turn and its reply: a notice, a handoff."""
     turn, parts = turns[place], []
     if notice := turn.get("notice"):
-        parts.append(notice_html(notice, lang, newest))
+        parts.append(notice_html(notice, lang, newest, turn["content"]))
     if handoff := turn.get("handoff"):
         parts.append(relay_html(handoff, lang) if names else handover_html(turns, place, lang))
     return "\n\n".join(parts)
@@ -191,7 +237,7 @@ def settled(turns: Sequence[Turn], lang: str) -> list[dict[str, Any]]:
     last = turns[-1] if turns else {}
     unanswered = last.get("role") == "user" and not last.get("error")
     shown = chatbot(turns, lang, say(lang, "stopped") if unanswered else "")
-    if options := quick_replies(last, lang):
+    if options := settling(turns, lang) or quick_replies(last, lang):
         shown[-1]["options"] = options
     return shown
 
@@ -201,10 +247,30 @@ def quick_replies(turn: Turn, lang: str) -> list[dict[str, str]]:
     if turn.get("phase") != "asking" or turn.get("finish") == "cancelled":
         return []
     named = quick.choices(turn["content"])
-    usual = {key: value for key, value in _QUICK.items() if key != "quick_no" or not named}
+    usual = {
+        key: value
+        for key, value in _QUICK.items()
+        if key != "quick_no" or not (named or quick.is_open(turn["content"]))
+    }
     return [{"value": text, "label": text} for text in named] + [
         {"value": value, "label": say(lang, key)} for key, value in usual.items()
     ]
+
+
+def settling(turns: Sequence[Turn], lang: str) -> list[dict[str, str]]:
+    """What says by one tap that a sure emergency is taken care of or was none; sent in the language the visitor writes."""
+    if not turns or turns[-1].get("model") != CARE:
+        return []
+    said = [turn for turn in turns if turn["role"] == "user"]
+    for turn in reversed(said):
+        notice = turn.get("notice") or {}
+        if triage.settled(turn["content"]):
+            return []
+        if notice.get("certainty") == "sure":
+            wrote = triage.language(said[-1]["content"])
+            keys = ("quick_handled", "quick_no_emergency") if notice["level"] == "emergency" else ()
+            return [{"value": say(wrote, key), "label": say(lang, key)} for key in keys]
+    return []
 
 
 def progress_html(turns: Sequence[Turn], lang: str) -> str:

@@ -1,4 +1,4 @@
-"""What the Evaluate tab shows of a folder's run: of dialogues in a file, or of scripted patients."""
+"""What the Evaluate tab shows of a folder's run, what a browser keeps of it, and where its report is read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
 import bianque.evaluate
 from bianque.evaluate import examination, quota, store
 from bianque.evaluate.patients import FIGURES, TITLES
+from bianque.evaluate.quota import Folders
 from bianque.i18n import say
 from bianque.ui import sheets
 
+ADDRESS = "evaluations/{name}/{file}"  # of a report, as the page sees it
 SAMPLE = Path(bianque.evaluate.__file__).parent / "examples" / "dialogues.jsonl"
 
 
@@ -70,3 +76,47 @@ KINDS = {
         "patients", quota.PATIENTS, (examination.REPORT, examination.TALKS, examination.RESULT), of_patients
     ),
 }
+
+
+def name_of(kept: Any) -> Any:
+    """The name of the visitor's folder, as the browser says; whoever finds it checks it."""
+    return kept.get("folder") if isinstance(kept, dict) else None
+
+
+def kind_of(kept: Any) -> Kind:
+    return KINDS[form_of(kept).get("source", "file")]
+
+
+def form_of(kept: Any) -> dict[str, Any]:
+    """The form of the last run as a browser kept it; empty if it is none."""
+    form = kept.get("form") if isinstance(kept, dict) else None
+    if (
+        not isinstance(form, dict)
+        or form.get("source") not in KINDS
+        or not all(texts(form.get(k)) for k in ("tasks", "who"))
+    ):
+        return {}
+    rest = (form.get(name) for name in ("limit", "at_once", "seed", "most"))
+    return form if all(part is None or isinstance(part, str | int) for part in rest) else {}
+
+
+def texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def reports(folders: Folders) -> list[Route]:
+    """Where a visitor's own report is read; whoever knows the folder's name may. It is no part of this page's origin."""
+    headers = {
+        "Content-Security-Policy": f"sandbox {sheets.SANDBOX}", "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff", "X-Robots-Tag": "noindex",
+    }  # fmt: skip
+
+    def report(request: Request) -> Response:
+        folder = folders.find(request.path_params["name"])
+        kind = next((kind for kind in KINDS.values() if kind.files[0] == request.path_params["file"]), None)
+        path = folder / kind.folder / kind.files[0] if folder and kind else None
+        if not path or not path.exists():
+            return PlainTextResponse("没有这份报告，或已删除 (no such report, or it is deleted)", 404, headers)
+        return FileResponse(path, headers=headers, media_type="text/html")
+
+    return [Route("/" + ADDRESS, report)]

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 DRAIN = 8.0  # seconds for answers under way once the server shall stop; docker kills after ten
 HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "permissions-policy": "camera=(), microphone=(self), geolocation=()",
 }  # fmt: skip
 OPEN = "/heartbeat/"  # an answer of Gradio's that lasts as long as a page is open
 

@@ -6,6 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from bianque.arena.feedback import REASONS
 from bianque.i18n import LANGS, words
 
 # What Gradio calls its own buttons, in English everywhere.
@@ -23,7 +24,7 @@ LABELS = {
 # What consult.js says.
 WORDS = (
     "patient", "asking", "advising", "label", "copied", "new_consultation", "consultations", "delete_one", "read_aloud", "read_stop",
-    "speak", "speak_why", "listening", "speak_failed", "cleared", "deleted", "restore", "close", "make_summary", "sending", "not_sent", "acknowledge",
+    "speak", "speak_why", "listening", "speak_failed", "cleared", "deleted", "restore", "close", "make_summary", "sending", "not_sent", "acknowledge", "copy", "why_not", "feedback_kept",
 )  # fmt: skip
 
 
@@ -31,8 +32,8 @@ WORDS = (
 def js(name: str) -> str:
     """A function of the browser, assets/name.js: an expression, as Gradio's `js=` takes it.
 
-    `first` runs before Gradio; `load` and `consult` with the page; `keep`, `greet`, `send`, `again`, `open`, `clear` and
-    `mode` hand over between Gradio's events and what `first` keeps; `save` gives a file; `address` reads the end of the
+    `first` runs before Gradio; `load` and `consult` with the page; `keep`, `greet`, `send`, `again`, `open`, `clear`,
+    `because` and `mode` hand over between Gradio's events and what `first` keeps; `save` gives a file; `address` reads the end of the
     page's address, what is behind # too;
     `link` shows and copies a setup; `to_next` and `to_box` move the focus after a vote and after a battle.
     """
@@ -47,7 +48,9 @@ def send(text: str) -> str:
 def load() -> str:
     """`load` and `consult` with their tables: the words of every language, Gradio's names for its buttons, our labels."""
     keys = dict.fromkeys((*LABELS.values(), *NAMES, *WORDS))
-    tables = ({lang: {key: words(lang)[key] for key in keys} for lang in LANGS}, NAMES, LABELS)
+    told = {lang: {key: words(lang)[key] for key in keys} for lang in LANGS}
+    reasons = {lang: {key: row[place] for key, row in REASONS[False].items()} for place, lang in enumerate(LANGS)}
+    tables = ({lang: {**told[lang], "bad_reasons": reasons[lang]} for lang in LANGS}, NAMES, LABELS)
     given = ", ".join(json.dumps(table, ensure_ascii=False) for table in tables)
     return (
         f"() => {{\nconst given = [{given}];\n({js('load')})(...given);\n({js('consult')})(given[0][bianque.lang]);\n}}"

@@ -18,8 +18,8 @@ from bianque.data import readers
 from bianque.evaluate.quota import Folders
 from bianque.settings import Settings
 from bianque.ui import front, rim, script, theme
-from bianque.ui.evaluate import reports
 from bianque.ui.i18n import translations
+from bianque.ui.results import reports
 
 
 def launch(
@@ -41,7 +41,7 @@ def launch(
     demo.queue(default_concurrency_limit=16, max_size=2 * AT_ONCE)
     under_way = rim.UnderWay()
     defaults: dict[str, Any] = {
-        "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(), "ssr_mode": False,
+        "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(demo), "ssr_mode": False,
         "show_error": False, "enable_monitoring": False, "run_history": False, "footer_links": [], "quiet": True,
         "max_file_size": readers.MAX_BYTES, "mcp_server": settings.mcp and mcp.add_tools(demo, session, can_run, limits),
         "state_session_capacity": leftovers.SESSIONS, "max_threads": AT_ONCE,

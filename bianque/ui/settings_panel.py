@@ -33,19 +33,19 @@ def build(session: Session) -> list[gr.components.Component]:
     return [ask, advise, *numbers]
 
 
-def choices(mode: str, fields: Sequence[Any], advise_now: bool = False, lang: str = "zh-CN") -> Choices:
+def choices(mode: str, fields: Sequence[Any], lang: str, advise_now: bool = False) -> Choices:
     """What the panel says; BadInput names a field that holds no number."""
     ask, advise, *numbers = fields
     return Choices(mode, ask or None, advise or None, overrides(numbers, lang), advise_now)  # type: ignore[arg-type]
 
 
-def overrides(numbers: Sequence[str | None], lang: str = "zh-CN") -> SamplingOverrides:
+def overrides(numbers: Sequence[str | None], lang: str) -> SamplingOverrides:
     """From text fields in the order of RANGES."""
     texts = zip(RANGES.items(), numbers, strict=True)
     return SamplingOverrides(**{name: field_number(name, text, known.kind, lang) for (name, known), text in texts})
 
 
-def field_number(name: str, text: str | None, kind: Callable[[str], Any], lang: str = "zh-CN") -> Any:
+def field_number(name: str, text: str | None, kind: Callable[[str], Any], lang: str) -> Any:
     """None where nothing is written; BadInput calls the field what the page calls it."""
     text = (text or "").strip()
     if not text:

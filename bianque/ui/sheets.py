@@ -15,7 +15,7 @@ from bianque.evaluate import sections
 from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.run import RunProgress, clock
 from bianque.i18n import say
-from bianque.ui.render import paragraph
+from bianque.ui.render import alert, one_language, paragraph
 
 SHOWN = 3  # dialogues of a preview
 TURNS = 12  # turns of each
@@ -24,16 +24,10 @@ LISTED = 50  # problems
 SANDBOX = "allow-scripts allow-downloads"
 
 
-def alert(text: str) -> str:
-    """What is wrong, a line each."""
-    lines = "<br>".join(escape(part) for part in text.splitlines())
-    return f'<div class="bq-notice" role="alert">{lines}</div>'
-
-
 def preview(name: str, found: Loaded, lang: str) -> str:
     turns = sum(1 for case in found.dialogues for _ in case.items())
     facts = say(lang, "eval_found", name=name, kind=found.kind, count=len(found.dialogues), turns=turns)
-    told = [paragraph(facts, "bq-eval-facts"), *(paragraph(warning) for warning in found.warnings)]
+    told = [paragraph(facts, "bq-eval-facts"), *(paragraph(one_language(warning, lang)) for warning in found.warnings)]
     if found.problems:
         told.append(problems(found.problems, lang))
     shown = found.dialogues[:SHOWN]
@@ -49,11 +43,12 @@ def problems(found: Sequence[Problem], lang: str) -> str:
     heads = [say(lang, f"eval_{name}") for name in ("where", "field", "wrong", "remedy")]
     units = {"line": "eval_line", "row": "eval_row", "item": "eval_item"}
     cells = [
-        (say(lang, units[one.unit], number=one.number), one.field, one.wrong, one.remedy) for one in found[:LISTED]
+        (say(lang, units[one.unit], number=one.number), one.field, one_language(one.wrong, lang), one_language(one.remedy, lang))
+        for one in found[:LISTED]
     ]  # fmt: skip
     more = len(found) - len(cells)
     rest = paragraph(say(lang, "eval_more", count=more)) if more else ""
-    return alert(say(lang, "eval_problems", count=len(found))) + html_table(heads, cells) + rest
+    return alert(say(lang, "eval_problems", count=len(found)), lang) + html_table(heads, cells) + rest
 
 
 def html_table(heads: Iterable[str], lines: Iterable[Sequence[str]]) -> str:

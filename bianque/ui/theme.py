@@ -65,6 +65,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_600", button_primary_text_color="#ffffff",
         button_secondary_background_fill="#fffdf8", button_secondary_background_fill_dark="*neutral_900",
         button_secondary_background_fill_hover="*neutral_100", button_secondary_background_fill_hover_dark="*neutral_800",
+        button_secondary_text_color="*neutral_800", button_secondary_text_color_dark="#e9e4d8",
         button_secondary_border_color="*neutral_200", button_secondary_border_color_dark="*neutral_700",
         input_background_fill="#fffdf8", input_background_fill_dark="*neutral_900",
         input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400",

@@ -272,12 +272,20 @@ def tallied(*events):
 
 
 def test_figures_of_a_whole_reply():
-    spoken = Thinking(ASK, "asking"), Thinking(ADVISE, "advising"), Speaking(ADVISE, "advising", None, 8), Delta("头 ")
+    spoken = (
+        Thinking(ASK, "asking"),
+        Thinking(ADVISE, "advising"),
+        Speaking(ADVISE, "advising", None, 8),
+        Delta("头 "),
+        Delta("痛"),
+    )
     figures = tallied(*spoken, DONE)
     assert figures == ReplyStats(
         (ASK, ADVISE), "advising", f"kernel of {ADVISE}", 0.5, 1.0, 3.0, tokens=11, speed=5.0, length=6, asks=True
     )
     assert ReplyStats.read(json.loads(json.dumps(asdict(figures)))) == figures
+    held_back = tallied(*spoken[:-1], DONE)  # in one piece, which says nothing of how fast it was written
+    assert (held_back.speed, held_back.total, held_back.tokens) == (None, 3.0, 11)
     assert "首词 1.00 秒" in figures.parts("zh-CN") and "5.0 tokens/s" in figures.parts("en")
 
 
@@ -382,7 +390,7 @@ def test_a_link_that_means_nothing_says_why(link, tells):
 
 def compared():
     asked = kept(Notice("crisis", "请拨打 12356"), SPEAKING, DONE)
-    asked[1]["figures"] = asdict(tallied(SPEAKING, DONE))
+    asked[1]["figures"] = asdict(tallied(SPEAKING, Delta("头"), Delta("痛"), DONE))
     advised = Transcript([], COMPLAINT, apart=True, contender="advise-mini@8")
     advised.apply(Speaking("advise-mini@8", "advising", None, 8))
     advised.apply(Failure("BQ_BUSY", "人多"))

@@ -31,6 +31,7 @@ from bianque.ui.board import Board
 from bianque.ui.duel import Duel
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import WAIT, research, visit, wait_for
+from tests.ui.test_patient_page import COVERED, SIZES, violations
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 NAMES = ("ask-mini", "advise-mini", "auto (")
@@ -282,7 +283,11 @@ def test_a_phone_shows_both_sides_and_the_ballot_in_the_visitors_language(chromi
     expect(page.get_by_role("textbox", name="양쪽에 보낼 메시지")).to_be_visible()
     say(page)
     expect(page.locator("#bq-verdicts button").first).to_be_enabled(timeout=WAIT)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.documentElement.scrollWidth") == 390 and violations(page) == []
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate(COVERED) == [], (width, height)
+    page.set_viewport_size(PHONE["viewport"])
     names = "e => e.getAttribute('aria-label') || e.closest('label')?.innerText || e.innerText"
     for control in page.locator("#bq-arena-tab :is(button, input, textarea)").all():
         if control.is_visible():
@@ -295,6 +300,23 @@ def test_a_phone_shows_both_sides_and_the_ballot_in_the_visitors_language(chromi
     page.get_by_role("button", name="순위표").click()
     expect(page.locator("#bq-board table").first).to_be_visible(timeout=WAIT)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_why_a_reply_was_not_liked_can_be_told_by_a_tap(chromium, served, url, script):
+    page, store = visit(chromium, url), served[2].votes.feedback
+    page.get_by_role("radio", name="给建议").check()
+    box = page.locator("#bq-box textarea")
+    box.fill(SECRET)
+    box.press("Enter")
+    dislike = page.locator("#bq-chat .message-buttons").last.get_by_role("button").nth(1)
+    dislike.click(timeout=WAIT)
+    toast = page.locator("#bq-toast")
+    expect(toast).to_contain_text("不记您说的话", timeout=WAIT)
+    toast.get_by_role("button", name="看不懂").click()
+    wait_for(lambda: [word.reason for word in store.read()[0]] == ["unclear"])
+    (word,) = store.read()[0]
+    assert (word.model, word.liked, word.text) == ("advise-mini", False, None)
+    store.remove(word.id)
 
 
 # --- the parts, without a page ---

@@ -206,8 +206,10 @@ def test_a_wrong_link_or_number_is_named_and_nothing_is_lost(chromium, url, scri
     expect(page.locator("#bq-note [role=alert]")).to_contain_text("bianqe-2", timeout=WAIT)
     column(page, 1).get_by_role("button", name="采样").click()
     column(page, 1).get_by_label("温度").fill("热")
+    page.set_viewport_size({"width": 844, "height": 390})  # the box is far below the line that says what is wrong
     say(page, "最近总是头痛")
     expect(page.locator("#bq-note [role=alert]")).to_contain_text("不能是“热”", timeout=WAIT)
+    expect(page.locator("#bq-note [role=alert]")).to_be_in_viewport()
     expect(page.locator("#bq-all textarea")).to_have_value("最近总是头痛")
     assert script.heard == []
 
@@ -324,6 +326,6 @@ def test_a_growing_column_is_not_yet_stopped_and_figures_are_kept():
 
 def test_what_a_browser_sends_back_is_escaped():
     flagged = lane(Notice("crisis", "<b>12356</b>")).turns
-    assert "<b>" not in columns.red_flag([[], flagged]) and columns.red_flag([[], []]) == ""
+    assert "<b>" not in columns.red_flag([[], flagged], "en") and columns.red_flag([[], []], "en") == ""
     spoken = lane(Thinking("<b>x</b>", "asking"), SPEAKING, Delta("多久？"))
     assert "<b>x" not in columns.look(spoken, "zh-CN")[1] and "&lt;b&gt;x" in columns.look(spoken, "zh-CN")[1]

@@ -20,7 +20,7 @@ from bianque.backends.local import Local
 from bianque.consult.session import Session
 from bianque.evaluate.quota import Folders
 from bianque.settings import Settings
-from bianque.ui import evaluate, serve
+from bianque.ui import results, serve
 from bianque.ui.evaluate import Evaluate
 from bianque.ui.page import Page as Consultation
 from tests import tiny
@@ -334,4 +334,4 @@ def test_a_file_is_explained_and_a_sample_can_be_had_and_used(chromium, url, scr
     ],
 )  # fmt: skip
 def test_what_the_page_did_not_keep_is_no_form(kept):
-    assert evaluate.form_of(kept) == {} and evaluate.kind_of(kept).unit == "replies"
+    assert results.form_of(kept) == {} and results.kind_of(kept).unit == "replies"

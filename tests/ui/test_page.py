@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,57 @@ WAIT = 20_000
 LABEL = "内容由人工智能生成，仅供参考"
 
 
+# Whether only the consultation was looked at, and if so a new one is begun as a visitor begins it and nothing is kept.
+AFRESH = """async () => {
+  const found = name => document.querySelector(name), changed = Object.entries(bianque.prefs).some(([name, value]) => value && name !== 'mode');
+  if (changed || found('#bq-all, #bq-both, #bq-panel input, dialog')) return false;
+  const before = bianque.current(), until = Date.now() + 8000, busy = '.bq-pending, #bq-chat .message-row, #bq-box .stop-button, .bq-talking';
+  found('#bq-consult-tab-button').click();
+  found('#bq-menu [data-do=new]').click();
+  while (bianque.current() === before || found(busy) || !found('#bq-box textarea') || found('#bq-box textarea').value) {
+    if (Date.now() > until) return false;
+    await new Promise(done => setTimeout(done, 20));
+  }
+  for (const one of bianque.list()) bianque.drop(one.id);
+  if (!found('#bq-mode input').checked) found('#bq-mode input').click();
+  found('#bq-toast')?.remove();
+  return true;
+}"""
+
+
 def visit(chromium, url, **options) -> Page:
-    """A visitor's own window, which notes every request and every error of the page."""
+    """A visitor's own window, which notes every request and every error of the page.
+
+    What an earlier test has left open is taken up where it can be made as new, and closed where not.
+    """
+    test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
+    windows = vars(chromium).setdefault("windows", [])
+    page = None
+    for window in [window for window in windows if window["test"] != test]:
+        windows.remove(window)
+        if page is None and window["asked"] == (url, options) and afresh_window(window["page"]):
+            page = window["page"]
+        else:
+            window["page"].context.close()
+    page = page or new_window(chromium, url, options)
+    windows.append({"test": test, "asked": (url, options), "page": page})
+    return page
+
+
+def afresh_window(page: Page) -> bool:
+    if page.is_closed() or len(page.context.pages) > 1:
+        return False
+    page.requests.clear()
+    page.errors.clear()
+    page.unroute_all()
+    page.emulate_media()
+    return page.evaluate(AFRESH)
+
+
+def new_window(chromium, url: str, options: dict) -> Page:
     context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}, "locale": "zh-CN"} | options))
     page = context.new_page()
-    page.requests = []
-    page.errors = []
+    page.requests, page.errors = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(url)

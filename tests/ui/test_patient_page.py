@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from bianque.consult import handoff, quick
+from bianque.consult import handoff, quick, triage
 from bianque.types import Message
 from bianque.ui import front, render
 from tests.ui.test_page import LABEL, WAIT, idle, replies, research, say, visit, wait_for
@@ -151,7 +151,7 @@ def test_several_consultations_drafts_and_switches_stay_in_the_browser(chromium,
     idle(other)
     say(page, "一个星期了")
     idle(page)
-    assert sorted(consultations(page)) == ["孩子咳嗽", "最近总是头痛"]
+    wait_for(lambda: sorted(consultations(page)) == ["孩子咳嗽", "最近总是头痛"])
     other.close()
     page.get_by_role("button", name="新问诊").first.click()
     expect(page.locator("#bq-hero")).to_be_visible(timeout=WAIT)
@@ -187,6 +187,13 @@ def test_a_tap_answers_and_after_advice_asking_can_go_on(chromium, url, script):
     expect(page.locator("#bq-box textarea")).to_have_attribute("placeholder", "回答上面的问题……")
     page.get_by_role("button", name="直接给建议").tap()
     expect(page.locator(".bq-learned")).to_contain_text("咳嗽是干咳还是有痰？有痰", timeout=WAIT)
+    page.get_by_role("button", name="生成就诊小结").tap()
+    sheet = page.frame_locator("#bq-sheet iframe")
+    expect(sheet.locator("body")).to_contain_text("「有痰」", timeout=3 * WAIT)  # the knowledge base is read
+    assert sheet.locator("body").evaluate("each => parseFloat(getComputedStyle(each).fontSize)") == 16
+    for name in ("复制", "关闭"):
+        expect(page.locator("#bq-sheet").get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
+    page.locator("#bq-sheet").get_by_role("button", name="关闭").tap()
     page.get_by_role("button", name="继续问我").tap()
     expect(replies(page).last).to_contain_text("平时抽烟吗", timeout=WAIT)
     idle(page)
@@ -206,6 +213,12 @@ def test_a_red_flag_stays_in_view_until_it_is_acknowledged(chromium, url, script
     expect(notice).to_be_in_viewport()
     notice.get_by_role("button", name="我知道了").tap()
     expect(pinned).to_have_count(0)
+    expect(page.get_by_role("button", name="生成就诊小结")).to_be_visible()
+    expect(page.get_by_role("button", name="继续问我")).to_have_count(0)  # nobody asks on before it is settled
+    page.get_by_role("button", name="不是急症").tap()
+    expect(replies(page).last).to_contain_text("我们接着聊", timeout=WAIT)
+    idle(page)
+    expect(page.get_by_role("button", name="不是急症")).to_have_count(0)
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
     expect(notice).to_be_visible(timeout=WAIT)
@@ -262,7 +275,7 @@ def test_a_question_names_its_choices(question, named):
     assert quick.choices(question) == named
     sent = [option["value"] for option in render.quick_replies({"phase": "asking", "content": question}, "en")]
     assert sent[: len(named)] == named and sent[-2:] == [quick.UNSURE, quick.SKIP]
-    assert (quick.NO in sent) == (not named)
+    assert (quick.NO in sent) == (not named and "多久" not in question)
 
 
 def test_a_wish_to_be_asked_on_after_advice_begins_asking_again():
@@ -277,12 +290,24 @@ def test_a_wish_to_be_asked_on_after_advice_begins_asking_again():
         assert handoff.decide([*said, Message("user", text)]).phase == "advising"
 
 
+@pytest.mark.parametrize(
+    "text, chinese, english",
+    [
+        ("去医院。（识别到：胸痛） (Go to hospital now.)", "去医院。（识别到：胸痛）", "Go to hospital now."),
+        ("只有中文 (x)", "只有中文", "x"), ("去医院", "去医院", "去医院"),
+        ("不是 JSON（第 1 列 (char 0)） (not JSON (column 1 (char 0)))", "不是 JSON（第 1 列 (char 0)）", "not JSON (column 1 (char 0))"),
+        ("A: seed='x': 需要整数 (an integer is needed)", "A: seed='x': 需要整数", "A: seed='x': an integer is needed"),
+        ("没有名为 x 的模型 (no such model); 可选 (choose one of): a, b", "没有名为 x 的模型; 可选: a, b", "no such model; choose one of: a, b"),
+        ("消息是空的，请先描述 (it is empty; describe it)", "消息是空的，请先描述", "it is empty; describe it"),
+        ("mode='x': 可选 (choose one of) auto, ask", "mode='x': 可选 auto, ask", "mode='x': choose one of auto, ask"),
+    ],
+)  # fmt: skip
+def test_of_a_text_in_two_languages_a_visitor_reads_one(text, chinese, english):
+    assert [render.one_language(text, lang) for lang in ("zh-TW", "ko")] == [chinese, english]
+    assert english in render.alert(text, "en").replace("&#x27;", "'")
+
+
 def test_a_notice_speaks_one_language_and_a_visitors_words_are_no_markup():
-    assert render.one_language("去医院。（识别到：胸痛） (Go to hospital now.)", "zh-TW") == "去医院。（识别到：胸痛）"
-    assert render.one_language("去医院。 (Go to hospital now.)", "ko") == "Go to hospital now."
-    assert (
-        render.one_language("只有中文 (x)", "zh-CN") == "只有中文" and render.one_language("去医院", "en") == "去医院"
-    )
     notice = {"level": "emergency", "text": "去医院", "do": "别开车", "tel": ["120", "119"]}
     drawn = render.notice_html(notice, "zh-CN", newest=True)
     assert re.findall("tel:(\\d+)", drawn) == ["120", "119"] and "别开车" in drawn and 'role="alert"' in drawn
@@ -290,7 +315,36 @@ def test_a_notice_speaks_one_language_and_a_visitors_words_are_no_markup():
     explained = render.notice_html({**notice, "nearest": ["嘴歪了<b>", "说不出话"]}, "zh-CN", newest=True)
     assert "<summary>为什么有这条提示？</summary>" in explained and "「嘴歪了&lt;b&gt;」<br>「说不出话」" in explained
     assert "tel:" not in render.notice_html({"level": "history", "text": "略"}, "zh-CN", newest=True)
+    known = notice | {"kind": "acs", "certainty": "sure"}
+    drawn = render.notice_html(
+        known, "en", newest=True, said="胸口疼"
+    )  # who reads English may be asked to write Chinese
+    assert "emergency" in drawn and "Call 120" in drawn and not re.search("[一-鿿]", drawn)
+    drawn = render.notice_html(known, "zh-CN", newest=True, said="crushing chest pain, cold sweat")
+    assert "emergency" in drawn and "Call 120" in drawn and not re.search("[一-鿿]", drawn)
     assert render.verbatim("# a\n1. b\n  c") == "&#35; a\n1&#46; b\n&nbsp;&nbsp;c"
+
+
+def test_a_list_ends_where_the_next_line_is_no_item():
+    assert render.written("如下：\n1. 甲\n2. 乙\n再说一句") == "如下：\n1. 甲\n2. 乙\n\n再说一句"
+    assert render.written("* 甲\n• 乙\n丙\n丁") == "- 甲\n- 乙\n\n丙\n丁"
+    assert render.written("1. 甲\n   又\n2. 乙") == "1. 甲\n   又\n2. 乙"
+
+
+@pytest.mark.parametrize(
+    "said", ["胸口剧烈疼痛，喘不上气", "胸口劇烈疼痛，喘不過氣", "crushing chest pain", "가슴이 아파요"]
+)
+def test_a_tap_settles_an_emergency_in_the_language_it_was_told_in(said):
+    danger = {"level": "emergency", "certainty": "sure", "text": "x"}
+    turns = [
+        {"role": "user", "content": said, "notice": danger}, {"role": "assistant", "content": "x", "phase": "advising", "model": "care"},
+    ]  # fmt: skip
+    sent = [option["value"] for option in render.settling(turns, "zh-CN")]
+    assert len(sent) == 2 and all(triage.settled(word) for word in sent)
+    after = [*turns, {"role": "user", "content": sent[0]}, turns[1]]
+    assert render.settling(after, "zh-CN") == []
+    assert render.settling([turns[0] | {"notice": danger | {"level": "crisis"}}, turns[1]], "zh-CN") == []
+    assert render.settling([turns[0], turns[1] | {"model": "advise-mini"}], "zh-CN") == []
 
 
 def test_only_the_page_itself_is_rewritten():

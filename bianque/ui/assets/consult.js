@@ -51,16 +51,12 @@ words => {
   };
 
   // --- a line at the foot of the page, with a way back ---
-  const toast = (text, name = '', act = null) => {
+  const toast = (text, ...acts) => {  // each act: what its button says, and what it does
     dropToast();
     const line = node('div', '', text);
     line.id = 'bq-toast';
     line.setAttribute('role', 'status');
-    if (act) {
-      const back = node('button', '', name);
-      back.onclick = () => { dropToast(); act(); };
-      line.append(back);
-    }
+    for (const [name, act] of acts) line.append(Object.assign(node('button', '', name), { onclick: () => { dropToast(); act(); } }));
     document.body.append(line);
     setTimeout(() => line.remove(), 12000);
   };
@@ -72,13 +68,15 @@ words => {
   };
 
   // The page for the doctor, over this one.
-  bianque.sheet = html => {
+  bianque.sheet = (html, text) => {
     if (!html) return;
     const over = document.body.appendChild(node('dialog', '')), frame = node('iframe', ''), bar = node('p', '');
     over.id = 'bq-sheet';
     over.setAttribute('aria-label', words.make_summary);
     Object.assign(frame, { srcdoc: html, title: words.make_summary });
-    bar.append(Object.assign(node('button', '', words.close), { onclick: () => over.close() }));
+    const copy = node('button', '', words.copy);
+    copy.onclick = () => bianque.clip?.(text).then(() => { copy.textContent = words.copied; });
+    bar.append(copy, Object.assign(node('button', '', words.close), { onclick: () => over.close() }));
     over.append(bar, frame);
     over.onclose = () => over.remove();
     over.showModal();
@@ -115,7 +113,7 @@ words => {
         bianque.drop(one.id);
         if (mine) await go('');
         fill();
-        toast(words.deleted, words.restore, async () => { await go(''); bianque.keep(turns); await redraw(); });
+        toast(words.deleted, [words.restore, async () => { await go(''); bianque.keep(turns); await redraw(); }]);
       }));
       return row;
     });
@@ -125,7 +123,16 @@ words => {
   bianque.clearing = () => {
     const turns = bianque.turns(), draft = box()?.value;
     closeEditor();
-    toast(words.cleared, words.restore, async () => { bianque.keep(turns); await redraw(); write(draft); });
+    toast(words.cleared, [words.restore, async () => { bianque.keep(turns); await redraw(); write(draft); }]);
+  };
+
+  bianque.judged = word => {
+    const [liked, index] = word.split(':');
+    const why = Object.entries(words.bad_reasons).map(([reason, name]) => [name, () => {
+      bianque.because = `${index}:${reason}`;
+      find('#bq-because').click();
+    }]);
+    if (word) toast(words.feedback_kept + (liked === 'like' ? '' : ' ' + words.why_not), ...(liked === 'like' ? [] : why));
   };
 
   const acts = {

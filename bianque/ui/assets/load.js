@@ -27,6 +27,10 @@
     each(':is(#bq-chat, .bq-talk) [data-testid][aria-label], #bq-chat .option', said => said.removeAttribute('aria-label'));
     set(':is(#bq-chat, .bq-talk) .message.bot', 'lang', 'zh-CN');  // the models write Chinese, whoever reads
     set('.bq-talk .placeholder-content', 'role', 'note');
+    each(':is(#bq-note, #bq-duel-note, #bq-eval-note) [role=alert]:not([data-seen])', found => {
+      found.dataset.seen = '1';
+      found.scrollIntoView({ block: 'nearest' });  // what is wrong is said above or below what was pressed
+    });
     side(say);
     set('#bq-eval-note', 'role', 'status');
     set('.bq-who, .bq-handed, .bq-learned > b, .bq-relay, .bq-status, .bq-notice', 'lang', lang);

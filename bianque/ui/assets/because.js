@@ -1,0 +1,1 @@
+turns => [bianque.turns(), bianque.because]
