@@ -138,7 +138,7 @@ def notice_html(notice: Mapping[str, Any], lang: str, newest: bool, said: str = 
     return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</span>'
 
 
-def why_html(notice: dict[str, Any], lang: str) -> str:
+def why_html(notice: Mapping[str, Any], lang: str) -> str:
     """Behind a line to open: the known sentences that the message is like, which is why there is a notice."""
     near = [text for text in notice.get("nearest") or () if isinstance(text, str)]
     if not near:
