@@ -112,7 +112,7 @@ async def answered(session: Session, message: Any, history: Any, mode: Any, mode
             raise
         found.apply(Failure.of(error))  # a red flag is told although nobody answers
     spoken = found.done.message if found.done else None
-    told = [*past, Message("user", message), *([spoken] if spoken else [])]
+    told = [*past, Message("user", found.asked["content"]), *([spoken] if spoken else [])]
     return {
         "reply": found.text, "phase": spoken.phase if spoken else None, "notice": found.asked.get("notice"),
         "history": [{"role": turn.role, "content": turn.content} | phase_of(turn) for turn in told],

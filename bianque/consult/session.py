@@ -17,6 +17,7 @@ from bianque.catalog import builtin
 from bianque.consult import handoff, questions, replies, triage
 from bianque.consult.handoff import CARE, Decision, Reason, Round
 from bianque.consult.spec import MODES, Choices
+from bianque.consult.text import clean
 from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
 from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
@@ -182,6 +183,7 @@ class Session:
         ask, advise = choices.ask_model or self.ask, choices.advise_model or self.advise
         for model in (ask, advise):
             self.sampling(model, choices)
+        message = clean(message)
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):

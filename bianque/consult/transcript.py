@@ -11,7 +11,7 @@ from typing import Any
 from bianque.catalog.card import Model
 from bianque.consult import questions
 from bianque.consult.session import Delta, Done, Event, Failure, Handed, Loading, Notice, Speaking, Thinking
-from bianque.consult.text import LABEL, length
+from bianque.consult.text import LABEL, clean, length
 from bianque.i18n import say, waiting
 from bianque.types import Message, Phase, Progress
 
@@ -66,7 +66,7 @@ class Transcript:
         self, before: Sequence[Turn], message: str, kernel: Callable[[str], str | None] = lambda model: None,
         apart: bool = False, **more: Any,
     ) -> None:  # fmt: skip
-        self.asked: Turn = {"role": "user", "content": message, **more}
+        self.asked: Turn = {"role": "user", "content": clean(message), **more}
         self.turns: list[Turn] = [*before, self.asked]
         self.kernel_of, self.apart = kernel, apart
         self.begun = time.monotonic()
