@@ -86,8 +86,11 @@ def add_consult(session: Session, limits: Limits) -> None:
             JSON: reply, phase, notice (level and text, or null), history (to pass next time), model, label.
         """
         try:
-            with limits.admit():
-                return json.dumps(await answered(session, message, history, mode, model), ensure_ascii=False)
+            written = 0
+            with limits.admit(tokens=lambda: written):
+                told = await answered(session, message, history, mode, model)
+                written = len(told["reply"])
+                return json.dumps(told, ensure_ascii=False)
         except Exception as error:
             raise ToolError(Failure.of(error)) from None
 

@@ -154,6 +154,10 @@ class Transcript:
             return say(lang, f"thinking_{self.thinking}")
         return "" if self.ended or self.reply else first
 
+    def tokens(self) -> int:
+        """That were written; of a reply that did not end, its characters."""
+        return self.done.usage.completion_tokens if self.done else len(self.text)
+
     def stats(self) -> ReplyStats:
         """Of the reply so far."""
         known: dict[str, Any] = {

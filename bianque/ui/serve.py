@@ -40,6 +40,7 @@ def launch(
     settings = settings or Settings.read()
     limits = limits or Limits.of(settings)
     demo.queue(default_concurrency_limit=16, max_size=2 * AT_ONCE)
+    logs.count_replies(settings.log)
     under_way = rim.UnderWay()
     defaults: dict[str, Any] = {
         "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(), "ssr_mode": False,
@@ -50,7 +51,7 @@ def launch(
             "lifespan": leftovers.swept, "exception_handlers": {RequestValidationError: rim.misshapen, TypeError: rim.misnamed},
             "middleware": [Middleware(rim.Rim, under_way, settings.embed), Middleware(front.Front)],
             "routes": [
-                *front.routes(), *probes(session), *reports(Folders()),
+                *front.routes(), *probes(session, settings.metrics), *reports(Folders()),
                 *openai.routes(session, settings.api_key, can_run, limits),
             ],
         },
