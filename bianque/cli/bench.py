@@ -89,6 +89,20 @@ def load(
 
 
 @bench.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0)] = 30.0,
+    visitors: int = 14,
+    tokens: Annotated[int, typer.Option(help="of a reply, at most")] = 64,
+    csv: Annotated[Path, typer.Option(help="memory, threads, files and sockets, every five seconds")] = Path(
+        "soak.csv"
+    ),
+    json: Json = None,
+) -> None:
+    """Visitors of every kind for half an hour: memory stays flat, nothing stays open, nothing is lost (Linux)."""
+    run("soak", SimpleNamespace(minutes=minutes, visitors=visitors, tokens=tokens, csv=csv, json=json))
+
+
+@bench.command()
 def gpu(
     device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
     size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
