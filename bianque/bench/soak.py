@@ -62,7 +62,7 @@ async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], toke
     )
     values = {part["id"]: part["props"].get("value") for part in config["components"]}
     given = [said if part == event["targets"][0][0] else values.get(part) for part in event["inputs"]]
-    joined = {"session_hash": f"soak{seed}x{time.monotonic_ns()}", "fn_index": place, "data": given}
+    joined: dict[str, Any] = {"session_hash": f"soak{seed}x{time.monotonic_ns()}", "fn_index": place, "data": given}
     called = await client.post("/gradio_api/queue/join", json=joined)
     if called.is_error:
         raise Refused(load.code_in(called.text, called.status_code))

@@ -28,7 +28,7 @@ def among(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
     return check
 
 
-bench = typer.Typer(help="Measure, beside a named peer in the same run.", no_args_is_help=True)
+bench = typer.Typer(help="Measure, beside a named peer in the same run; without a name: one visitor, and eight.")
 
 
 def options_of(
@@ -116,6 +116,12 @@ def gpu(
 ) -> None:
     """Parity in fp16 and bf16, every kernel against the plain one, and 1, 8 and 32 visitors, within six minutes."""
     run("gpu", SimpleNamespace(**locals() | {"threads": 0}))
+
+
+@bench.callback(invoke_without_command=True)
+def tables(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        run("concurrency", options_of(peer=["hf"]))
 
 
 measured("decode", "Milliseconds to the first token and for each further one.")
