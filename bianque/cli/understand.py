@@ -21,20 +21,22 @@ def understand(
     score: Annotated[bool, typer.Option("--score", help="only how often it agrees with the lines' own labels")] = False,
 ) -> int:
     """Say of each message its danger, what the visitor wants, and the known sentences it is most like."""
-    try:
-        given = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}; give a UTF-8 file of JSON lines") from None
+    from bianque.consult.learning import json_lines
+
+    given = json_lines(file)
     if score:
-        rows = [json.loads(line) for line in given if line.strip()]
-        print(json.dumps(agreement(rows, [_read(file, n, line) for n, line in enumerate(given, 1) if line.strip()])))
+        read = [_read(file, n, line) for n, line in enumerate(given, 1) if line.strip()]  # which names what is no JSON
+        print(json.dumps(agreement([json.loads(line) for line in given if line.strip()], read)))
         return 0
     found = (json.dumps(_read(file, n, line), ensure_ascii=False) for n, line in enumerate(given, 1) if line.strip())
     if out is None:
         for line in found:
             print(line)
     else:
-        out.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+        from bianque.data.writers import finished
+
+        with finished(out) as written:
+            written.writelines(f"{line}\n" for line in found)
     return 0
 
 
@@ -70,7 +72,7 @@ def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
 def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}:{number}: not JSON ({error}); write one object a line") from None
     if isinstance(row, dict) and isinstance(row.get("turns"), list):
         return _turns(file, number, row)
