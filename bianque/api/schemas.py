@@ -163,7 +163,7 @@ def parse_history(history: object, name: str = "history") -> list[Message]:
     """
     found = [] if history is None else validated(HISTORY, name, _unpaired(history))
     return [
-        Message(m.role, m.content, m.phase, m.model if isinstance(m.model, str) else None)
+        Message(m.role, m.content, m.phase, clean(m.model) if isinstance(m.model, str) else None)
         for m in found
         if m.role in ("user", "assistant")
     ]

@@ -266,7 +266,10 @@ def _next_like(buffer: str, place: int) -> int | None:
 def _table(first: str, text: TextIO, name: str) -> Iterator[Item]:
     """The rows of a CSV with a header, as objects; parted by commas, or by what parts its header."""
     delimiter = max(",\t;", key=first.count)
-    header = [column.strip() for column in next(csv.reader([first], delimiter=delimiter))]
+    try:
+        header = [column.strip() for column in next(csv.reader([first], delimiter=delimiter))]
+    except csv.Error as error:
+        raise BadInput(f"{name}: 第一行不是表头 (the first line is no header): {error}") from None
     waiting, taken, number = deque[str](), list[str](), 1
 
     def lines() -> Iterator[str]:

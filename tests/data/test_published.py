@@ -362,3 +362,9 @@ def test_models_of_an_export_that_are_no_names_stop_nothing(write):
     odd = EXPORT | {"messages": [EXPORT["messages"][0], EXPORT["messages"][1] | {"model": {"a": 1}}]}
     (case,), problems = streamed(write(whole(odd)))
     assert problems == [] and case.recorded == "{'a': 1}"
+
+
+def test_a_first_line_without_end_is_no_header(write):
+    for read in (streamed, readers.preview):
+        with pytest.raises(BadInput, match="no header"):
+            read(write("x" * 200_000 + ",y\n1,2\n", "x.csv"))
