@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,7 @@ from bianque.cli.train import compose, train_complaints, train_mini, tune
 from bianque.cli.understand import train_understanding, understand
 from bianque.errors import BianQueError
 
+HOME = re.compile(r"--[a-z-]+=~(/|$)")
 # Of these options, by command, one may be followed by several values: `--model auto bianque-2`.
 SEVERAL = {
     "evaluate": {"--task", "--model"},
@@ -68,10 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def spread(arguments: Sequence[str]) -> Iterator[str]:
-    """`--model a b` as `--model a --model b`, for the options of SEVERAL."""
+    """`--model a b` as `--model a --model b`, for the options of SEVERAL; `--out=~/x`, which no shell fills in, as a path."""
     options = SEVERAL.get(arguments[0], set()) if arguments else set()
     option, values = "", 0
     for argument in arguments:
+        if HOME.match(argument):
+            name, _, place = argument.partition("=")
+            argument = f"{name}={os.path.expanduser(place)}"
         if argument.startswith("-") and len(argument) > 1:
             option, values = argument, 0
         elif option in options:

@@ -37,6 +37,15 @@ class Wordless(logging.Formatter):
         return trace(ei[1]) if ei[1] else ""
 
 
+def count_replies(on: bool) -> None:
+    """Whether a line of JSON is logged for each reply: a number of its own, the model, counts and times."""
+    found = logging.getLogger("bianque.replies")
+    found.setLevel(logging.INFO if on else logging.WARNING)
+    if on and not found.handlers:
+        found.addHandler(logging.StreamHandler())
+        found.propagate = False
+
+
 def configure() -> None:
     """For a process that serves: whatever fails in it, in whatever library, is told without anybody's words."""
     logging.lastResort = logging.lastResort or logging.StreamHandler()

@@ -38,6 +38,9 @@ NAMES = frozenset(
         "REQUESTS_PER_MINUTE",
         "STREAMS",
         "EMBED",
+        "TOKENS_PER_MINUTE",
+        "METRICS",
+        "LOG",
     ]
 )
 log = logging.getLogger(__name__)
@@ -68,6 +71,9 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)  # asked of every caller of /v1; None leaves it open
     mcp: bool = False  # whether agents are offered tools over MCP
     requests_per_minute: int = 0  # that one visitor may send to the endpoints; 0: any number
+    tokens_per_minute: int = 0  # that are written for one visitor there; 0: any number
+    metrics: bool = False  # whether /metrics is served, for Prometheus
+    log: bool = False  # whether a line is logged for each reply
     streams: int = 0  # replies that one visitor may have under way there; 0: any number
     embed: tuple[str, ...] = ()  # sites that may show the page in a frame; any if empty
 
@@ -103,6 +109,9 @@ class Settings:
             mcp=switch(env, "BIANQUE_MCP"),
             requests_per_minute=whole(env, "BIANQUE_REQUESTS_PER_MINUTE", 60 if shared else 0, 0),
             streams=whole(env, "BIANQUE_STREAMS", 8 if shared else 0, 0),
+            tokens_per_minute=whole(env, "BIANQUE_TOKENS_PER_MINUTE", 20_000 if shared else 0, 0),
+            metrics=switch(env, "BIANQUE_METRICS"),
+            log=switch(env, "BIANQUE_LOG"),
             embed=sites(env.get("BIANQUE_EMBED", "")),
         )
 

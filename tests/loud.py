@@ -63,7 +63,7 @@ def main(port: int, folder: Path) -> None:
     voices = Loud()
     voices.go = folder / "go"
     session = Session(voices, "ask-mini", "advise-mini")
-    settings = Settings(votes=folder / "votes", embed=("https://*.example.org",))
+    settings = Settings(votes=folder / "votes", embed=("https://*.example.org",), log=True, metrics=True)
     publisher = Publisher(Votes(settings.votes), None)
     limits = Limits()
     arena = Arena(session, publisher.votes, publisher.where, True, limits)

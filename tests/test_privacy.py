@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_a_visitors_words_are_in_no_log_file_or_metric(page):
     said = (page.folder / "said").read_text()
     assert "RuntimeError" in said and "in stream" in said  # where and of what kind is told
     assert (page.folder / "votes").is_dir()  # the word itself is kept
+    assert page.found() == []
+
+
+def test_what_is_logged_and_counted_of_replies_are_numbers(page):
+    page.call("chat", message=f"{CANARY}，直接给我建议吧", mode="advise")
+    lines = [json.loads(line) for line in (page.folder / "said").read_text().splitlines() if line.startswith("{")]
+    last = lines[-1]
+    assert last.pop("request").isalnum() and (last.pop("model"), last.pop("phase")) == ("advise-mini", "advising")
+    assert last.pop("outcome") == "stop" and all(isinstance(value, int | float) for value in last.values())
+    told = page.http.get("/metrics")
+    assert told.headers["content-type"].startswith("text/plain")
+    assert 'bianque_replies_total{model="advise-mini",phase="advising",outcome="stop"}' in told.text
+    assert "bianque_replies_under_way 0\n" in told.text and CANARY not in told.text
+    for line in told.text.splitlines():
+        assert line.startswith("# TYPE bianque_") or re.fullmatch(r'bianque_\w+(\{[\w="+,.@-]*\})? [\d.]+', line)
     assert page.found() == []
 
 

@@ -58,7 +58,7 @@ def add_chat(session: Session, limits: Limits) -> None:
             drawn = SamplingOverrides(temperature, top_p, as_int(max_new_tokens), as_int(seed))
             choices = Choices(mode, ask_model, advise_model, drawn)
             found, throttle = Transcript(turns_of(past), message), Throttle()
-            with limits.admit():
+            with limits.admit(tokens=found.tokens):
                 async with aclosing(with_heartbeat(session.reply(past, message, choices))) as events:
                     async for event in events:
                         found.apply(event)
@@ -104,8 +104,9 @@ def add_chat(session: Session, limits: Limits) -> None:
             past = parse_histories(histories, len(named))
             for history in past:
                 check_size(message, history)
-            with limits.admit(len(named)):
-                async with aclosing(compared(session, named, past, message, drawn)) as replies:
+            columns = [Transcript(turns_of(turns), message, session.backend.kernel) for turns in past]
+            with limits.admit(len(named), lambda: sum(column.tokens() for column in columns)):
+                async with aclosing(compared(session, named, past, message, drawn, columns)) as replies:
                     async for reply in replies:
                         yield reply
         except Exception as error:
@@ -132,10 +133,14 @@ def add_chat(session: Session, limits: Limits) -> None:
 
 
 async def compared(
-    session: Session, specs: Sequence[ModelSpec], past: Sequence[Sequence[Message]], message: str, seed: int | None
+    session: Session,
+    specs: Sequence[ModelSpec],
+    past: Sequence[Sequence[Message]],
+    message: str,
+    seed: int | None,
+    columns: Sequence[Transcript],
 ) -> AsyncGenerator[CompareReply, None]:
     """All columns as they grow, no oftener than a reader's eye can follow, and once more when they are complete."""
-    columns = [Transcript(turns_of(history), message, session.backend.kernel) for history in past]
     notice: NoticeReply | None = None
     throttle = Throttle()
     async with aclosing(with_heartbeat(side_by_side.together(session, specs, past, message, seed))) as items:

@@ -35,6 +35,7 @@ def sweep(app: Any, now: datetime | None = None) -> None:
         state.config_values.clear()  # a copy of the page for deep links, which it does not have
     busy = {event.session_hash for event in queue.event_ids_to_events.values()}
     for session, last in [*used.items()]:
+        last = used[session] = min(last, now)  # the clock may have been set back
         kept = IDLE if not CALL.fullmatch(session) else UNFETCHED if pending.get(session) else 0
         if session not in busy and (now - last).total_seconds() >= kept:
             for table in (used, holder.session_data, pending, messages):

@@ -86,8 +86,11 @@ def add_consult(session: Session, limits: Limits) -> None:
             JSON: reply, phase, notice (level and text, or null), history (to pass next time), model, label.
         """
         try:
-            with limits.admit():
-                return json.dumps(await answered(session, message, history, mode, model), ensure_ascii=False)
+            written = 0
+            with limits.admit(tokens=lambda: written):
+                told = await answered(session, message, history, mode, model)
+                written = len(told["reply"])
+                return json.dumps(told, ensure_ascii=False)
         except Exception as error:
             raise ToolError(Failure.of(error)) from None
 
@@ -112,7 +115,7 @@ async def answered(session: Session, message: Any, history: Any, mode: Any, mode
             raise
         found.apply(Failure.of(error))  # a red flag is told although nobody answers
     spoken = found.done.message if found.done else None
-    told = [*past, Message("user", message), *([spoken] if spoken else [])]
+    told = [*past, Message("user", found.asked["content"]), *([spoken] if spoken else [])]
     return {
         "reply": found.text, "phase": spoken.phase if spoken else None, "notice": found.asked.get("notice"),
         "history": [{"role": turn.role, "content": turn.content} | phase_of(turn) for turn in told],

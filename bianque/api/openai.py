@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -79,7 +79,7 @@ async def events_of(session: Session, asked: ChatRequest, place: int = 0) -> Asy
         check_size(asked.message, asked.history)
         phase = MODE_PHASES[ROLE_MODES[card_of(session, asked.model).role][0]][0]
         turns = [*asked.history, Message("user", asked.message)]
-        source = session.speak(asked.model, phase, turns, choices, Clock())
+        source = session.ledger.kept(session.speak(asked.model, phase, turns, choices, Clock()))
     async with aclosing(source) as events:
         async for event in events:
             yield event
@@ -98,7 +98,7 @@ async def lines(session: Session, asked: ChatRequest, limits: Limits) -> AsyncGe
     reply, begun, spoken = Completion(asked), False, False
     last = time.monotonic()
     try:
-        with limits.admit():
+        with limits.admit(tokens=reply.found.tokens):
             async with aclosing(with_heartbeat(events_of(session, asked))) as events:
                 async for event in events:
                     if new := reply.take(event):
@@ -121,24 +121,22 @@ async def lines(session: Session, asked: ChatRequest, limits: Limits) -> AsyncGe
     yield DONE
 
 
-async def completed(session: Session, asked: ChatRequest, place: int) -> Completion:
-    reply = Completion(asked)
+async def completed(session: Session, reply: Completion, place: int) -> None:
     try:
-        async with aclosing(events_of(session, asked, place)) as events:
+        async with aclosing(events_of(session, reply.asked, place)) as events:
             async for event in events:
                 reply.take(event)
     except Exception as error:
         if not reply.content:
             raise
         reply.found.apply(Failure.of(error))  # a red flag is told although nobody answers: an error alone would lose it
-    return reply
 
 
-async def whole(session: Session, asked: ChatRequest) -> dict[str, Any]:
+async def whole(session: Session, replies: Sequence[Completion]) -> dict[str, Any]:
     """The reply in one piece, with as many choices as were asked for: rows of the same batch."""
-    writing = [asyncio.ensure_future(completed(session, asked, place)) for place in range(asked.n)]
+    writing = [asyncio.ensure_future(completed(session, reply, place)) for place, reply in enumerate(replies)]
     try:
-        replies = await asyncio.gather(*writing)
+        await asyncio.gather(*writing)
     finally:
         for task in writing:
             task.cancel()
@@ -247,8 +245,9 @@ def routes(
         LocalContext.request.set(gr.Request(request))  # where ZeroGPU looks for the visitor whose share is used
         asked = parse(await body_of(request))
         if not asked.stream:
-            with limits.admit(asked.n):
-                return Json(await unless_gone(request, whole(session, asked)))
+            replies = [Completion(asked) for _ in range(asked.n)]
+            with limits.admit(asked.n, lambda: sum(reply.found.tokens() for reply in replies)):
+                return Json(await unless_gone(request, whole(session, replies)))
         stream = lines(session, asked, limits)
         try:
             return EventStream(await unless_gone(request, anext(stream)), stream)

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from bianque.api.schemas import as_int
 from bianque.consult.spec import RANGES, SamplingOverrides
+from bianque.consult.text import clean
 from bianque.errors import BadInput
 from bianque.types import LONGEST_REPLY, Message
 
@@ -152,11 +153,6 @@ def text(content: object, where: str) -> str:
                 f"{where}[{place}].text",
             )
     return clean("\n".join(part["text"] for part in content))
-
-
-def clean(given: str) -> str:
-    """Without halves of surrogate pairs, which no model and no reply can hold."""
-    return given.encode("utf-8", "replace").decode()
 
 
 def sampling(body: Mapping[str, Any]) -> SamplingOverrides:

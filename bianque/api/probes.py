@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from bianque.catalog.builtin import by_name
@@ -29,9 +29,15 @@ def readiness(session: Session) -> tuple[dict[str, Any], int]:
     return {"status": "ready", **told}, 200
 
 
-def probes(session: Session) -> list[Route]:
+def probes(session: Session, metrics: bool = False) -> list[Route]:
+    """`metrics`: with /metrics for Prometheus too: sums over all visitors, and no words."""
+
     async def ready(request: Request) -> JSONResponse:
         told, status = readiness(session)
         return JSONResponse(told, status)
 
-    return [Route("/healthz", alive), Route("/readyz", ready)]
+    async def sums(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(session.ledger.exposition(), media_type="text/plain; version=0.0.4")
+
+    found = [Route("/healthz", alive), Route("/readyz", ready)]
+    return [*found, Route("/metrics", sums)] if metrics else found

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, Valida
 from bianque.arena import share
 from bianque.consult.session import Session, Timing
 from bianque.consult.spec import ModelSpec
-from bianque.consult.text import LABEL
+from bianque.consult.text import LABEL, clean
 from bianque.consult.transcript import Transcript, Turn
 from bianque.errors import BadInput
 from bianque.types import Message, Phase, Usage
@@ -121,12 +121,14 @@ class Card(TypedDict):
 
 def _text(content: object) -> object:
     """A message's text; Gradio's Chatbot and OpenAI's clients may hold it as a list of parts."""
+    if isinstance(content, str):
+        return clean(content)
     if not isinstance(content, list):
         return content
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
     if None in texts:
         raise ValueError(f"只读文字 (parts of type 'text' alone are read): {str(content[texts.index(None)])[:60]}")
-    return "\n".join(map(str, texts))
+    return clean("\n".join(map(str, texts)))
 
 
 class MessageAsked(BaseModel):
@@ -161,7 +163,7 @@ def parse_history(history: object, name: str = "history") -> list[Message]:
     """
     found = [] if history is None else validated(HISTORY, name, _unpaired(history))
     return [
-        Message(m.role, m.content, m.phase, m.model if isinstance(m.model, str) else None)
+        Message(m.role, m.content, m.phase, clean(m.model) if isinstance(m.model, str) else None)
         for m in found
         if m.role in ("user", "assistant")
     ]

@@ -89,11 +89,11 @@ def concurrency(options: Any) -> None:
         runs = {name: [run["speed"] for run in made] for name, made in table.runs.items()}
         print(f"\n{options.arch} {precision}, prompt {prompt}, {tokens} tokens each, {options.rounds} rounds")
         ours = {count: runs[f"session, {count} visitors"] for count in options.visitors}
-        for name, speeds in runs.items():
-            count = int(name.split()[-2])
-            ratio = statistics.median(own / speed for own, speed in zip(ours[count], speeds, strict=True))
-            told = f"{statistics.median(speeds):8.1f} tokens/s ({min(speeds):.1f}–{max(speeds):.1f})"
-            print(f"{name:32} {told}   session is {ratio:.2f}×", flush=True)
+        for count in options.visitors:
+            print(
+                "\n".join(["", *table_of(count, {name: runs[f"{name}, {count} visitors"] for name in ways})]),
+                flush=True,
+            )
         first = ours[options.visitors[0]]
         for count in options.visitors[1:]:
             gain = statistics.median(many / one for many, one in zip(ours[count], first, strict=True))
@@ -103,6 +103,17 @@ def concurrency(options: Any) -> None:
         engine.close()
         del model, engine, ways, contestants
     rounds.save(options, measured=found)
+
+
+def table_of(count: int, speeds: dict[str, list[float]]) -> list[str]:
+    """How fast for so many visitors, ours first, in Markdown."""
+    ours = next(iter(speeds.values()))
+    rows = []
+    for name, found in speeds.items():
+        ratio = statistics.median(own / other for own, other in zip(ours, found, strict=True))
+        rows.append([name, f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})", f"{ratio:.2f}×"])
+    who = "1 visitor" if count == 1 else f"{count} visitors"
+    return rounds.markdown([who, "tokens/s", "session is"], rows)
 
 
 def speed(run: Callable[[int], None], count: int, tokens: int) -> Figures:

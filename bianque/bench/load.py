@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -34,6 +34,9 @@ ANSWERS = ("有一个月了", "没有别的不舒服", "直接给我建议吧")
 CHAT, V1 = "/gradio_api/call/chat", "/v1/chat/completions"
 CODE = re.compile(r"BQ_[A-Z_]+")
 HEAD = ("visitors", "turns", "first text p50 s", "p95 s", "tokens/s", "slowest/fastest visitor", "errors", "memory MB")
+
+
+Parts = AsyncIterator[tuple[str, int]]  # the reply so far, and tokens that are reported with it
 
 
 class Refused(Exception):
@@ -97,7 +100,13 @@ def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     env = os.environ | {
         "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    for name in ("BIANQUE_API_KEY", "BIANQUE_REQUESTS_PER_MINUTE", "BIANQUE_STREAMS", "SYSTEM"):
+    for name in (
+        "BIANQUE_API_KEY",
+        "BIANQUE_REQUESTS_PER_MINUTE",
+        "BIANQUE_STREAMS",
+        "BIANQUE_TOKENS_PER_MINUTE",
+        "SYSTEM",
+    ):
         env.pop(name, None)
     run = [sys.executable, str(ROOT / "app.py")]
     server = subprocess.Popen(run, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -121,9 +130,16 @@ async def level(address: str, visitors: int, seconds: float, tokens: int, number
 
 
 async def visit(
-    client: httpx.AsyncClient, place: int, until: float, tokens: int, numbers: Iterator[int], tally: Tally
+    client: httpx.AsyncClient,
+    place: int,
+    until: float,
+    tokens: int,
+    numbers: Iterator[int],
+    tally: Tally,
+    door: Callable[..., Parts] | None = None,
 ) -> None:
-    door = by_chat if place % 2 == 0 else by_v1
+    """`door`: how a message is sent; half of the visitors use /chat and the others /v1 where it is not said."""
+    door = door or (by_chat if place % 2 == 0 else by_v1)
     while True:
         number = next(numbers)
         history: list[dict[str, str]] = []
@@ -147,9 +163,6 @@ async def visit(
                 return
         if time.perf_counter() >= until:
             return
-
-
-Parts = AsyncIterator[tuple[str, int]]  # the reply so far, and tokens that are reported with it
 
 
 async def by_chat(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from bianque.catalog.builtin import by_name
 from bianque.checkpoints import loader
 from bianque.checkpoints.hub import BUNDLED
+from bianque.errors import OutOfMemory
 from bianque.models.base import LanguageModel
 from bianque.models.tokenizers import Tokenizer
-from bianque.nn import packed, quant
+from bianque.nn import cpu, packed, quant
 from bianque.types import Bits
 
 # The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
@@ -89,14 +90,35 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
         (folder / kind.vocabulary).write_bytes((BUNDLED / card.name / kind.vocabulary).read_bytes())
         whole, _ = loader.skeleton(card, folder)
         model, tokenizer = loader.skeleton(card, folder, bits)
+    check_memory({name: parameter.shape for name, parameter in whole.named_parameters()}, precision, device)
     layers = quant.linears(model)
     found: dict[str, Tensor] = {}
     for name, tensor in noise({name: parameter.shape for name, parameter in whole.named_parameters()}):
         found |= quant.convert_tensor(layers, name, tensor, device, dtype)
     model.load_state_dict(found, assign=True)
+    found.clear()  # a layer that is rearranged leaves its former weights behind
     quant.prepack_quantised(model, dtype)
     packed.prepack_linears(model)
     return cast(LanguageModel, model.eval().requires_grad_(False)), tokenizer
+
+
+def check_memory(shapes: Mapping[str, torch.Size], precision: str, device: str) -> None:
+    """OutOfMemory before anything is made that would not fit: a process that takes too much is ended without a word."""
+    bits, dtype = PRECISIONS[precision]
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    wide = sum(size for name, size in sizes.items() if bits == 16 or "embed" in name or name == "shared.weight")
+    needed = wide * dtype.itemsize + (sum(sizes.values()) - wide) * bits // 8
+    drawn = 3 * 4 * max(sizes.values())  # the largest matrix while it is made
+    try:
+        free = cpu.available_memory()
+    except OutOfMemory:  # nobody says
+        return
+    if (device == "cpu" and needed + drawn > free) or drawn > free:
+        least = needed + drawn if device == "cpu" else drawn
+        raise OutOfMemory(
+            f"{precision}: 随机权重需要 {least / 1e9:.1f} GB 内存，空闲 {free / 1e9:.1f} GB；请用 --layers 减少层数，或换 int8、int4 "
+            "(the weights need more memory than is free: give fewer --layers, or another --precision)"
+        )
 
 
 def bytes_read(model: nn.Module, arch: str) -> int:

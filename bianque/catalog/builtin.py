@@ -212,13 +212,14 @@ def find(cards: Mapping[str, Model], name: str) -> Model:
 
     UnknownModel lists the names there are, BadInput the bits.
     """
-    base, bits = split_name(name)
+    base, bits = split_name(name) if isinstance(name, str) else ("", None)  # an endpoint's caller may send anything
+    shown = repr(name)[:80]
     if base not in cards:
-        raise UnknownModel(f"没有名为 {name!r} 的模型 (no such model); 可选 (choose one of): {', '.join(cards)}")
+        raise UnknownModel(f"没有名为 {shown} 的模型 (no such model); 可选 (choose one of): {', '.join(cards)}")
     if bits is None:
         return cards[base]
     for known in cards[base].precisions:
         if bits == str(known):
             return cards[base].at(known)
     can = ", ".join(f"{base}@{known}" for known in cards[base].precisions) or base
-    raise BadInput(f"{name!r}: 没有这个位数 (no such precision); 可选 (choose one of): {can}")
+    raise BadInput(f"{shown}: 没有这个位数 (no such precision); 可选 (choose one of): {can}")

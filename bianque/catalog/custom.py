@@ -82,7 +82,9 @@ def read(path: Path) -> tuple[tuple[Model, ...], dict[str, Path]]:
 
 def parsed(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        return found
     except OSError as error:
         raise SettingsError(f"BIANQUE_CARDS={str(path)!r}: 读不了这个文件 (cannot be read): {error.strerror}") from None
     except RecursionError:

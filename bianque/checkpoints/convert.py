@@ -110,9 +110,12 @@ def converted(card: Model, model: nn.Module, shard: Path, merging: lora.Adapter 
 def copy_rest(folder: Path, out: Path, config: dict[str, Any]) -> None:
     """The configuration, and what else stands beside the weights."""
     for path in folder.iterdir():
-        if path.is_file() and path.suffix in (".json", ".model") and not path.name.endswith(".index.json"):
+        named = path.name != "config.json" and not path.name.endswith(".index.json")
+        if path.is_file() and path.suffix in (".json", ".model") and named:
             shutil.copyfile(path, out / path.name)
-    (out / "config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    part = out / "config.json.part"  # whole or not at all: the old one beside merged weights would merge a LoRA twice
+    part.write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    part.replace(out / "config.json")
 
 
 class Writer:

@@ -20,7 +20,10 @@ UNSAFE = ("Unsupported", "not an allowed", "not allowed")  # what torch's reader
 def json_of(path: Path) -> Any:
     """A JSON file, with or without a byte order mark; ValueError says what else it is."""
     genuine(path)
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError(f"{path.name}: 嵌套太深 (nested too deeply)") from None
 
 
 def genuine(path: Path) -> Path:

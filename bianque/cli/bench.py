@@ -28,7 +28,7 @@ def among(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
     return check
 
 
-bench = typer.Typer(help="Measure, beside a named peer in the same run.", no_args_is_help=True)
+bench = typer.Typer(help="Measure, beside a named peer in the same run; without a name: one visitor, and eight.")
 
 
 def options_of(
@@ -89,6 +89,20 @@ def load(
 
 
 @bench.command()
+def soak(
+    minutes: Annotated[float, typer.Option(min=0)] = 30.0,
+    visitors: int = 14,
+    tokens: Annotated[int, typer.Option(help="of a reply, at most")] = 64,
+    csv: Annotated[Path, typer.Option(help="memory, threads, files and sockets, every five seconds")] = Path(
+        "soak.csv"
+    ),
+    json: Json = None,
+) -> None:
+    """Visitors of every kind for half an hour: memory stays flat, nothing stays open, nothing is lost (Linux)."""
+    run("soak", SimpleNamespace(minutes=minutes, visitors=visitors, tokens=tokens, csv=csv, json=json))
+
+
+@bench.command()
 def gpu(
     device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
     size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
@@ -102,6 +116,12 @@ def gpu(
 ) -> None:
     """Parity in fp16 and bf16, every kernel against the plain one, and 1, 8 and 32 visitors, within six minutes."""
     run("gpu", SimpleNamespace(**locals() | {"threads": 0}))
+
+
+@bench.callback(invoke_without_command=True)
+def tables(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        run("concurrency", options_of(peer=["hf"]))
 
 
 measured("decode", "Milliseconds to the first token and for each further one.")

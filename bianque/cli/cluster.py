@@ -61,8 +61,9 @@ def machines_in(path: Path) -> list[Any]:
 
     try:
         found = TypeAdapter(list[Machine]).validate_json(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise BadInput(f"--machines {path}: 读不了 (cannot be read): {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadInput(f"--machines {path}: 读不了 (cannot be read): {why}") from None
     except ValidationError as error:
         wrong = error.errors()[0]
         place = ".".join(map(str, wrong["loc"]))

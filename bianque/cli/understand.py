@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import sys
@@ -29,19 +28,18 @@ def understand(
     ] = False,
 ) -> int:
     """Say of each message its danger, what the visitor wants, and the known sentences it is most like."""
-    try:
-        packed = file.read_bytes()
-        given = (gzip.decompress(packed) if file.suffix == ".gz" else packed).decode("utf-8-sig").splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}; give a UTF-8 file of JSON lines") from None
-    numbered = [(number, line) for number, line in enumerate(given, 1) if line.strip()]
+    from bianque.consult.learning import json_lines
+    from bianque.data.writers import finished
+
+    numbered = [(number, line) for number, line in enumerate(json_lines(file), 1) if line.strip()]
     if score:
         scored(file, numbered)
         return 0
     found = noticed(file, numbered) if rate else (_read(file, number, line) for number, line in numbered)
     lines = (json.dumps(row, ensure_ascii=False) for row in found)
     if out is not None:
-        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with finished(out) as written:
+            written.writelines(f"{line}\n" for line in lines)
         return 0
     for line in lines:
         if not rate:
@@ -132,7 +130,7 @@ def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
 def _parsed(file: Path, number: int, line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}:{number}: not JSON ({error}); write one object a line") from None
     if not isinstance(row, dict):
         raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, or `turns` with `candidate`")

@@ -6,8 +6,10 @@ With the encoder's radial kernel R and the n-grams' products N of all n sentence
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -236,14 +238,26 @@ def digest(folder: Path = FOLDER) -> str:
     return found.hexdigest()
 
 
+def json_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, also as .gz, with or without a mark; not those of `splitlines`, which also ends at U+2028."""
+    try:
+        packed = path.read_bytes()
+        plain = gzip.decompress(packed) if path.suffix == ".gz" else packed
+        return plain.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{path}: {getattr(error, 'strerror', None) or error}; give a UTF-8 file of JSON lines"
+        ) from None
+
+
 def lines(path: Path, labels: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """The sentences of a JSONL file. BadInput names file, line, value and remedy."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(json_lines(path), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}:{number}: not JSON ({error}); write one object a line") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise BadInput(

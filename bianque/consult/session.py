@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
 from bianque.consult import handoff, questions, replies, triage
-from bianque.consult.handoff import CARE, Decision, Reason, Round
+from bianque.consult.events import Delta, Done, Event, Handed, Loading, Notice, Speaking, Thinking, Timing
+from bianque.consult.handoff import CARE, Decision, Round
+from bianque.consult.ledger import Ledger
 from bianque.consult.pacing import whole
 from bianque.consult.spec import MODES, Choices
-from bianque.consult.text import history_notice
+from bianque.consult.text import clean, history_notice
 from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
-from bianque.types import Dialogue, Finish, Message, Phase, Piece, Progress, Sampling, Usage
+from bianque.types import Dialogue, Message, Phase, Piece, Sampling, Usage
 
 ATTEMPTS = 3  # a question whose answer was told is drawn again twice
 MAX_CHARACTERS = 8000  # of one message
@@ -30,94 +31,6 @@ MAX_TURNS = 1000
 ANSWER = 160  # tokens of the answer to a direct question
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Stays above the reply: `emergency`, `crisis`, or `history` (earlier rounds did not fit the window).
-
-    Of danger also: the kind, how certain (`sure` or `likely`), the numbers to call, what to do until help comes, and the
-    known sentences that it is like.
-    """
-
-    level: str
-    text: str
-    certainty: str | None = None
-    kind: str = ""
-    tel: tuple[str, ...] = ()
-    do: str = ""
-    nearest: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, found: triage.Notice) -> Notice:
-        near = tuple(one.text for one in found.nearest)
-        return cls(found.level, found.text, found.certainty, found.kind, found.tel, found.do, near)
-
-    def shown(self) -> dict[str, Any]:
-        """As a turn keeps it: level and text, and of danger the rest."""
-        known = {"level": self.level, "text": self.text}
-        if self.certainty is None:
-            return known
-        return {**known, "certainty": self.certainty, "kind": self.kind, "tel": list(self.tel), "do": self.do,
-                "nearest": list(self.nearest)}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """A model has begun, and nothing of its reply can be shown yet."""
-
-    model: str
-    phase: Phase
-
-
-@dataclass(frozen=True, slots=True)
-class Speaking:
-    """A reply begins. `question` of `budget` while asking in auto mode, else None."""
-
-    model: str
-    phase: Phase
-    question: int | None
-    budget: int
-    host: str | None = None  # the server elsewhere that the dialogue was sent to
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """The asking model hands over to the advising one."""
-
-    source: str
-    target: str
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Milliseconds since the turn began (`load`: spent waiting for weights)."""
-
-    load: float = 0.0
-    first_token: float | None = None
-    total: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The reply is complete."""
-
-    message: Message
-    finish: Finish
-    usage: Usage
-    timing: Timing
-
-
-Event = Notice | Loading | Thinking | Speaking | Delta | Handed | Done
 INTERNAL = "服务内部出错，请稍后重试 (internal error; please retry)"
 
 
@@ -169,20 +82,25 @@ class Session:
         self.cards = builtin.by_name(backend.models())
         # Reading has threads of its own: a red flag must not wait behind models that load in the loop's.
         self.readers = ThreadPoolExecutor(2, "read")
+        self.ledger = Ledger()
 
     def sampling(self, model: str, choices: Choices) -> Sampling:
         """The model's defaults with what the visitor asks for; BadInput names a value out of range."""
         found = choices.sampling.apply(builtin.find(self.cards, model).sampling)
         return replace(found, stop=(*found.stop, *choices.stop)) if choices.stop else found
 
-    async def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
+    def reply(self, history: Dialogue, message: str, choices: Choices = Choices()) -> AsyncGenerator[Event, None]:
         """Answer one message. Closing the iterator ends generation within a token."""
+        return self.ledger.kept(self.turn(history, message, choices))
+
+    async def turn(self, history: Dialogue, message: str, choices: Choices) -> AsyncGenerator[Event, None]:
         check_size(message, history)
         if choices.mode not in MODES:
             raise BadInput(f"mode={choices.mode!r}: 可选 (choose one of) {', '.join(MODES)}")
         ask, advise = choices.ask_model or self.ask, choices.advise_model or self.advise
         for model in (ask, advise):
             self.sampling(model, choices)
+        message = clean(message)
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         if found := await read(self.readers, triage.check, message):

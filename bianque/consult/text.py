@@ -23,6 +23,11 @@ def strip_echo(text: str) -> str:
     return _DOCTOR_LINE.split(_PATIENT_LINE.split(text.strip())[0])[-1].strip()
 
 
+def clean(given: str) -> str:
+    """Without halves of surrogate pairs, as a cut emoji leaves them: no model and no reply can hold one."""
+    return given.encode("utf-8", "replace").decode()
+
+
 def length(text: str) -> int:
     """Characters that are not white space."""
     return len(_BLANK.sub("", text))

@@ -11,7 +11,7 @@ from typing import Any
 from bianque.catalog.card import Model
 from bianque.consult import questions
 from bianque.consult.session import Delta, Done, Event, Failure, Handed, Loading, Notice, Speaking, Thinking
-from bianque.consult.text import LABEL, length
+from bianque.consult.text import LABEL, clean, length
 from bianque.i18n import say, waiting
 from bianque.types import Message, Phase, Progress
 
@@ -66,7 +66,7 @@ class Transcript:
         self, before: Sequence[Turn], message: str, kernel: Callable[[str], str | None] = lambda model: None,
         apart: bool = False, **more: Any,
     ) -> None:  # fmt: skip
-        self.asked: Turn = {"role": "user", "content": message, **more}
+        self.asked: Turn = {"role": "user", "content": clean(message), **more}
         self.turns: list[Turn] = [*before, self.asked]
         self.kernel_of, self.apart = kernel, apart
         self.begun = time.monotonic()
@@ -155,6 +155,10 @@ class Transcript:
         if self.thinking:
             return say(lang, f"thinking_{self.thinking}")
         return "" if self.ended or self.reply else first
+
+    def tokens(self) -> int:
+        """That were written; of a reply that did not end, its characters."""
+        return self.done.usage.completion_tokens if self.done else len(self.text)
 
     def stats(self) -> ReplyStats:
         """Of the reply so far."""

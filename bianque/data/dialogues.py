@@ -135,9 +135,23 @@ def kind(value: object) -> Bilingual:
         str: ("字符串", "a string"), list: ("列表", "a list"), dict: ("对象", "an object"), bool: ("布尔值", "a boolean"),
     }  # fmt: skip
     zh, en = names.get(type(value), ("数字", "a number"))
-    shown = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
-    shown = shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]}…"
+    shown = quoted(value)
     return Bilingual(f"是{zh} {shown}", f"is {en} {shown}")
+
+
+def quoted(value: object) -> str:
+    """A JSON value as an error repeats it: its beginning, however deep or long it is."""
+    shown = ""
+    for part in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        shown += part
+        if len(shown) > _QUOTED:
+            return writable(f"{shown[:_QUOTED]}…")
+    return writable(shown)
+
+
+def writable(text: str) -> str:
+    """With a mark for halves of surrogate pairs, which no file and no terminal takes."""
+    return text.encode(errors="replace").decode()
 
 
 # --- files --------------------------------------------------------------------------------------------------------

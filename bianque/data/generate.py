@@ -64,7 +64,7 @@ def scenarios(path: Path | None = None) -> tuple[Scenario, ...]:
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         found = tuple(Scenario.model_validate(each) for each in listed)
-    except (OSError, yaml.YAMLError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError, TypeError) as error:
         raise BadInput(f"{path}: 读不了 (cannot be read): {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -144,8 +144,8 @@ def _export(row: Row, number: int, name: str) -> list[Case]:
         if not isinstance(column, dict) or not isinstance(column.get("messages"), list):
             raise Flaw(f"columns[{place - 1}].messages", kind(column), Bilingual("请写成列表", "give a list"))
         listed = column["messages"]
-        spoke = dict.fromkeys(turn.get("model") for turn in listed if isinstance(turn, dict) and turn.get("model"))
-        models = "+".join(map(str, spoke)) or None
+        spoke = dict.fromkeys(str(turn["model"]) for turn in listed if isinstance(turn, dict) and turn.get("model"))
+        models = "+".join(spoke) or None
         repairs = list[str]()
         turns = spoken(_turns(talk, listed), "messages", repairs)
         found.append(_case({"id": f"{number}-{place}"}, number, name, turns, repairs, models))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bianque.data import formats, published, records
-from bianque.data.dialogues import TEXT, Bilingual, Flaw, checked, kind
+from bianque.data.dialogues import TEXT, Bilingual, Flaw, checked, kind, writable
 from bianque.data.formats import Case, Format, Kind, labelled
 from bianque.data.published import as_object
 from bianque.data.records import Item, Unit
@@ -44,7 +44,7 @@ class Problem:
 
     @classmethod
     def of(cls, number: int, unit: Unit, flaw: Flaw) -> Problem:
-        wrong, remedy = (f"{said.zh} ({said.en})" for said in (flaw.wrong, flaw.remedy))
+        wrong, remedy = (writable(f"{said.zh} ({said.en})") for said in (flaw.wrong, flaw.remedy))
         return cls(number, unit, flaw.field, wrong, remedy)
 
     def __str__(self) -> str:

@@ -38,6 +38,7 @@ _SECTIONS = {  # of MedDialog's raw text
 SAMPLE = 1 << 20  # bytes that the encoding is told by, where a file is not held as a whole
 LONGEST = 1 << 25  # characters that one item of a JSON list may have
 PICKLES = (".pk", ".pkl", ".pickle")
+SHARED = 16  # values that a pickle may hold for each of its bytes, where one stands in several places
 DAMAGE = 20  # wrong bytes of JSON that may be damage; more are another encoding
 Unit = Literal["line", "row", "item"]
 
@@ -86,7 +87,8 @@ def streamed(path: Path) -> Iterator[Records]:
         encoding, remarks = _encoding(beginning, path.name, whole=False)
         if b"\0" in beginning and encoding != "utf-16":
             raise BadInput(f"{path.name}: 不是文字，不像对话的文件 (is no text: not a file of dialogues)")
-        text = io.TextIOWrapper(source, encoding, errors="surrogateescape", newline="")
+        wrong = "replace" if encoding == "utf-16" else "surrogateescape"  # which UTF-16 does not know
+        text = io.TextIOWrapper(source, encoding, errors=wrong, newline="")
         yield Records(*_records(text, path.name), remarks)
 
 
@@ -264,7 +266,10 @@ def _next_like(buffer: str, place: int) -> int | None:
 def _table(first: str, text: TextIO, name: str) -> Iterator[Item]:
     """The rows of a CSV with a header, as objects; parted by commas, or by what parts its header."""
     delimiter = max(",\t;", key=first.count)
-    header = [column.strip() for column in next(csv.reader([first], delimiter=delimiter))]
+    try:
+        header = [column.strip() for column in next(csv.reader([first], delimiter=delimiter))]
+    except csv.Error as error:
+        raise BadInput(f"{name}: 第一行不是表头 (the first line is no header): {error}") from None
     waiting, taken, number = deque[str](), list[str](), 1
 
     def lines() -> Iterator[str]:
@@ -324,11 +329,29 @@ def _consultation(lines: list[str]) -> dict[str, str]:
     return found
 
 
-class _Plain(pickle.Unpickler):
-    """Lists, objects, texts and numbers alone: a pickle that names a class, and so could run code, is refused."""
+class _Plain(pickle._Unpickler):
+    """Lists, objects, texts and numbers alone: a pickle that names a class, and so could run code, is refused.
+
+    Written in Python: the C one makes room for as many remembered values as the file says.
+    """
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def _check_plain(whole: Any, most: int) -> None:
+    """UnpicklingError for what JSON could not hold, or for more than `most` values: a list may hold another many times."""
+    left = [whole]
+    while left:
+        value, most = left.pop(), most - 1
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            left.extend(value.values())
+        elif isinstance(value, list | tuple):
+            left.extend(value)
+        elif not (value is None or isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63)):
+            raise pickle.UnpicklingError(type(value).__name__)
+        if most < 0:
+            raise pickle.UnpicklingError("lists within lists without end")
 
 
 def _is_pickle(content: bytes, path: Path) -> bool:
@@ -338,11 +361,14 @@ def _is_pickle(content: bytes, path: Path) -> bool:
 def _pickled(source: IO[bytes], name: str) -> Iterator[Item]:
     try:
         whole = _Plain(source, encoding="utf-8").load()
+        _check_plain(whole, SHARED * source.tell())
     except pickle.UnpicklingError as error:
         raise BadInput(
             f"{name}: 这个 pickle 不只是文字、数字与列表，可能会运行代码，已拒绝 (refused: it holds more than plain data): {error}"
         ) from None
-    except (ValueError, TypeError, AttributeError, LookupError, MemoryError, OverflowError, RecursionError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # its reader meets damage with whatever it stumbles over
         raise BadInput(f"{name}: pickle 已损坏 (a damaged pickle): {type(error).__name__}") from error
     if not isinstance(whole, list):
         raise BadInput(f"{name}: pickle 里是 {type(whole).__name__}，需要列表 (a list of dialogues is needed)")

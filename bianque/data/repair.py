@@ -69,7 +69,7 @@ def spoken(turns: Iterable[Said], at: str, repairs: MutableSequence[str], openin
 def _side(who: object, at: str) -> Side | None:
     name = str(who).strip().lower() if isinstance(who, str | int) else ""
     if name not in SIDES:
-        what = Bilingual(f"是 {who!r}，不知是谁在说", f"is {str(who)[:40]!r}: nobody knows who speaks")
+        what = Bilingual(f"是 {str(who)[:40]!r}，不知是谁在说", f"is {str(who)[:40]!r}: nobody knows who speaks")
         raise Flaw(f"{at}.speaker", what, Bilingual(f"可写 {', '.join(SIDES)}", f"write one of {', '.join(SIDES)}"))
     return SIDES[name]
 

@@ -6,11 +6,11 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
@@ -90,7 +90,7 @@ async def examine(
         spec, talk = item
         yield spec.label, await examiner.hold(speaker(session, spec), talk)
 
-    with path.open("a", encoding="utf-8") as out:
+    with appended(path) as out:
         async with aclosing(concurrently(todo, hold, at_once)) as ended:
             count = 0
             async for label, talk in ended:
@@ -128,10 +128,21 @@ def row(label: str, talk: Talk) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def appended(path: Path) -> Iterator[TextIO]:
+    """The file, to write lines behind what is there; a torn last line stays by itself."""
+    torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as out:
+        if torn:
+            out.write("\n")
+        yield out
+
+
 def stored(path: Path) -> dict[tuple[str, str], Talk]:
     """The whole consultations of an earlier run; a torn last line and failed ones are held again."""
     found = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # Not splitlines: that also ends at U+2028, which JSON may hold. A torn line may end within a character.
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     for line in lines:
         try:
             kept = json.loads(line)

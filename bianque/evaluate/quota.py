@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ MOST_AT_ONCE = 4  # replies at a time in one run
 RUNS_AT_ONCE = 2  # on the server; others wait for their turn
 MOST_FOLDERS = 40  # each holds a file of readers.MAX_BYTES at most and one run
 KEPT = 24 * 3600  # seconds without use until a folder goes
+SET = 60.0  # seconds between the two clocks after which the wall clock was set
 IDLE = 3600  # seconds without use after which it may make room for another
 DATA, RESULTS, PATIENTS = "data", "run", "patients"  # what is in a folder
 NAME = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -149,6 +150,11 @@ class Folders:
     root: Path = field(default_factory=usual)
     most: int = MOST_FOLDERS
     kept: float = KEPT
+    clock: Callable[[], float] = time.time
+    seen: list[float] = field(init=False)  # both clocks at the last look
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seen", [self.clock(), time.monotonic()])
 
     def new(self) -> str:
         """The name of a new folder; Busy if all are in use."""
@@ -157,7 +163,7 @@ class Folders:
         held = sorted(self.all(), key=used)
         while len(held) >= self.most:
             oldest = held.pop(0)
-            if time.time() - used(oldest) < min(IDLE, self.kept):
+            if self.clock() - used(oldest) < min(IDLE, self.kept):
                 raise Busy(
                     f"服务器上已有 {self.most} 份评测，请过一小时再来 "
                     f"({self.most} evaluations are on this server: please come back in an hour)"
@@ -192,9 +198,18 @@ class Folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def tidy(self) -> None:
-        """Remove what nobody has used for too long."""
+        """Remove what nobody has used for too long.
+
+        Files know the wall clock alone: where that was set since the last look, or a time lies ahead, all begins anew.
+        """
+        now, steady = self.clock(), time.monotonic()
+        moved = abs((now - self.seen[0]) - (steady - self.seen[1])) > SET
+        self.seen[:] = now, steady
         for folder in self.all():
-            if time.time() - used(folder) > self.kept:
+            if moved or used(folder) > now + SET:
+                for path in stamps(folder):
+                    os.utime(path, (now, now))
+            elif now - used(folder) > self.kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def all(self) -> list[Path]:
@@ -212,6 +227,11 @@ class Folders:
 
 def used(folder: Path) -> float:
     """When a folder was last used: its own time, or that of its newest row; 0 if it has just gone."""
+    return max((path.stat().st_mtime for path in stamps(folder)), default=0.0)
+
+
+def stamps(folder: Path) -> list[Path]:
+    """What in a folder tells when it was used."""
     run = folder / RESULTS / store.DATABASE
     found = (folder, run, run.with_name(f"{run.name}-wal"), folder / PATIENTS / examination.TALKS)
-    return max((path.stat().st_mtime for path in found if path.exists()), default=0.0)
+    return [path for path in found if path.exists()]

@@ -163,16 +163,17 @@ class Arena:
         yield self.running_view(fight, sides, lang, fresh)
         try:
             replies = together(self.session, [candidate.spec for candidate in fight.candidates], before, message)
-            async with aclosing(with_heartbeat(replies)) as items:
-                async for item in items:
-                    if item and isinstance(item[1], Failure):
-                        failed = item[0], item[1]
-                        break
-                    for place, side in enumerate(sides):
-                        if item and item[0] in (place, EVERY):
-                            fight.apply(place, side, item[1])  # type: ignore[arg-type]  # no Failure is left
-                    if item is None or not isinstance(item[1], Delta) or throttle.ready():
-                        yield self.streaming_view(fight, sides, lang)
+            with self.limits.admit(len(sides), lambda: sum(side.tokens() for side in sides)):
+                async with aclosing(with_heartbeat(replies)) as items:
+                    async for item in items:
+                        if item and isinstance(item[1], Failure):
+                            failed = item[0], item[1]
+                            break
+                        for place, side in enumerate(sides):
+                            if item and item[0] in (place, EVERY):
+                                fight.apply(place, side, item[1])  # type: ignore[arg-type]  # no Failure is left
+                        if item is None or not isinstance(item[1], Delta) or throttle.ready():
+                            yield self.streaming_view(fight, sides, lang)
         except Exception as error:
             failed = EVERY, Failure.of(error)
         yield self.abandoned(fight, *failed, lang) if failed else self.idle_view(fight, lang, invitation(fight, lang))

@@ -6,7 +6,6 @@ As on the first tab, what was said lives in the visitor's browser; every handler
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -14,14 +13,14 @@ from typing import Any
 
 import gradio as gr
 
+from bianque.api.limits import Limits
 from bianque.arena.share import Setup, comparison_json, comparison_markdown
 from bianque.arena.side_by_side import EVERY, FEWEST, LETTERS, MOST, together, verify
 from bianque.consult.pacing import Throttle, with_heartbeat
-from bianque.consult.session import Delta, Session
+from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.transcript import Transcript, Turn, messages, rewound
 from bianque.errors import BianQueError
 from bianque.i18n import say
-from bianque.logs import trace
 from bianque.ui import column, render, script, settings_panel
 from bianque.ui.events import PRIVATE, QUICK, TURN, saved
 from bianque.ui.i18n import lang_of, t
@@ -47,8 +46,8 @@ class NewRound:
 class Compare:
     """The tab over a session. Built once, above the page's `gr.Tabs`; keeps nothing of any visitor."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, limits: Limits | None = None) -> None:
+        self.session, self.limits = session, limits or Limits()
         # Not in the tab: what stands there is read from the browser only when the tab is first looked at.
         self.kept = gr.BrowserState({}, storage_key="bianque-compare", secret="bianque-keeps-nothing")
 
@@ -199,16 +198,19 @@ class Compare:
                 self.session, [specs[place] for place in places], [messages(asked.before[place]) for place in places],
                 asked.message, asked.setup.seed,
             )  # fmt: skip
-            async with aclosing(with_heartbeat(replies)) as items:
-                async for item in items:
-                    if item:
-                        place, event = item
-                        for found in growing.values() if place == EVERY else [growing[places[place]]]:
-                            found.apply(event)
-                    if item is None or not isinstance(item[1], Delta) or throttle.ready():
-                        yield self.streaming_view(asked, growing)
+            with self.limits.admit(len(places), lambda: sum(found.tokens() for found in growing.values())):
+                async with aclosing(with_heartbeat(replies)) as items:
+                    async for item in items:
+                        if item:
+                            place, event = item
+                            for found in growing.values() if place == EVERY else [growing[places[place]]]:
+                                found.apply(event)
+                        if item is None or not isinstance(item[1], Delta) or throttle.ready():
+                            yield self.streaming_view(asked, growing)
         except Exception as error:
-            logging.getLogger("bianque").error("a comparison failed: %s", trace(error))
+            failed = Failure.of(error)
+            for found in growing.values():
+                found.apply(failed)
         for found in growing.values():
             found.end()
             column.look(found, asked.lang)

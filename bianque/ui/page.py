@@ -65,7 +65,7 @@ class Page:
         kept: dict[str, Any] = {"analytics_enabled": False, "delete_cache": (600, 3600)}
         with gr.Blocks(title=say("zh-CN", "title"), fill_width=True, **kept) as blocks:
             self.head = gr.HTML(frame.header("zh-CN", greeted=False), padding=False)
-            compare = Compare(self.session)
+            compare = Compare(self.session, self.limits)
             with gr.Tabs():
                 with gr.Tab(t("consult"), id="consult", elem_id="bq-consult-tab"):
                     self.consult_tab()
@@ -268,13 +268,14 @@ class Page:
         try:
             choices = settings_panel.choices(mode, drawn, lang, asked.advise_now)
             replies = self.session.reply(transcript.messages(asked.history), asked.message, choices)
-            async with aclosing(with_heartbeat(replies)) as events:
-                async for event in events:
-                    found.apply(event)
-                    if event is None:
-                        yield {self.box: gr.skip()}
-                    elif not isinstance(event, Delta) or throttle.ready():
-                        yield self.streaming_view(found, lang, first)
+            with self.limits.admit(tokens=found.tokens):
+                async with aclosing(with_heartbeat(replies)) as events:
+                    async for event in events:
+                        found.apply(event)
+                        if event is None:
+                            yield {self.box: gr.skip()}
+                        elif not isinstance(event, Delta) or throttle.ready():
+                            yield self.streaming_view(found, lang, first)
         except Exception as error:
             # The trace goes to the log, a calm sentence to the page; the visitor's words go to neither.
             found.apply(Failure.of(error))

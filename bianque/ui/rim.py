@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bianque.consult.text import clean
 
 DRAIN = 8.0  # seconds for answers under way once the server shall stop; docker kills after ten
 HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(self), geolocation=()",
 }  # fmt: skip
+WRONG = 20  # faults of one request that are told
 OPEN = "/heartbeat/"  # an answer of Gradio's that lasts as long as a page is open
 
 
@@ -28,6 +35,23 @@ class UnderWay:
         while self.count and clock() < until:
             time.sleep(0.05)
         return not self.count
+
+
+async def misshapen(request: Request, error: Exception) -> JSONResponse:
+    """422: which fields are wrong, and how. FastAPI would repeat their values too, and fail at half a surrogate pair."""
+    faults = error.errors() if isinstance(error, RequestValidationError) else ()
+    places = [".".join(map(str, fault["loc"])) for fault in faults]
+    told = "; ".join(f"{place}: {fault['msg']}" for place, fault in [*zip(places, faults, strict=True)][:WRONG])
+    body = {"code": "BQ_BAD_INPUT", "detail": f"请求的格式不对 (the request has not the right shape): {clean(told)}"}
+    return JSONResponse(body, 422)
+
+
+async def misnamed(request: Request, error: Exception) -> JSONResponse:
+    """422 for an argument that an endpoint does not have or lacks, where Gradio would answer 500; other errors go on."""
+    if traceback.extract_tb(error.__traceback__)[-1].name != "construct_args":
+        raise error
+    body = {"code": "BQ_BAD_INPUT", "detail": f"参数不对 (wrong arguments): {clean(str(error))[:300]}"}
+    return JSONResponse(body, 422)
 
 
 class Rim:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
 from bianque import address, logs
@@ -39,6 +40,7 @@ def launch(
     settings = settings or Settings.read()
     limits = limits or Limits.of(settings)
     demo.queue(default_concurrency_limit=16, max_size=2 * AT_ONCE)
+    logs.count_replies(settings.log)
     under_way = rim.UnderWay()
     defaults: dict[str, Any] = {
         "theme": theme.theme(), "css": theme.css(), "js": script.load(), "i18n": translations(demo), "ssr_mode": False,
@@ -46,9 +48,10 @@ def launch(
         "max_file_size": readers.MAX_BYTES, "mcp_server": settings.mcp and mcp.add_tools(demo, session, can_run, limits),
         "state_session_capacity": leftovers.SESSIONS, "max_threads": AT_ONCE,
         "app_kwargs": {
-            "lifespan": leftovers.swept, "middleware": [Middleware(rim.Rim, under_way, settings.embed), Middleware(front.Front)],
+            "lifespan": leftovers.swept, "exception_handlers": {RequestValidationError: rim.misshapen, TypeError: rim.misnamed},
+            "middleware": [Middleware(rim.Rim, under_way, settings.embed), Middleware(front.Front)],
             "routes": [
-                *front.routes(), *probes(session), *reports(Folders()),
+                *front.routes(), *probes(session, settings.metrics), *reports(Folders()),
                 *openai.routes(session, settings.api_key, can_run, limits),
             ],
         },

@@ -98,3 +98,13 @@ def test_a_visitors_session_stays_while_it_may_be_gone_on_with(server):
     assert app.state_holder.session_data == {"k3j9x0a1bc": state} and not state.config_values
     leftovers.sweep(app, datetime.now() + timedelta(seconds=leftovers.IDLE))
     assert not any(tables(app).values())
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_for_ever(server):
+    app, _, _ = server
+    now = datetime.now()
+    assert app.state_holder["ahead0f1me"] is not None  # there from now on
+    app.state_holder.time_last_used["ahead0f1me"] = now
+    leftovers.sweep(app, now - timedelta(days=1))
+    leftovers.sweep(app, now - timedelta(days=1) + timedelta(seconds=leftovers.IDLE))
+    assert not any(tables(app).values())

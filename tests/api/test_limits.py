@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -90,6 +91,70 @@ def test_replies_at_once(come):
         pass
 
 
+def test_tokens_a_minute(come):
+    clock = Clock()
+    limits = Limits(tokens=100, clock=clock)
+    come("8.8.8.8")
+    with pytest.raises(OSError), limits.admit(tokens=lambda: 60):
+        raise OSError  # what was written until then counts
+    clock.now += 10
+    with limits.admit(tokens=lambda: 60):
+        pass
+    with pytest.raises(Busy, match="50 秒") as caught, limits.admit():
+        pass
+    assert caught.value.retry_after == 50
+    clock.now += 50
+    with limits.admit():
+        pass
+
+
+def test_tokens_a_minute_count_through_every_door():
+    limits = Limits(tokens=20)
+    doors = {
+        "chat": chat, "page": sent_by_the_page, "v1": completion, "v1, streamed": partial(completion, stream=True),
+    }  # fmt: skip
+    with serving(Settings(), limits=limits) as (url, voices):
+        afresh(voices).pause = 0.0
+        for place, (name, knock) in enumerate(doors.items()):
+            who = f"8.8.8.{place + 1}"
+            first, second = knock(url, who), knock(url, who)
+            assert "BQ_BUSY" not in first and sum(n for _, n in limits.visitors[who].written) >= 20, name
+            assert "BQ_BUSY" in second or "tokens a minute" in second, name
+
+
+def chat(url: str, who: str) -> str:
+    call = {"message": "头痛", "mode": "advise"}
+    event = httpx.post(f"{url}gradio_api/call/v2/chat_once", json=call, headers={"x-forwarded-for": who}).json()[
+        "event_id"
+    ]
+    return httpx.get(f"{url}gradio_api/call/chat_once/{event}", timeout=30).text
+
+
+def completion(url: str, who: str, stream: bool = False) -> str:
+    body = {"model": "advise", "messages": SAID, "stream": stream}
+    answer = httpx.post(f"{url}v1/chat/completions", json=body, headers={"x-forwarded-for": who}, timeout=60)
+    if answer.status_code == 429:
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+    return answer.text
+
+
+def sent_by_the_page(url: str, who: str) -> str:
+    """A message of the page's own box, and all that the page is told."""
+    config = httpx.get(f"{url}config", timeout=60).json()
+    place, event = next(
+        (i, e) for i, e in enumerate(config["dependencies"]) if e["api_name"] == "send" or "submit" in str(e["targets"])
+    )
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    box = event["targets"][0][0]
+    given = ["头痛，直接给我建议吧" if part == box else values.get(part) for part in event["inputs"]]
+    headers = {"x-forwarded-for": who}
+    joined = {"session_hash": f"page{who}".replace(".", ""), "fn_index": place, "data": given}
+    httpx.post(f"{url}gradio_api/queue/join", json=joined, headers=headers, timeout=60)
+    return httpx.get(
+        f"{url}gradio_api/queue/data", params={"session_hash": joined["session_hash"]}, headers=headers, timeout=60
+    ).text
+
+
 def test_a_failed_reply_frees_its_place_and_a_quiet_visitor_is_forgotten(come):
     clock = Clock()
     limits = Limits(per_minute=5, at_once=1, clock=clock)
@@ -141,14 +206,6 @@ def test_a_second_stream_is_told_when_to_come_again(limited):
 
 
 def test_the_endpoints_count_with_v1():
-    call = {"data": ["头痛", None, "auto", None, None, None, None, None, None]}
-
-    def chat(address: str, who: str) -> str:
-        event = httpx.post(f"{address}gradio_api/call/chat_once", json=call, headers={"x-forwarded-for": who}).json()[
-            "event_id"
-        ]
-        return httpx.get(f"{address}gradio_api/call/chat_once/{event}", timeout=30).text
-
     with serving(Settings(), limits=Limits(per_minute=1)) as (url, voices):
         afresh(voices)
         assert "event: complete" in chat(url, "8.8.8.8")

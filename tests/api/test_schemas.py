@@ -44,3 +44,11 @@ def test_parts_are_lines_and_a_pair_may_be_unanswered():
 def test_what_cannot_be_read_is_named(history, named):
     with pytest.raises(BadInput, match=named):
         parse_history(history)
+
+
+def test_half_a_surrogate_pair_is_replaced_wherever_it_stands():
+    given = [
+        {"role": "user", "content": "头痛\ud83d"},
+        {"role": "assistant", "content": [part("多\udfff久")], "model": "\ud800"},
+    ]
+    assert parse_history(given) == [Message("user", "头痛?"), Message("assistant", "多?久", None, "?")]

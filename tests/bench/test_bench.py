@@ -14,6 +14,7 @@ import torch
 from bianque.__main__ import main
 from bianque.bench import decode, gpu, rounds, shapes
 from bianque.bench.decode import Work
+from bianque.errors import OutOfMemory
 
 TINY = ("--size", "tiny", "--rounds", "1", "--tokens", "4", "--threads", "1")
 
@@ -132,7 +133,31 @@ def test_concurrency_serves_all_visitors(capsys, tmp_path):
     (case,) = json.loads(file.read_text())["measured"]
     assert {name.rsplit(", ", 1)[1] for name in case["tokens_a_second"]} == {"1 visitors", "3 visitors"}
     assert all(speed > 0 for speeds in case["tokens_a_second"].values() for speed in speeds)
-    assert "3 visitors have" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 visitors have" in told and "| 1 visitor | tokens/s |" in told and "| 3 visitors | tokens/s |" in told
+
+
+def test_without_a_name_it_is_one_visitor_and_eight(monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        "bianque.cli.bench.run", lambda name, options: ran.append((name, options.visitors, options.peer))
+    )
+    assert main(["bench"]) == 0 and ran == [("concurrency", [1, 8], ["hf"])]
+
+
+def test_weights_that_memory_does_not_hold_are_refused_before_they_are_made(monkeypatch, capsys):
+    monkeypatch.setattr(shapes.cpu, "available_memory", lambda: 12_000_000_000)
+    monkeypatch.setattr(shapes, "noise", lambda shapes: pytest.fail("began"))
+    assert main(["bench", "decode", "--arch", "chatglm", "--precision", "bf16", "--rounds", "1"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("BQ_NO_MEMORY") and "19.8 GB" in told and "12.0 GB" in told and "--layers" in told
+
+
+def test_memory_of_a_shape():
+    size = {"a.weight": torch.Size((1000, 1000)), "word_embeddings.weight": torch.Size((1000, 1000))}
+    with pytest.raises(OutOfMemory, match="GB"):
+        shapes.check_memory(size | {"b.weight": torch.Size((10**9, 10**9))}, "int8", "cpu")
+    shapes.check_memory(size, "int4", "cpu")
 
 
 def test_no_two_matrices_are_alike():

@@ -369,3 +369,11 @@ def test_the_pair_that_speaks_can_be_the_users(tmp_path, monkeypatch):
     assert default.choose(Settings(), known) == ("ask-mini", "advise-mini")
     assert default.choose(Settings(ask="ask-mini", advise="my-bianque"), known) == ("ask-mini", "my-bianque")
     assert asked == ["scutcyr/BianQue-1.0"]  # nobody is asked where both are named
+
+
+@pytest.mark.parametrize("given", [LIKE | {"\udfff": 1}, LIKE | {"title": "\ud800"}])
+def test_half_a_surrogate_pair_is_no_text(tmp_path, given):
+    path = tmp_path / "cards.json"
+    path.write_text(json.dumps(given), encoding="utf-8")
+    with pytest.raises(SettingsError, match="not valid JSON"):
+        custom.read(path)

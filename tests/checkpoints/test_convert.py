@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import warnings
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bianque.checkpoints import loader
-from bianque.checkpoints.convert import convert
+from bianque.checkpoints.convert import Writer, convert
 from bianque.errors import BadInput, LoadFailed
 from tests import tiny
 
@@ -157,3 +160,33 @@ def test_a_file_in_the_folders_place_is_told(published, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(BadInput, match="a file"):
         convert(card, folder, tmp_path / "out", quiet)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("where", ["flush", "close", "copy_rest"])
+def test_kill_9_leaves_nothing_that_is_mistaken_for_whole(where, published, tmp_path, monkeypatch):
+    card, folder, _ = published
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if not child:
+        try:
+            if where == "copy_rest":
+                monkeypatch.setattr("shutil.copyfile", lambda source, target: os.kill(os.getpid(), signal.SIGKILL))
+            else:
+                monkeypatch.setattr(Writer, where, lambda self: os.kill(os.getpid(), signal.SIGKILL))
+            convert(card, folder, tmp_path / "out", quiet)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with pytest.raises(LoadFailed):
+        loader.read(card, tmp_path / "out", "cpu", torch.float32, quiet)
+
+
+def test_the_old_configuration_never_stands_beside_changed_weights(published, tmp_path, monkeypatch):
+    card, folder, _ = published
+    copied = []
+    monkeypatch.setattr("shutil.copyfile", lambda source, target: copied.append(source.name))
+    convert(card, folder, tmp_path / "out", quiet, bits=8)
+    assert copied and "config.json" not in copied
+    assert "quantization_config" in json.loads((tmp_path / "out" / "config.json").read_text())

@@ -6,7 +6,9 @@ import csv
 import gzip
 import json
 import os
+import signal
 import sys
+import warnings
 
 import pytest
 from hypothesis import given
@@ -275,3 +277,22 @@ def test_a_wrong_use_is_told(write, tmp_path, monkeypatch, capsys, arguments, to
     assert main(["corpus", *arguments]) == 1
     said = capsys.readouterr().err
     assert said.startswith("BQ_BAD_INPUT") and told in said
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_kill_9_leaves_a_file_as_it_was(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("before\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if not child:
+        with writers.finished(path) as file:
+            file.write("half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert path.read_text() == "before\n"
+    with writers.finished(path) as file:
+        file.write("whole\n")
+    assert path.read_text() == "whole\n" and [*tmp_path.iterdir()] == [path]

@@ -313,3 +313,58 @@ def test_json_in_the_encoding_of_windows_is_read(write):
 def test_utf_16_of_a_windows_editor_is_read(write):
     path = write(f"question\tanswer\r\n{A}\t{D}\r\n".encode("utf-16"), "x.txt")
     assert [texts(case) for case in streamed(path)[0]] == [TWO] == [texts(c) for c in readers.read_cases(path)]
+
+
+def deep(levels):
+    found = [A]
+    for _ in range(levels):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"history": deep(60), "response": D, "next_sym": []}],  # a few bytes, 2⁶⁰ values
+        [{"dialogue": [{"speaker": b"1", "sentence": A}]}],
+        [{"dialogue": [{"speaker": 10**400, "sentence": A}]}],
+        [{3: A}],
+    ],
+    ids=["lists within lists", "bytes", "a number without end", "a key that is no text"],
+)
+def test_a_pickle_that_json_could_not_hold_is_refused(write, given):
+    with pytest.raises(BadInput, match="refused"):
+        streamed(write(pickle.dumps(given), "x.pk"))
+
+
+def test_a_small_pickle_takes_no_room_that_it_merely_names(write):
+    assert streamed(write(b"\x80\x04]r\xff\xff\xff\x7f.", "x.pk")) == ([], [])  # an empty list, remembered as the 2³¹st
+    with pytest.raises(BadInput, match="damaged"):
+        streamed(write(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x00x.", "x.pk"))
+
+
+def test_utf_16_that_breaks_off_costs_its_last_record_alone(write):
+    raw = "\n".join([json.dumps(GOOD), json.dumps(GOOD)]).encode("utf-16")
+    cases, problems = streamed(write(raw[:-1]))
+    assert len(cases) == 1 and [problem.number for problem in problems] == [2]
+
+
+def test_what_is_told_of_a_record_can_be_written(write):
+    _, problems = streamed(
+        write(json.dumps({"\udfff": 1}) + "\n" + json.dumps({"conversations": [["x"] * 9, "\ud800"]}))
+    )
+    assert len(problems) == 2
+    for problem in problems:
+        str(problem).encode()
+
+
+def test_models_of_an_export_that_are_no_names_stop_nothing(write):
+    odd = EXPORT | {"messages": [EXPORT["messages"][0], EXPORT["messages"][1] | {"model": {"a": 1}}]}
+    (case,), problems = streamed(write(whole(odd)))
+    assert problems == [] and case.recorded == "{'a': 1}"
+
+
+def test_a_first_line_without_end_is_no_header(write):
+    for read in (streamed, readers.preview):
+        with pytest.raises(BadInput, match="no header"):
+            read(write("x" * 200_000 + ",y\n1,2\n", "x.csv"))

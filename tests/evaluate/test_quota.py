@@ -12,7 +12,7 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
-from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders
+from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders, used
 from tests import tiny
 from tests.cli.test_evaluate import DIALOGUES, RECORDED, written
 from tests.evaluate.test_run import Echo, session
@@ -147,3 +147,16 @@ def test_a_failure_shows_neither_paths_nor_words(tmp_path, caplog):
         told = quota.failure(error, tmp_path)
     assert told.code == "BQ_INTERNAL" and words not in str(told) + caplog.text
     assert "ValueError" in caplog.text and "test_quota" in caplog.text
+
+
+@pytest.mark.parametrize("jump", [-7 * 86400, 7 * 86400])
+def test_a_clock_that_is_set_neither_takes_a_folder_nor_keeps_it_for_ever(tmp_path, jump):
+    wall = [time.time()]
+    folders = Folders(tmp_path, kept=3600, clock=lambda: wall[0])
+    name = folders.new()
+    wall[0] += jump
+    folders.tidy()
+    assert folders.all() and abs(used(tmp_path / name) - wall[0]) < 1
+    os.utime(tmp_path / name, (wall[0] - 3601, wall[0] - 3601))  # an hour passes, for both clocks
+    folders.tidy()
+    assert not folders.all()

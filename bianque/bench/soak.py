@@ -1,0 +1,170 @@
+"""`python -m bianque bench soak`: half an hour of visitors of every kind, and whether anything of them stays behind.
+
+They consult through the page's own queue, `/chat` and `/v1`; some leave in the middle of a reply, and some call and never
+come for the answer. The server's memory, threads, files and sockets are sampled into a CSV all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bianque.bench import load
+from bianque.bench.load import Parts, Refused, Tally
+
+EVERY = 5.0  # seconds between two samples
+WARM = 0.25  # of the time, which is not judged
+FLAT = 0.05  # by how much memory may differ between the first and the last quarter of what is judged
+QUIET = 20.0  # seconds after the last visitor until what is left is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A server at one moment: seconds since the start, bytes, counts, and the turns that have been answered."""
+
+    seconds: float
+    memory: int
+    threads: int
+    files: int
+    sockets: int
+    turns: int
+
+
+def sample(pid: int, seconds: float, turns: int) -> Sample:
+    """From /proc; OSError where there is none (not Linux)."""
+    place = Path(f"/proc/{pid}")
+    opened = []
+    for link in (place / "fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            opened.append(str(link.readlink()))
+    sockets = sum(name.startswith("socket:") for name in opened)
+    threads = sum(1 for _ in (place / "task").iterdir())
+    return Sample(seconds, load.memory_of(pid) or 0, threads, len(opened) - sockets, sockets, turns)
+
+
+async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
+    """A message of the page's own box, in a session of its own."""
+    config = (await client.get("/config")).json()
+    place, event = next(
+        (i, e) for i, e in enumerate(config["dependencies"]) if e["queue"] and "submit" in str(e["targets"])
+    )
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    given = [said if part == event["targets"][0][0] else values.get(part) for part in event["inputs"]]
+    joined: dict[str, Any] = {"session_hash": f"soak{seed}x{time.monotonic_ns()}", "fn_index": place, "data": given}
+    called = await client.post("/gradio_api/queue/join", json=joined)
+    if called.is_error:
+        raise Refused(load.code_in(called.text, called.status_code))
+    params = {"session_hash": joined["session_hash"]}
+    async with client.stream("GET", "/gradio_api/queue/data", params=params) as answer:
+        async for line in answer.aiter_lines():
+            if "process_generating" in line:
+                yield said, 0
+            elif '"success":false' in line.replace(": ", ":"):
+                raise Refused(load.code_in(line, 500))
+            elif "process_completed" in line:
+                return
+
+
+def left(door: Callable[..., Parts]) -> Callable[..., Parts]:
+    """A visitor who goes away at the first text."""
+
+    async def first(*given: Any) -> AsyncIterator[tuple[str, int]]:
+        async with aclosing(door(*given)) as parts:  # type: ignore[type-var]
+            async for part in parts:
+                yield part
+                return
+
+    return first
+
+
+async def uncalled(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
+    """A call whose answer nobody fetches."""
+    called = await client.post(load.CHAT, json={"data": [said, history, "auto", None, None, None, None, tokens, seed]})
+    if called.is_error:
+        raise Refused(load.code_in(called.text, called.status_code))
+    await asyncio.sleep(1)
+    yield said, 0
+
+
+DOORS = (by_page, load.by_chat, load.by_v1, left(load.by_chat), left(load.by_v1), uncalled, left(by_page))
+
+
+async def soaked(
+    address: str, server: subprocess.Popen[bytes], options: Any, csv_file: Path
+) -> tuple[list[Sample], Tally]:
+    seconds = options.minutes * 60
+    tally, begun, numbers = Tally(options.visitors), time.monotonic(), count()
+    found: list[Sample] = []
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    with csv_file.open("w", newline="") as opened:
+        rows = csv.writer(opened)
+        rows.writerow(field.name for field in fields(Sample))
+
+        def look() -> None:
+            found.append(sample(server.pid, round(time.monotonic() - begun, 1), tally.turns.total()))
+            rows.writerow(asdict(found[-1]).values())
+            opened.flush()
+
+        async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits, trust_env=False) as client:
+            until = time.perf_counter() + seconds
+            visits = [
+                asyncio.ensure_future(
+                    load.visit(client, place, until, options.tokens, numbers, tally, DOORS[place % len(DOORS)])
+                )
+                for place in range(options.visitors)
+            ]
+            while not all(visit.done() for visit in visits):
+                look()
+                await asyncio.wait(visits, timeout=EVERY)
+            await asyncio.gather(*visits)
+        await asyncio.sleep(QUIET)
+        look()
+    return found, tally
+
+
+def judged(found: list[Sample], tally: Tally) -> list[str]:
+    """What is not as it should be, a sentence each; none if all is well."""
+    busy = [one for one in found[:-1] if one.seconds >= WARM * found[-2].seconds]
+    quarter = max(1, len(busy) // 4)
+    wrong = []
+    first, last = (statistics.median(one.memory for one in part) for part in (busy[:quarter], busy[-quarter:]))
+    if abs(last / first - 1) > FLAT:
+        wrong.append(f"memory went from {first / 1e6:.0f} to {last / 1e6:.0f} MB ({last / first - 1:+.1%})")
+    for name in ("threads", "files", "sockets"):
+        most, rest = max(getattr(one, name) for one in busy[:quarter]), getattr(found[-1], name)
+        if rest > most:
+            wrong.append(f"{name}: {rest} when all had left, {most} at most after warming up")
+    if lost := {code: n for code, n in tally.errors.items() if code != "BQ_BUSY"}:
+        wrong.append(f"replies lost: {', '.join(f'{code} {n}' for code, n in lost.items())}")
+    return wrong
+
+
+def soak(options: Any) -> None:
+    """Ends with status 1 if memory grew, something was left open, or a reply was lost."""
+    with load.served() as (address, server):
+        asyncio.run(load.level(address, 1, 0.0, options.tokens, count()))  # which loads both models
+        found, tally = asyncio.run(soaked(address, server, options, options.csv))
+    for one in (found[0], found[len(found) // 2], found[-2], found[-1]):
+        print(f"{one.seconds:7.0f} s  {one.memory / 1e6:6.0f} MB  {one.threads} threads  {one.files} files  "
+              f"{one.sockets} sockets  {one.turns} turns", flush=True)  # fmt: skip
+    wrong = judged(found, tally)
+    print("\n".join(wrong) or "flat: memory within 5 %, nothing left open, nothing lost")
+    print(f"every sample: {options.csv}")
+    if options.json:
+        options.json.write_text(
+            json.dumps({"samples": [asdict(one) for one in found], "wrong": wrong} | tally.figures()) + "\n"
+        )
+    if wrong:
+        raise SystemExit(1)
