@@ -118,9 +118,11 @@ class Model:
         import numpy as np
 
         likeness = self.triage.vectors[: len(self.known)] @ vector
+        best = sorted(np.argpartition(-likeness, 3)[:3].tolist(), key=lambda place: -likeness[place])
+        near = tuple(Near(*self.known[place], round(float(likeness[place]), 3)) for place in best)
+        if level is None:
+            return "", near
         order = np.argsort(-likeness, kind="stable")
-        first = [(self.known[place], round(float(likeness[place]), 3)) for place in order[:3]]
-        near = tuple(Near(known.text, known.label, known.kind, alike) for known, alike in first)
         votes: Counter[str] = Counter()
         of_level = (place for place in order if self.known[place].label == level and self.known[place].kind)
         for place, _ in zip(of_level, range(VOTERS), strict=False):
