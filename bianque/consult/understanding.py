@@ -136,11 +136,18 @@ def model() -> Model:
     return read(FOLDER / "heads.npz")
 
 
+def beside(path: Path) -> Path:
+    """The file of the intent head, beside that of the triage head: one of both were too large for a Space."""
+    return path.with_name(f"intent-{path.name}")
+
+
 def read(path: Path) -> Model:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    arrays: dict[str, Any] = {}
+    for file in (path, beside(path)):
+        with np.load(file, allow_pickle=False) as stored:
+            arrays |= {name: stored[name] for name in stored.files}
     settings, known = (json.loads(bytes(arrays.pop(name)).decode("utf-8")) for name in ("settings", "known"))
     of = lambda head: {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{head}.")}
     triage, intent = (Head(of(head), settings[head]) for head in ("triage", "intent"))
