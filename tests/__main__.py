@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
 CORES = os.cpu_count() or 2
 LEFT_OUT = "not browser and not process and not slow and not gpu"
+# Workers share the cores: a team of threads in each would only wait for the others.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LINT = (("ruff", "format", "--check", "."), ("ruff", "check", "."))
 
 
@@ -31,7 +33,7 @@ def main(arguments: list[str]) -> int:
 def fast_lane(chosen: list[str]) -> int:
     """Types beside the tests, which need no core of their own."""
     types = started("mypy")
-    code = started("pytest", "-n", str(CORES), "-m", LEFT_OUT, *chosen, HYPOTHESIS_PROFILE="dev").wait()
+    code = started("pytest", "-n", str(CORES), "-m", LEFT_OUT, *chosen, HYPOTHESIS_PROFILE="dev", **ONE_THREAD).wait()
     return types.wait() or code
 
 
@@ -39,7 +41,7 @@ def everything(chosen: list[str]) -> int:
     """A file's tests share servers and browsers; the files share the cores."""
     browser()
     workers = ("-n", str(CORES), "--dist", "loadfile")
-    return started("mypy").wait() or started("pytest", *workers, *chosen, HYPOTHESIS_PROFILE="ci").wait()
+    return started("mypy").wait() or started("pytest", *workers, *chosen, HYPOTHESIS_PROFILE="ci", **ONE_THREAD).wait()
 
 
 def started(*command: str, **env: str) -> subprocess.Popen[bytes]:

@@ -119,7 +119,7 @@ class Model:
 
         likeness = self.triage.vectors[: len(self.known)] @ vector
         best = sorted(np.argpartition(-likeness, 3)[:3].tolist(), key=lambda place: -likeness[place])
-        near = tuple(Near(*self.known[place], round(float(likeness[place]), 3)) for place in best)
+        near = tuple(Near(**self.known[place]._asdict(), likeness=round(float(likeness[place]), 3)) for place in best)
         if level is None:
             return "", near
         order = np.argsort(-likeness, kind="stable")

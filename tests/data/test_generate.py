@@ -47,7 +47,7 @@ class Model:
         return Reply(answer, self.usage, "stop")
 
 
-def item(number, output="先休息，观察两天；加重就去看内科。"):
+def item(number, output="先休息，观察两天；加重就马上去急诊。"):
     return json.dumps({"input": unlike(number), "output": output + unlike(number + 5, 6)}, ensure_ascii=False)
 
 
