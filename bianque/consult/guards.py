@@ -107,11 +107,11 @@ class Guard:
         return text or None
 
     def supported(self, fact: str, heard: Heard) -> bool:
-        """Whether a fact that an advice sums up was told; facts in words of its own pass."""
+        """Whether a fact that an advice sums up was told; what the knowledge base does not know was made up."""
         entry = heard.entry
-        if entry is None or isinstance(entry, Generic) or fact not in self.facts:
+        if entry is None or isinstance(entry, Generic):
             return True
-        if entry.id not in self.facts[fact]:
+        if entry.id not in self.facts.get(fact, ()):
             return False
         stated = [(slot.key, label) for slot in entry.slots for label, v in slot.values.items() if v.fact == fact]
         return any(heard.told.get(key) == label for key, label in stated)

@@ -22,7 +22,7 @@ Reason = Literal[
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
-HEAVY = {"stop": 0.15, "new": 0.15, "changes": 0.4}
+HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
 

@@ -232,8 +232,10 @@ class Examiner:
         )
         self.mark(talk, "advice_short", len(text) < SHORT, "short advice")
         for slot in entry.slots:
-            for label, value in slot.values.items():
-                if len(value.fact) >= 4 and value.fact in text:
+            rest = text  # 没有轻生念头 does not state 有轻生念头: the longer of a slot's facts are taken out first
+            for label, value in sorted(slot.values.items(), key=lambda one: -len(one[1].fact)):
+                if len(value.fact) >= 4 and value.fact in rest:
+                    rest = rest.replace(value.fact, "\n")
                     talk.counts["facts"] += 1
                     told = known.get(slot.key)
                     self.mark(talk, "facts_false", told not in (None, label), f"false: {value.fact}")

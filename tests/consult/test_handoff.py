@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bianque.consult.handoff import Decision, decide, read_round
+from bianque.consult.handoff import Decision, decide, read_round, wants
 from bianque.consult.questions import asks
 from bianque.types import Message
 
@@ -310,3 +310,10 @@ def test_the_rules_hold_everywhere(candidate):
             assert decision.reason not in ("question", "new_complaint", "chat")
         if candidate is not None and decide(turns).phase == "advising" and decide(turns).reason != "direct_question":
             assert decision == decide(turns)  # a candidate cannot undo a decision made without it
+
+
+@pytest.mark.parametrize("answer", ["说话突然不利索了", "发冷打寒战，烧起来了"])
+def test_an_answer_that_ends_in_le_ends_nothing(answer):
+    """To close on what is a danger sign would be the worst of replies."""
+    assert wants(answer, "头晕，要挂什么科", "有没有一边手脚不灵活、嘴歪或者看东西重影？", "asking") != "stop"
+    assert wants("算了不问了", "头晕，要挂什么科", "有没有一边手脚不灵活？", "asking") == "stop"

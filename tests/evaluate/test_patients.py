@@ -9,7 +9,7 @@ import pytest
 
 from bianque.data.knowledge import bundled, examination
 from bianque.errors import BadInput, Busy
-from bianque.evaluate.patients import FIGURES, Examiner, figures
+from bianque.evaluate.patients import FIGURES, Examiner, Talk, figures
 from bianque.intervals import wilson
 from bianque.types import Message
 
@@ -156,3 +156,15 @@ def test_intervals_are_wilsons():
     low, high = wilson(9, 10)
     assert (round(low, 4), round(high, 4)) == (0.5958, 0.9821)
     assert set(figures([])) == set(FIGURES)
+
+
+def test_the_longer_of_two_facts_is_stated():
+    entry = next(
+        e for e in bundled().complaints.values() for s in e.slots
+        if {"有轻生念头", "没有轻生念头"} <= {v.fact for v in s.values.values()}
+    )  # fmt: skip
+    slot = next(s for s in entry.slots if "没有轻生念头" in {v.fact for v in s.values.values()})
+    none = next(label for label, value in slot.values.items() if value.fact == "没有轻生念头")
+    talk = Talk(entry.id, "0")
+    Examiner(bundled(), examination()).judge_advice(talk, entry, "您的情况是：没有轻生念头。", {slot.key: none})
+    assert talk.counts["facts"] == 1 and not talk.counts["facts_false"] + talk.counts["facts_invented"]
