@@ -134,8 +134,10 @@ class Guard:
         if heard.entry is None:
             return text
         source, foreign = self.hears.source(text, heard)
-        if foreign or not source or not isinstance(source.part, Rule):
-            return "" if foreign else text
+        if foreign or (heard.advised and not source and text.strip("。！：\n ") not in self.text):
+            return ""  # another complaint's; or, to news after the advice, made up
+        if not source or not isinstance(source.part, Rule):
+            return text
         for first_counts in (heard.entry.assess, heard.entry.doctor):  # of these the first that holds is said
             if source.part in first_counts:
                 right = next(rule for rule in first_counts if rule.holds(heard.known))
@@ -167,6 +169,15 @@ class Guard:
         if not any(rule in said for rule in entry.doctor):
             added += referral(r, entry, heard.known, department)
         return added.replace("{x}", x)
+
+    def still(self, heard: Heard) -> str:
+        """What there is to say to news after the advice: what to do in this very case, or when to see a doctor."""
+        entry = heard.entry
+        if entry is None:
+            return ""
+        rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
+        rules.append(next(rule for rule in entry.doctor if rule.holds(heard.known)))
+        return sentence(rules[0].say[0]).replace("{x}", heard.x or "这种情况")
 
     def follow_up(self, reply: str, follow: Follow) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""
@@ -302,7 +313,7 @@ class Guarded:
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
         elif not shown + waiting and heard.entry:
-            more = sentence(next(rule for rule in heard.entry.doctor if rule.holds(heard.known)).say[0])
+            more = found.still(heard)
         self.counts["advised in the knowledge base's words"] += more != waiting
         if more:
             yield Piece(text=more)

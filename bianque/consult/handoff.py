@@ -22,6 +22,8 @@ Reason = Literal[
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
+MUCH = 30
+"""Characters of a first message, from which an advice may follow it at once."""
 HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
@@ -56,6 +58,11 @@ class Round:
     def asked(self) -> int:
         """How many of its doctor turns have asked; after an advice the count begins anew."""
         return self.phases[::-1].index("advising") if "advising" in self.phases else len(self.phases)
+
+    @property
+    def scant(self) -> bool:
+        """Whether a short first message is all there is: too little to advise on, whatever a question would ask."""
+        return not self.asked and sum(map(len, self.said)) < MUCH
 
     @property
     def advised(self) -> bool:

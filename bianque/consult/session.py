@@ -204,6 +204,8 @@ class Session:
                         continue
                     looked = candidate
                     decision = await asyncio.get_running_loop().run_in_executor(self.readers, judge, candidate)
+                    if decision.reason == "told" and now.scant and attempt == attempts - 1:
+                        decision = Decision("asking", "question")
                     if decision.phase == "asking":
                         heard = True
                         yield decision

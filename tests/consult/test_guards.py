@@ -252,3 +252,13 @@ def test_who_leaves_stops_the_model():
 
     asyncio.run(run())
     assert backend.closed == 1
+
+
+def test_to_news_after_the_advice_nothing_is_made_up():
+    advised = [*talk(OPENING.content, ASKED, "两周了"), Message("assistant", "先把作息和睡前习惯调整好。", "advising")]
+    said = replies(
+        Scripted(["很可能是疲劳、干点滴状缺觉，情绪激动会抑制呼吸慢。"] * 3),
+        "advise-mini",
+        [*advised, Message("user", "最近工作压力大")],
+    )
+    assert "抑制呼吸" not in said and said.strip("。") in guard().text
