@@ -326,12 +326,13 @@ class Round:
 
     def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:
         recent = dialogue[-LONGEST:]
-        start = handoff.read_round(recent).start
-        turns = recent[start:]
+        now = handoff.read_round(recent)
+        turns = recent[now.start :]
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.heard = found.hears.hear(turns)
         newest = turns[-1].content if turns else ""
-        self.follow = found.hears.follow_up(self.heard, newest) if self.heard.advised else None
+        wondering = self.heard.advised or (self.heard.begun and now.want == "question")
+        self.follow = found.hears.follow_up(self.heard, newest) if wondering else None
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
 
 

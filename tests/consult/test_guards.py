@@ -262,3 +262,11 @@ def test_to_news_after_the_advice_nothing_is_made_up():
         [*advised, Message("user", "最近工作压力大")],
     )
     assert "抑制呼吸" not in said and said.strip("。") in guard().text
+
+
+def test_a_question_in_between_is_answered_as_the_knowledge_base_would():
+    entry = hearing().entries["insomnia"]
+    follow = entry.follow[0]
+    dialogue = [*talk(OPENING.content, ASKED), Message("user", follow.ask[0])]
+    said = replies(Scripted(["单纯的感冒之后很常见，感冒一刻钟以上就会好转。"] * 3), "advise-mini", dialogue)
+    assert said in follow.say
