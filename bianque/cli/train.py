@@ -61,18 +61,15 @@ def train_complaints(
     """Train what recognises complaints, and what they tell already: some minutes on two cores."""
     from bianque.train import complaints, told
 
-    if not validate:
+    if validate:
+        scores = [complaints.cross_validate(), told.cross_validate()]
+    else:
         folder = out or complaints.FILE.parent
         folder.mkdir(parents=True, exist_ok=True)
         told.write(folder / told.FILE.name)
-    scores = (
-        (complaints.cross_validate, told.cross_validate)
-        if validate
-        else (lambda: complaints.write(folder / complaints.FILE.name),)
-    )
-    for score in scores:
-        shares = score().items()
-        print(" · ".join(f"{name} {share:.1%}" if share <= 1 else f"{name} {share}" for name, share in shares))
+        scores = [complaints.write(folder / complaints.FILE.name)]
+    for shares in scores:
+        print(" · ".join(f"{name} {share:.1%}" if share <= 1 else f"{name} {share}" for name, share in shares.items()))
 
 
 def tune(

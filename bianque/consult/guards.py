@@ -22,7 +22,7 @@ from bianque.backends.base import Backend
 from bianque.consult import handoff
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.hearing import Heard, Hearing, hearing, texts
-from bianque.consult.told import grams
+from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Follow, Generic, Rule, sentence
 from bianque.types import Message, Piece, Sampling

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
-from bianque.consult.told import CLAUSE, Told, Wordings, grams, likeness, told, wordings
+from bianque.consult.text import grams, likeness
+from bianque.consult.told import CLAUSE, Told, Wordings, told, wordings
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Generic, Knowledge, Rule, bundled
 from bianque.types import Message

@@ -43,3 +43,14 @@ def history_notice(rounds: int, first_kept: bool = True) -> str:
         f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
         f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"
     )
+
+
+def grams(text: str, size: int = 2) -> frozenset[str]:
+    """The text's runs of `size` characters, punctuation left out."""
+    text = re.sub(r"[\W_]", "", text)
+    return frozenset(text[i : i + size] for i in range(len(text) - size + 1))
+
+
+def likeness(a: frozenset[str], b: frozenset[str]) -> float:
+    """Dice coefficient, 0 to 1."""
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.recognise import Linear
+from bianque.consult.text import grams, likeness
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Slot
 
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parent / "assets" / "told.npz"
 CLAUSE = re.compile(r"[，。！？,.!?；;：:\s]+")
 LONGEST, SHORTEST = 400, 2  # characters of a message that are read, of a clause
-
-
-def grams(text: str, size: int = 2) -> frozenset[str]:
-    """The text's runs of `size` characters, punctuation left out."""
-    text = re.sub(r"[\W_]", "", text)
-    return frozenset(text[i : i + size] for i in range(len(text) - size + 1))
-
-
-def likeness(a: frozenset[str], b: frozenset[str]) -> float:
-    """Dice coefficient, 0 to 1."""
-    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
 
 
 @dataclass(frozen=True, slots=True)
