@@ -66,6 +66,8 @@ class Guard:
         generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
         self.text = "\n".join(texts(self.knowledge))
+        pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
+        self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
     def flaw(self, candidate: str, heard: Heard) -> Flaw | None:
         """Why a question need not be asked: it was, the patient has said it, or it belongs to another complaint."""
@@ -134,7 +136,7 @@ class Guard:
         if heard.entry is None:
             return text
         source, foreign = self.hears.source(text, heard)
-        if foreign or (heard.advised and not source and text.strip("。！：\n ") not in self.text):
+        if foreign or (heard.advised and not source and text.strip("。！：\n ") not in self.everyday):
             return ""  # another complaint's; or, to news after the advice, made up
         if not source or not isinstance(source.part, Rule):
             return text

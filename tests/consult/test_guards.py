@@ -262,6 +262,10 @@ def test_to_news_after_the_advice_nothing_is_made_up():
         [*advised, Message("user", "最近工作压力大")],
     )
     assert "抑制呼吸" not in said and said.strip("。") in guard().text
+    pressed = replies(
+        Scripted([guard().common.again[0]] * 3), "advise-mini", [*advised, Message("user", "直接告诉我怎么办吧")]
+    )
+    assert "急诊" not in pressed
 
 
 def test_a_question_in_between_is_answered_as_the_knowledge_base_would():
