@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -76,14 +78,22 @@ class Running:
         return [str(path) for path in files if any(form in path.read_bytes() for form in spelled)]
 
 
+@contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    page = Running(folder)
+    try:
+        yield page
+    finally:
+        page.http.close()
+        if page.process.poll() is None:
+            page.process.kill()
+            page.process.wait()
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    running = Running(tmp_path_factory.mktemp("page"))
-    yield running
-    running.http.close()
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    with running(tmp_path_factory.mktemp("page")) as page:
+        yield page
 
 
 def sent(page: Running) -> dict[str, str]:
@@ -143,13 +153,13 @@ def test_headers_hold_the_page_together_and_name_who_may_embed_it(page):
         assert "x-frame-options" not in headers
 
 
-def test_sigterm_lets_replies_end_and_takes_no_more(page):
-    """The last test of the file: it ends the process."""
-    with ThreadPoolExecutor(2) as threads:
+def test_sigterm_lets_replies_end_and_takes_no_more(tmp_path):
+    """It ends its process, so it has one of its own."""
+    with running(tmp_path) as page, ThreadPoolExecutor(2) as threads:
         streamed = threads.submit(page.complete, SLOW, True)
         called = threads.submit(page.call, "chat", message=SLOW)
         with page.http.stream("GET", "/gradio_api/heartbeat/opened"):  # a page that stays open holds nothing up
-            time.sleep(0.5)
+            page.until(lambda: "bianque_replies_under_way 2\n" in page.http.get("/metrics").text)
             page.process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
@@ -161,7 +171,7 @@ def test_sigterm_lets_replies_end_and_takes_no_more(page):
             assert streamed.result().rstrip().endswith("[DONE]")
             assert "event: complete" in called.result()
             assert page.process.wait(60) == 0
-    assert (page.folder / "ended").exists() and page.found() == []
+        assert (page.folder / "ended").exists() and page.found() == []
 
 
 def test_an_upload_goes_by_itself_also_when_nobody_comes(tmp_path):
