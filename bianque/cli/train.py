@@ -58,15 +58,16 @@ def train_complaints(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="without it the bundled files are replaced")] = None,
     validate: Annotated[bool, typer.Option(help="score a quarter of the openings that training leaves out")] = False,
 ) -> None:
-    """Train what recognises complaints, and what they tell already: some minutes on two cores."""
-    from bianque.train import complaints, told
+    """Train what recognises complaints, what they tell already, answers and follow-ups: some minutes on two cores."""
+    from bianque.train import choice, complaints, told
 
     if validate:
-        scores = [complaints.cross_validate(), told.cross_validate()]
+        scores = [complaints.cross_validate(), told.cross_validate(), choice.cross_validate()]
     else:
         folder = out or complaints.FILE.parent
         folder.mkdir(parents=True, exist_ok=True)
         told.write(folder / told.FILE.name)
+        choice.write(folder)
         scores = [complaints.write(folder / complaints.FILE.name)]
     for shares in scores:
         print(" · ".join(f"{name} {share:.1%}" if share <= 1 else f"{name} {share}" for name, share in shares.items()))

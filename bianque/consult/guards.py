@@ -19,9 +19,10 @@ from functools import cache
 from typing import Any, Literal
 
 from bianque.backends.base import Backend
-from bianque.consult import handoff
+from bianque.consult import follows, handoff
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.hearing import Heard, Hearing, hearing, texts
+from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Follow, Generic, Rule, sentence
@@ -32,6 +33,7 @@ SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, complete
 ATTEMPTS = 3  # a reply is drawn again twice
 ENOUGH = 5  # questions, fewer of which are too few to close on
 LONGEST = 60  # turns of a round that are read
+SAME_ASKED = 0.66  # cosine of a question to one that anybody may ask
 ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
 MOST_ADVICE = 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
@@ -58,14 +60,10 @@ class Guard:
         self.hears, self.knowledge = hears, hears.knowledge
         self.common = self.knowledge.common
         self.close = self.common.close[0]
-        self.facts: dict[str, set[str]] = {}
-        for entry in self.knowledge.complaints.values():
-            for slot in entry.slots:
-                for value in slot.values.values():
-                    self.facts.setdefault(value.fact, set()).add(entry.id)
         generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
         self.text = "\n".join(texts(self.knowledge))
+        self.follows = follows.Follows(self.text.splitlines(), follows.choice())
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
@@ -111,10 +109,8 @@ class Guard:
     def supported(self, fact: str, heard: Heard) -> bool:
         """Whether a fact that an advice sums up was told; what the knowledge base does not know was made up."""
         entry = heard.entry
-        if entry is None or isinstance(entry, Generic):
-            return True
-        if entry.id not in self.facts.get(fact, ()):
-            return False
+        if entry is None or fact == heard.x:
+            return entry is not None
         stated = [(slot.key, label) for slot in entry.slots for label, v in slot.values.items() if v.fact == fact]
         return any(heard.told.get(key) == label for key, label in stated)
 
@@ -136,8 +132,8 @@ class Guard:
         if heard.entry is None:
             return text
         source, foreign = self.hears.source(text, heard)
-        if foreign or (heard.advised and not source and text.strip("。！：\n ") not in self.everyday):
-            return ""  # another complaint's; or, to news after the advice, made up
+        if foreign or (not source and text.strip("。！：\n ") not in self.everyday):
+            return ""  # another complaint's, or made up
         if not source or not isinstance(source.part, Rule):
             return text
         for first_counts in (heard.entry.assess, heard.entry.doctor):  # of these the first that holds is said
@@ -181,6 +177,24 @@ class Guard:
         rules.append(next(rule for rule in entry.doctor if rule.holds(heard.known)))
         return sentence(rules[0].say[0]).replace("{x}", heard.x or "这种情况")
 
+    def answer(self, said: str, heard: Heard) -> Follow | None:
+        """What the knowledge base answers to a visitor's question; that it has no answer, if it is a question at all."""
+        if heard.entry is None:
+            return None
+        asked = [said, *(part for part in sentences(said)[::-1] if asks(part))]
+        for question in dict.fromkeys(asked):
+            if found := self.follows(question, heard.entry.follow) or self.anyones(question):
+                return found
+        return Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered) if asks(said) else None
+
+    def anyones(self, question: str) -> Follow | None:
+        """The question that anybody may ask, whatever the complaint, to which this one comes near."""
+        best = max(self.common.asked, key=lambda one: self.nearness(question, one))
+        return best if self.nearness(question, best) >= SAME_ASKED else None
+
+    def nearness(self, question: str, known: Follow) -> float:
+        return max(float(encoded(ask) @ encoded(question[: follows.LONGEST])) for ask in known.ask)
+
     def follow_up(self, reply: str, follow: Follow) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""
         fours = grams(reply, 4)
@@ -195,6 +209,7 @@ class Filter:
         self.guard, self.heard, self.told = guard, heard, told
         self.waiting, self.dropped, self.gap = "", 0, False
         self.stood_in: list[Rule] = []
+        self.said: set[str] = set()
 
     def feed(self, text: str, ended: bool = False) -> str:
         """What may be shown after this piece."""
@@ -214,7 +229,8 @@ class Filter:
             return ""
         number = NUMBERED.match(body)
         text = body[number.end() :] if number else body
-        kept = self.guard.sentence(text, self.heard, self.told, self.stood_in) if body else ""
+        kept = self.guard.sentence(text, self.heard, self.told, self.stood_in) if body and text not in self.said else ""
+        self.said.add(kept)
         self.gap = bool(body) and not kept
         if self.gap:
             self.dropped += number is not None
@@ -334,7 +350,7 @@ class Round:
         self.heard = found.hears.hear(turns)
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.follow = found.hears.follow_up(self.heard, newest) if wondering else None
+        self.follow = found.answer(newest, self.heard) if wondering else None
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
 
 

@@ -14,25 +14,29 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bianque.consult import answers
+from bianque.consult.choice import Choice
 from bianque.consult.encoder import encode, encoded
+from bianque.consult.patterns import pattern
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
-from bianque.consult.told import CLAUSE, Told, Wordings, told, wordings
+from bianque.consult.told import CLAUSE, Question, Said, Told, questions, remembered, told
 from bianque.data import speech
-from bianque.data.knowledge import Complaint, Follow, Generic, Knowledge, Rule, bundled
+from bianque.data.knowledge import Complaint, Follow, Generic, Knowledge, Rule, Slot, bundled
 from bianque.types import Message
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
-SAME_ANSWER, SAME_MEANING = 0.6, 0.7  # pairs of characters, cosine
+SAME_MEANING = 0.7  # cosine
 BESIDES = 0.35  # pairs that a clause nobody asked for shares with an answer: of 900 openings, 86 % of such are right
-SAME_FOLLOW = 0.55  # cosine of a question after the advice
 SURE = 0.5  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
+NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
 TURNS = 6  # of the visitor, by which the complaint is recognised
+SAME_SYMPTOM = 0.5  # cosine of a rarer complaint to a known one of the same part of the body
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我|本人|最近|这几天|今天|这两天|老是?|总是?)+"
 )
@@ -77,10 +81,11 @@ class Heard:
 class Hearing:
     """Reads dialogues as the knowledge base would."""
 
-    def __init__(self, knowledge: Knowledge, found: Recogniser, answers: Told) -> None:
+    def __init__(self, knowledge: Knowledge, found: Recogniser, opens: Told, answers: Choice) -> None:
         self.knowledge, self.recogniser, self.generic = knowledge, found, knowledge.generic
-        self.answers = answers
+        self.told, self.answers = opens, answers
         self.entries: dict[str, Complaint] = {**knowledge.complaints, GENERIC: knowledge.generic}
+        self.of_children = {name for name, entry in knowledge.complaints.items() if {*entry.about} <= {"child", "baby"}}
         self.questions: list[tuple[str, str, frozenset[str]]] = []
         self.asking: dict[str, list[int]] = defaultdict(list)  # pair of characters → questions
         self.sentences: list[Sentence] = []
@@ -127,6 +132,8 @@ class Hearing:
             if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
+        if share_of_child := self.unlikely_child(said):
+            votes.update({name: (share_of_child - 1) * votes[name] for name in self.of_children & votes.keys()})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
@@ -135,7 +142,9 @@ class Hearing:
         if share < SURE:
             best = GENERIC
         heard.entry = entry = self.entries[best]
-        heard.x = self.named(said) if best == GENERIC else ""
+        if best == GENERIC:
+            heard.x = self.named(said)
+            heard.told |= self.whereabouts(heard.x or said[0], said)
         for i in sorted(begun, key=begun.__getitem__):
             name, _, has = self.openings[i]
             if name == entry.id and begun[i] >= 0.9:
@@ -151,16 +160,42 @@ class Hearing:
             pending = []
         return heard
 
+    def unlikely_child(self, said: Sequence[str]) -> float:
+        """What a child's complaint counts where nobody speaks of a child, or somebody says that it is none; else 0."""
+        text = "\n".join(said)
+        if pattern("people", "grown").search(text):
+            return GROWN
+        return 0.0 if pattern("people", "child").search(text) else NO_CHILD
+
     def named(self, said: Sequence[str]) -> str:
         """The complaint in the visitor's own words: what a known way to open names, a known rarer one, or the first clause."""
         text = next((text for text in said if CLAUSE.sub("", text)), "")
-        for pattern in self.naming:
-            if match := pattern.fullmatch(text.rstrip("。！？?! ")):
+        for naming in self.naming:
+            if match := naming.fullmatch(text.rstrip("。！？?! ")):
                 return match[1]
         if known := max((x for x in self.rare if x in text), key=len, default=""):
             return known
         clauses = [TAIL.sub("", LEAD.sub("", clause)) for clause in CLAUSE.split(text)]
         return next((clause for clause in clauses if 2 <= len(clause) <= 18), "")
+
+    def whereabouts(self, complaint: str, said: Sequence[str]) -> dict[str, str | None]:
+        """Where a complaint without an entry is, and of whom it is told, for the rules that depend on it."""
+        told: dict[str, str | None] = {}
+        regions = {part: place.region for place in self.generic.places for part in place.words if part in complaint}
+        symptoms = self.generic.symptoms
+        alike = self.symptom_vectors() @ encoded(complaint)
+        if regions:
+            told["region"] = regions[max(regions, key=len)]
+        elif alike.max() >= SAME_SYMPTOM:
+            told["region"] = symptoms[int(alike.argmax())].region
+        people = [who for who in ("baby", "child", "elder") if pattern("people", who).search("\n".join(said))]
+        if people and not pattern("people", "grown").search("\n".join(said)):
+            told["age"] = people[0]
+        return told
+
+    @cache  # noqa: B019 - one Hearing lives as long as the process
+    def symptom_vectors(self) -> NDArray[Any]:
+        return encode([symptom.x for symptom in self.generic.symptoms])
 
     def slots(self, text: str) -> dict[tuple[str, str], float]:
         """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
@@ -178,62 +213,50 @@ class Hearing:
 
     def answered(self, heard: Heard, entry: Complaint, text: str, pending: Sequence[str]) -> None:
         """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
-        pairs, meant, vectors = grams(text), encoded(text[:200]), self.meanings(entry.id)
+        if not text.strip():
+            return
+        said, known = Said.of(text, remembered), self.questions_of(entry.id)
         for key in pending:
-            best, surest = None, 0.0
-            for label, value in entry.slot[key].values.items():
-                inside = max((2.0 + len(say) / 100 for say in value.says if say in text), default=0.0)
-                alike = max(likeness(grams(say), pairs) for say in value.says)
-                close = float((vectors[key, label] @ meant).max())
-                sure = max(inside, alike + 1 if alike >= SAME_ANSWER else 0, close if close >= SAME_MEANING else 0)
-                if sure > surest:
-                    best, surest = label, sure
-            heard.told[key] = best or heard.told.get(key)
-        clauses = [clause for clause in CLAUSE.split(text[:400]) if len(clause) >= 4]
-        opens = self.answers(text, self.wordings(entry.id)) if not heard.asked and text.strip() else set()
+            heard.told[key] = (
+                self.worded(entry.slot[key], text, 1) or self.given(said, known[key]) or heard.told.get(key)
+            )
+        opens = self.told(said, known) if not heard.asked else set()
         for slot in entry.slots:
             if slot.key in pending:
                 continue
-            for label, value in slot.values.items():
-                says = [say for say in value.says if len(say) >= 4 and not speech.BOUND.match(say)]
-                if any(say in text for say in says):
-                    heard.told[slot.key] = label
-                elif says and slot.key not in heard.told:
-                    alike, close = self.besides(says, clauses)
-                    if alike >= BESIDES and close >= SAME_MEANING:
-                        heard.told[slot.key] = label if alike >= SAME_ANSWER else None
-            if slot.key in opens:
-                heard.told.setdefault(slot.key, None)
+            if label := self.worded(slot, text, 4):
+                heard.told[slot.key] = label
+            elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
+                heard.told[slot.key] = self.given(said, known[slot.key])
 
-    def besides(self, says: Sequence[str], clauses: Sequence[str]) -> tuple[float, float]:
-        """How like an answer's wordings the likest clause is: pairs of characters, and the cosine of the two."""
-        pairs = [(likeness(grams(say), grams(clause)), say, clause) for say in says for clause in clauses]
+    def given(self, said: Said, question: Question) -> str | None:
+        """The answer that the words give in any wording; None where it is none of them or not sure."""
+        found = self.answers(answers.features(said, question))
+        return None if found is None else list(question.answers)[found]
+
+    def worded(self, slot: Slot, text: str, shortest: int) -> str | None:
+        """The answer that stands in the text word for word; of several the longest."""
+        found = {
+            say: label
+            for label, value in slot.values.items()
+            for say in value.says
+            if len(say) >= shortest and say in text and (shortest == 1 or not speech.BOUND.match(say))
+        }
+        return found[max(found, key=len)] if found else None
+
+    def besides(self, slot: Slot, said: Said) -> bool:
+        """Whether a clause that nobody asked for is much like an answer: pairs of characters, and the cosine of the two."""
+        says = [
+            say for value in slot.values.values() for say in value.says if len(say) >= 4 and not speech.BOUND.match(say)
+        ]
+        clauses = [(clause, pairs) for clause, pairs in zip(said.clauses, said.pairs, strict=True) if len(clause) >= 4]
+        pairs = [(likeness(grams(say), own), say, clause) for say in says for clause, own in clauses]
         alike, say, clause = max(pairs, default=(0.0, "", ""))
-        return alike, float(encoded(say) @ encoded(clause)) if alike >= BESIDES else 0.0
+        return alike >= BESIDES and float(encoded(say) @ encoded(clause)) >= SAME_MEANING
 
     @cache  # noqa: B019 - one Hearing lives as long as the process
-    def wordings(self, name: str) -> dict[str, list[Wordings]]:
-        return wordings(self.entries[name])
-
-    @cache  # noqa: B019
-    def meanings(self, name: str) -> dict[tuple[str, str], NDArray[Any]]:
-        """The vectors of each answer's wordings, of one complaint: a tenth of a second, once."""
-        parts = [
-            (slot.key, label, value.says) for slot in self.entries[name].slots for label, value in slot.values.items()
-        ]
-        vectors = iter(encode([say for _, _, says in parts for say in says]))
-        import numpy as np
-
-        return {(key, label): np.stack([next(vectors) for _ in says]) for key, label, says in parts}
-
-    def follow_up(self, heard: Heard, question: str) -> Follow | None:
-        """The question after the advice that the visitor's comes nearest to."""
-        if heard.entry is None:
-            return None
-        asks = [(ask, follow) for follow in heard.entry.follow for ask in follow.ask]
-        likes = encode([ask for ask, _ in asks]) @ encoded(question[:200])
-        best = int(likes.argmax())
-        return asks[best][1] if likes[best] >= SAME_FOLLOW else None
+    def questions_of(self, name: str) -> dict[str, Question]:
+        return questions(self.entries[name])
 
     def source(self, text: str, heard: Heard) -> tuple[Sentence | None, bool]:
         """The sentence of the complaint's own that a text is from, and whether it is another complaint's instead."""
@@ -281,4 +304,4 @@ def texts(part: object) -> Iterator[str]:
 @cache
 def hearing() -> Hearing:
     """Over the bundled knowledge base; two seconds to read it, once."""
-    return Hearing(bundled(), recogniser(), told())
+    return Hearing(bundled(), recogniser(), told(), answers.answers())

@@ -47,17 +47,25 @@ def endangered(dialogue: Sequence[Message]) -> bool:
 
 
 def care(dialogue: Sequence[Message]) -> str | None:
-    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn."""
+    """The words in place of a model's reply, while a sure danger is neither taken care of nor withdrawn.
+
+    What people ask while they wait for help is answered, also once they have said that it is on its way.
+    """
     said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
     newest, open_, lang = said[-1], None, triage.language(said[-1])
+    emergency, handled = None, False
     for text in said:
         found = triage.judge(text)
         if found.certainty == "sure":
             open_ = found
+            emergency = found if found.level == "emergency" else None
         elif open_ and open_.level == "emergency" and triage.settled(text):
-            open_ = None
-            if text is newest:
-                return triage.resumed(lang)
+            open_, handled = None, text is newest
+    asks_on = emergency and newest is not said[0] and triage.judge(newest).certainty != "sure"
+    if emergency and asks_on and (answer := triage.while_waiting(emergency, newest)):
+        return answer
+    if handled:
+        return triage.resumed(lang)
     if open_ is None:
         return None
     return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")

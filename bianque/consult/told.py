@@ -9,7 +9,7 @@ writers noted what they tell (`python -m bianque train-complaints`, `train/told.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from bianque.consult.encoder import encode, encoded
 from bianque.consult.recognise import Linear
 from bianque.consult.text import grams, likeness
 from bianque.data import speech
-from bianque.data.knowledge import Complaint, Slot
+from bianque.data.knowledge import Complaint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,46 +37,75 @@ class Wordings:
     vectors: NDArray[Any]
     pairs: tuple[frozenset[str], ...]
 
+    @classmethod
+    def of(cls, texts: Sequence[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> Wordings:
+        return cls(tuple(texts), vectors_of(texts), tuple(map(grams, texts)))
 
-def parts(slot: Slot) -> tuple[tuple[str, ...], ...]:
-    """Answers that mean something by themselves, facts, and ways to ask."""
-    says = (say for value in slot.values.values() for say in value.says)
-    apart = tuple(say for say in says if len(say) > SHORTEST and not speech.BOUND.match(say))
-    return apart, tuple(value.fact for value in slot.values.values()), slot.ask
+    def only(self, wanted: Callable[[str], bool]) -> Wordings:
+        kept = [place for place, text in enumerate(self.texts) if wanted(text)]
+        return Wordings(tuple(self.texts[i] for i in kept), self.vectors[kept], tuple(self.pairs[i] for i in kept))
 
 
-def wordings(entry: Complaint, vectors_of: Callable[[Sequence[str]], Any] = encode) -> dict[str, list[Wordings]]:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a complaint: the wordings of each answer, those that mean something by themselves, the facts (one
+    an answer), and the ways to ask."""
+
+    answers: Mapping[str, Wordings]
+    apart: Wordings
+    facts: Wordings
+    asks: Wordings
+
+
+def questions(entry: Complaint, vectors_of: Callable[[Sequence[str]], Any] = encode) -> dict[str, Question]:
     """Of every question of a complaint; a tenth of a second."""
-    every = {slot.key: parts(slot) for slot in entry.slots}
-    vectors = vectors_of([text for three in every.values() for one in three for text in one])
-    found: dict[str, list[Wordings]] = {}
-    place = 0
-    for key, three in every.items():
-        found[key] = []
-        for texts in three:
-            found[key].append(Wordings(texts, vectors[place : place + len(texts)], tuple(map(grams, texts))))
-            place += len(texts)
+    found = {}
+    for slot in entry.slots:
+        said = [(label, say) for label, value in slot.values.items() for say in value.says]
+        facts = [value.fact for value in slot.values.values()]
+        every = Wordings.of([*(say for _, say in said), *facts, *slot.ask], vectors_of)
+        part = lambda begin, end, every=every: Wordings(
+            every.texts[begin:end], every.vectors[begin:end], every.pairs[begin:end]
+        )
+        answers, place = {}, 0
+        for label, value in slot.values.items():
+            answers[label] = part(place, place + len(value.says))
+            place += len(value.says)
+        apart = part(0, place).only(lambda say: len(say) > SHORTEST and not speech.BOUND.match(say))
+        found[slot.key] = Question(answers, apart, part(place, place + len(facts)), part(place + len(facts), None))
     return found
 
 
-def features(
-    text: str, known: dict[str, list[Wordings]], vectors_of: Callable[[Sequence[str]], Any] = encode
-) -> NDArray[Any]:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A patient's message and its clauses: vectors [clauses + 1, 512], the whole last, and the clauses' pairs."""
+
+    text: str
+    clauses: tuple[str, ...]
+    vectors: NDArray[Any]
+    pairs: tuple[frozenset[str], ...]
+
+    @classmethod
+    def of(cls, text: str, vectors_of: Callable[[Sequence[str]], Any] = encode) -> Said:
+        text = text[:LONGEST]
+        clauses = tuple(clause for clause in CLAUSE.split(text) if len(clause) >= SHORTEST) or (text,)
+        return cls(text, clauses, vectors_of([*clauses, text]), tuple(map(grams, clauses)))
+
+
+def features(said: Said, known: Mapping[str, Question]) -> NDArray[Any]:
     """[questions, 11]: to answers, facts and question the highest cosines of a clause and of all, and shared pairs; shared characters."""
     import numpy as np
 
-    text = text[:LONGEST]
-    clauses = [clause for clause in CLAUSE.split(text) if len(clause) >= SHORTEST] or [text]
-    vectors, pairs, characters = vectors_of([*clauses, text]), [grams(clause) for clause in clauses], set(text)
+    characters = set(said.text)
     covered = lambda one: max((len(characters & set(say)) / len(set(say)) for say in one.texts), default=0.0)
     rows = []
-    for kinds in known.values():
+    for question in known.values():
         row = []
-        for one in kinds:
-            near = vectors @ one.vectors.T if one.texts else np.zeros((len(vectors), 1), np.float32)
-            alike = max((likeness(mine, its) for mine in pairs for its in one.pairs), default=0.0)
+        for one in (question.apart, question.facts, question.asks):
+            near = said.vectors @ one.vectors.T if one.texts else np.zeros((len(said.vectors), 1), np.float32)
+            alike = max((likeness(mine, its) for mine in said.pairs for its in one.pairs), default=0.0)
             row += [near[:-1].max(), near[-1].max(), alike]
-        rows.append([*row, covered(kinds[1]), covered(kinds[0])])
+        rows.append([*row, covered(question.facts), covered(question.apart)])
     return np.array(rows, np.float32)
 
 
@@ -89,15 +118,21 @@ class Told:
         self.weights, self.offset = arrays["weights"].astype("float32"), float(arrays["offset"])
         self.threshold = float(arrays["threshold"])
 
-    def __call__(self, text: str, known: dict[str, list[Wordings]]) -> set[str]:
+    def __call__(self, said: Said, known: Mapping[str, Question]) -> set[str]:
         """The questions that the message answers."""
         import numpy as np
 
-        scores = self.linear.scores([text[:LONGEST]])[0]
+        scores = self.linear.scores([said.text])[0]
         own = [scores[self.place[key]] if key in self.place else 0.0 for key in known]
-        remembered = lambda texts: np.stack([encoded(one) for one in texts])
-        sure = np.column_stack([features(text, known, remembered), own]) @ self.weights + self.offset
+        sure = np.column_stack([features(said, known), own]) @ self.weights + self.offset
         return {key for key, one in zip(known, sure, strict=True) if one >= self.threshold}
+
+
+def remembered(texts: Sequence[str]) -> NDArray[Any]:
+    """Vectors of sentences that come again, as a visitor's do at every turn."""
+    import numpy as np
+
+    return np.stack([encoded(one) for one in texts])
 
 
 @cache

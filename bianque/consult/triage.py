@@ -13,11 +13,13 @@ from functools import cache, lru_cache
 from typing import Any
 
 from bianque.consult import features, understanding
+from bianque.consult.encoder import encode, encoded
 from bianque.consult.patterns import asset, joined
 from bianque.consult.understanding import Certainty, Danger, Level, Near
 from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
+LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
 
@@ -109,6 +111,23 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
     row = table["again" if again else "calm"][level]
     space = "" if lang.startswith("zh") else " "
     return in_language(row, lang).format(do=told(found, lang)[2]).replace("  ", " " if space else "")
+
+
+def while_waiting(found: Danger, text: str) -> str | None:
+    """The answer to what people ask while they wait for help in an emergency, None to anything else."""
+    known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
+    parts = dict.fromkeys([text, *features.pieces(features.clean(text))])
+    near = lambda row: max(float((encode_once(tuple(row["ask"])) @ encoded(part)).max()) for part in parts)
+    alike, row = max(((near(row), row) for row in known["questions"]), key=lambda one: one[0])
+    if alike < SAME_ASKED:
+        return None
+    lang = language(text)
+    return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
+
+
+@cache
+def encode_once(texts: tuple[str, ...]) -> Any:
+    return encode(texts)
 
 
 def settled(text: str) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
@@ -193,6 +194,8 @@ class Common(Strict):
     again: Texts
     until_help: Texts
     first_aid: Texts
+    asked: tuple[Follow, ...]
+    unanswered: Texts
     greet: Texts
     by_name: Texts
     wrong: Texts
@@ -228,26 +231,83 @@ class Further(NamedTuple):
     has: dict[str, Any] | None = None
 
 
+class FurtherAnswer(NamedTuple):
+    """A line of `data/answers.jsonl`: what a patient said to a question, and which answer that is; None for none."""
+
+    complaint: str
+    slot: str
+    ask: str
+    say: str
+    value: str | None
+    also: Mapping[str, str] = MappingProxyType({})
+
+
+class FurtherFollow(NamedTuple):
+    """A line of `data/follows.jsonl`: a question after the advice, and the follow-up that it is; None for none."""
+
+    complaint: str
+    ask: str
+    follow: int | None
+
+
 def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
     """More openings than the complaints' own; BadInput names a line that is not one."""
+    return [
+        row
+        for row, _ in lines(
+            path,
+            Further,
+            '{"complaint": id, "say": text}, with "has": {slot: value} or without',
+            lambda row: row.has or {},
+        )
+    ]
+
+
+def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer]:
+    """Answers as patients give them; BadInput names a line that is not one."""
+    form = '{"complaint": id, "slot": key, "ask": text, "say": text, "value": value or null, "also": {slot: value}}'
+    return [row for row, _ in lines(path, FurtherAnswer, form, lambda row: {row.slot: row.value or (), **row.also})]
+
+
+def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
+    """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
+    found = []
+    for row, entry in lines(
+        path, FurtherFollow, '{"complaint": id, "ask": text, "follow": number or null}', lambda row: {}
+    ):
+        if row.follow is not None and not 0 <= row.follow < len(entry.follow):
+            raise BadInput(
+                f"{path}: {row.ask!r}: follow={row.follow}: {row.complaint} has 0 to {len(entry.follow) - 1}"
+            )
+        found.append(row)
+    return found
+
+
+Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
+
+
+def lines(
+    path: Path, kind: type[Row], form: str, tells: Callable[[Row], Mapping[str, Any]]
+) -> list[tuple[Row, Complaint]]:
+    """The lines of a file of examples, each with its complaint; what one tells must exist there."""
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row = Further(**json.loads(line))
-            opening = Opening(say=row.say, has=row.has or {})
+            row = kind(**json.loads(line))
+            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=tells(row)).has
         except (ValueError, TypeError):
-            raise BadInput(
-                f'{path}:{number}: needs to be {{"complaint": id, "say": text}}, with "has": {{slot: value}} or without'
-            ) from None
+            raise BadInput(f"{path}:{number}: needs to be {form}") from None
         if (entry := bundled().complaints.get(row.complaint)) is None:
             raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
-        for key, value in opening.has.items():
+        for key, value in told.items():
             values = entry.slot[key].values if key in entry.slot else {}
-            if any(one not in values for one in ((value,) if isinstance(value, str) else value)):
+            if key not in entry.slot or any(
+                one not in values for one in ((value,) if isinstance(value, str) else value)
+            ):
                 raise BadInput(
                     f"{path}:{number}: has={{{key!r}: {value!r}}}: {row.complaint} has no such slot or value"
                 )
-        found.append(row)
+        found.append((row, entry))
     return found
 
 

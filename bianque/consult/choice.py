@@ -1,0 +1,41 @@
+"""One of several, or none: the small model behind `answers` and `follows`.
+
+A perceptron with one hidden layer scores every candidate by its features; none of them has a score of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Choice:
+    """`hidden` [F, H] with its `offset` [H], `output` [H]; `nothing`, the score of none; `sure`, the least probability."""
+
+    def __init__(self, arrays: Any) -> None:
+        self.hidden, self.offset, self.output = arrays["hidden"], arrays["offset"], arrays["output"]
+        self.nothing, self.sure = float(arrays["nothing"]), float(arrays["sure"])
+
+    def likely(self, features: NDArray[Any]) -> NDArray[Any]:
+        """[candidates + 1]: probabilities, the last that of none."""
+        import numpy as np
+
+        scores = np.append(np.tanh(features @ self.hidden + self.offset) @ self.output, self.nothing)
+        likely: NDArray[Any] = np.exp(scores - scores.max())
+        return likely / likely.sum()
+
+    def __call__(self, features: NDArray[Any]) -> int | None:
+        """The candidate, None where it is none of them or not sure."""
+        likely = self.likely(features)[:-1]
+        best = int(likely.argmax())
+        return best if likely[best] >= self.sure else None
+
+
+def bundled(path: Path) -> Choice:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        return Choice(dict(arrays))

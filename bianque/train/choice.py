@@ -1,0 +1,145 @@
+"""Train what chooses among the knowledge base's answers (`consult/answers.py`) and follow-ups (`consult/follows.py`).
+
+Both are a `Choice`. Answers are learned from `data/answers.jsonl` and, at a lower weight, from what the writers of the
+openings noted; follow-ups from `data/follows.jsonl`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bianque.consult import answers, encoder, follows, hearing
+from bianque.consult.choice import Choice
+from bianque.consult.told import Said, questions
+from bianque.data.knowledge import bundled, further_answers, further_follows, further_openings
+
+HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
+ANSWER_SURE, FOLLOW_SURE = 0.7, 0.6  # least probabilities: a wrong answer does more harm than none
+OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Candidates' features [n, F]; which are right, none of them if nothing is; what the case is worth."""
+
+    features: Any
+    right: Sequence[bool]
+    weight: float = 1.0
+
+
+class Vectors:
+    """Sentence vectors, each made once."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        self.known.update(zip(new, encoder.encode(new), strict=True))
+        return np.stack([self.known[text] for text in texts]) if texts else np.zeros((0, encoder.WIDTH), np.float32)
+
+
+def answer_cases(vectors: Vectors) -> list[Case]:
+    """Written answers, and openings whose writers noted what they tell."""
+    known = {name: questions(entry, vectors) for name, entry in bundled().complaints.items()}
+    written = further_answers()
+    found = [
+        Case(answers.features(Said.of(row.say, vectors), question), [label == row.value for label in question.answers])
+        for row in written
+        for question in [known[row.complaint][row.slot]]
+    ]
+    told = random.Random(0).sample([row for row in further_openings() if row.has], OPENINGS)
+    weight = OPENING * len(written) / max(1, sum(len(row.has or {}) for row in told))
+    for row in told:
+        said = Said.of(row.say, vectors)
+        for key, value in (row.has or {}).items():
+            question = known[row.complaint][key]
+            right = [label == value or label in value for label in question.answers]
+            found.append(Case(answers.features(said, question), right, weight))
+    return found
+
+
+def follow_cases(vectors: Vectors) -> list[Case]:
+    found = follows.Follows(hearing.texts(bundled()), follows.choice(), vectors)
+    return [
+        Case(
+            found.features(row.ask, vectors([row.ask])[0], known), [place == row.follow for place in range(len(known))]
+        )
+        for row in further_follows()
+        for known in [bundled().complaints[row.complaint].follow]
+    ]
+
+
+def train(cases: Sequence[Case], sure: float, seed: int = 0) -> dict[str, Any]:
+    """The arrays of a `Choice`; the same cases give the same ones."""
+    counts = torch.tensor([len(case.right) for case in cases])
+    rows = torch.from_numpy(np.concatenate([case.features for case in cases]))
+    case = torch.repeat_interleave(torch.arange(len(cases)), counts)
+    right = torch.tensor([one for each in cases for one in each.right]).float()
+    nothing_right = torch.tensor([not any(each.right) for each in cases]).float()
+    worth = torch.tensor([each.weight for each in cases])
+    mean, spread = rows.mean(0), rows.std(0) + 1e-6
+    rows = (rows - mean) / spread
+    random_ = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows.shape[1], HIDDEN, generator=random_) / rows.shape[1] ** 0.5
+    output = torch.randn(HIDDEN, generator=random_) / HIDDEN**0.5
+    offset, nothing = torch.zeros(HIDDEN), torch.zeros(1)
+    parts = [part.requires_grad_() for part in (hidden, offset, output, nothing)]
+    optimizer = torch.optim.Adam(parts, lr=RATE, weight_decay=DECAY)
+    for _ in range(STEPS):
+        scores = torch.tanh(rows @ hidden + offset) @ output
+        total = torch.zeros(len(cases)).index_add(0, case, scores.exp()) + nothing.exp()
+        good = torch.zeros(len(cases)).index_add(0, case, scores.exp() * right) + nothing.exp() * nothing_right
+        loss = -((good / total + 1e-9).log() * worth).sum() / worth.sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    plain = hidden.detach() / spread[:, None]
+    return {
+        "hidden": plain.numpy(), "offset": (offset.detach() - mean @ plain).numpy(), "output": output.detach().numpy(),
+        "nothing": np.float32(nothing.item()), "sure": np.float32(sure),
+    }  # fmt: skip
+
+
+def write(folder: Path) -> None:
+    """Train both on everything, and store."""
+    vectors = Vectors()
+    np.savez_compressed(folder / follows.FILE.name, **train(follow_cases(vectors), FOLLOW_SURE))
+    np.savez_compressed(folder / answers.FILE.name, **train(answer_cases(vectors), ANSWER_SURE))
+
+
+def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
+    """What is chosen of the written cases that each fold's training left out."""
+    vectors = Vectors()
+    every = answer_cases(vectors)
+    written = [case for case in every if case.weight == 1.0]
+    openings = [case for case in every if case.weight != 1.0]
+    return {
+        **validated("answers", written, openings, ANSWER_SURE, folds, seed),
+        **validated("follow-ups", follow_cases(vectors), [], FOLLOW_SURE, folds, seed),
+    }  # fmt: skip
+
+
+def validated(
+    name: str, cases: Sequence[Case], beside: Sequence[Case], sure: float, folds: int, seed: int
+) -> dict[str, float]:
+    order = random.Random(seed).sample(cases, len(cases))
+    chosen: list[tuple[int | None, Case]] = []
+    for fold in range(folds):
+        rest = [case for place, case in enumerate(order) if place % folds != fold]
+        choice = Choice(train([*rest, *beside], sure, seed))
+        chosen += [(choice(case.features), case) for case in order[fold::folds]]
+    made = [(place, case) for place, case in chosen if place is not None]
+    right = sum(case.right[place] for place, case in made)
+    return {
+        f"{name}: right of chosen": right / max(1, len(made)),
+        f"{name}: found of those there are": right / max(1, sum(any(case.right) for case in cases)),
+        f"{name}: of": len(cases),
+    }  # fmt: skip

@@ -1,0 +1,103 @@
+"""What patients say is taken for what it means: which answer, for how long, which question."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bianque.consult import answers, follows
+from bianque.consult.choice import Choice
+from bianque.consult.guards import guard
+from bianque.consult.hearing import Heard, hearing
+from bianque.consult.spans import spans
+from bianque.consult.told import Said, questions
+from bianque.data.knowledge import bundled
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("三天了", [3]), ("两三个星期", [17.5]), ("半个月", [15]), ("一个半月", [45]), ("十来天", [10]), ("二三十年", [9125]),
+        ("好几个月了", [120]), ("昨晚开始的", [1]), ("断断续续一个多月", [30]), ("3.5天", [3.5]), ("半年多", [182.5]),
+        ("大前天", [3]), ("日本产的药", []), ("没有", []),
+    ],
+)  # fmt: skip
+def test_spans_of_time(text, days):
+    assert spans(text) == days
+
+
+def heard(complaint: str, slot: str, said: str) -> str | None:
+    entry = bundled().complaints[complaint]
+    found = Heard(entry=entry, asked={slot}, begun=True)
+    hearing().answered(found, entry, said, [slot])
+    return found.told[slot]
+
+
+@pytest.mark.parametrize(
+    ("complaint", "slot", "said", "value"),
+    [
+        ("insomnia", "duration", "有两个来月了吧", "months"),
+        ("insomnia", "duration", "十来天了", "weeks"),
+        ("cough", "fever", "没烧，量了三十六度五", "none"),
+        ("abdominal_pain", "fever", "倒是不发烧", "none"),
+        ("abdominal_pain", "bowel", "就是有点拉稀，没血", "loose"),
+        ("abdominal_pain", "site", "右下边，一按就疼", "right"),
+    ],
+)
+def test_an_answer_in_words_of_its_own(complaint, slot, said, value):
+    assert heard(complaint, slot, said) == value
+
+
+@pytest.mark.parametrize(
+    ("complaint", "slot", "said", "not_value"),
+    [
+        ("knee_pain", "look", "不烫，就是有点肿", "red"),
+        ("abdominal_pain", "bowel", "没便血", "blood"),
+        ("cough", "fever", "您说什么", "has"),
+    ],
+)
+def test_a_word_is_no_answer(complaint, slot, said, not_value):
+    entry = bundled().complaints[complaint]
+    slot = slot if slot in entry.slot else entry.slots[0].key
+    assert heard(complaint, slot, said) != not_value
+
+
+def test_features_are_one_row_an_answer():
+    asked = questions(bundled().complaints["insomnia"])
+    for text in ("失眠两个多星期了", "。", "睡不着" * 500):
+        for question in asked.values():
+            assert answers.features(Said.of(text), question).shape == (len(question.answers), answers.WIDTH)
+
+
+def test_a_choice_is_made_where_it_is_sure():
+    arrays = {"hidden": np.eye(2), "offset": np.zeros(2), "output": np.array([9.0, 0.0]), "nothing": 0.0, "sure": 0.8}
+    choice = Choice(arrays)
+    assert choice(np.array([[0.0, 1.0], [1.0, 0.0]])) == 1
+    assert choice(np.array([[1.0, 0.0], [1.0, 0.0]])) is None and choice(np.array([[0.0, 0.0]])) is None
+    assert choice.likely(np.array([[1.0, 1.0]])).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("ask", ["安眠药能不能长期吃", "褪黑素有用没"])
+def test_a_known_question_is_found_in_other_words(ask):
+    found = guard().answer(ask, Heard(entry=bundled().complaints["insomnia"]))
+    assert found in bundled().complaints["insomnia"].follow
+
+
+@pytest.mark.parametrize("ask", ["我一次吃十粒行不行", "漏吃了一次，今晚补双份行吗", "能献血吗"])
+def test_what_anybody_may_ask_is_answered(ask):
+    assert guard().answer(ask, Heard(entry=bundled().complaints["gout"])) in guard().common.asked
+
+
+def test_what_is_not_known_is_said():
+    found = guard().answer("我家猫能不能也抹这个", Heard(entry=bundled().complaints["gout"]))
+    assert found and found.say == guard().common.unanswered
+    assert guard().answer("我今年五十岁", Heard(entry=bundled().complaints["gout"])) is None
+    assert guard().answer("怎么办", Heard()) is None
+
+
+def test_features_are_one_row_a_known_question():
+    known = bundled().complaints["insomnia"].follow
+    found = follows.Follows(["安眠药能吃吗"], follows.choice())
+    for text in ("安眠药能吃吗", "。。。", "吃" * 500):
+        assert found.features(text, np.zeros(512, np.float32), known).shape == (len(known), follows.WIDTH)
+        assert found(text, ()) is None
