@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bianque.catalog import builtin
-from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Endpoint, Model
+from bianque.catalog.card import Checkpoint, Endpoint, Model
 from bianque.errors import SettingsError
 from bianque.settings import Settings
 from bianque.types import Sampling
@@ -37,7 +37,7 @@ def needed(*kinds: type) -> list[str]:
     return [f.name for kind in kinds for f in fields(kind) if f.default is f.default_factory is MISSING]
 
 
-NEEDED = needed(Model, Checkpoint)
+NEEDED = [name for name in needed(Model, Checkpoint) if name != "clean"]  # which a prompt format has
 NEEDED_REMOTE = [*(name for name in needed(Model) if name not in ("sampling", "citation")), *needed(Endpoint)]
 
 
@@ -171,16 +171,11 @@ class Entry:
 
     def local(self, values: dict[str, Any], like: Model | None, cards: Mapping[str, Model]) -> Model:
         """A card whose model is loaded here."""
-        values |= formats(values)
         if like and "repo" in values:
             # Fine-tunes are published as either kind of weights; a pinned revision belongs to the other repo.
             values = {"revision": "main", "files": tuple(dict.fromkeys((*like.loadable.files, *SAFETENSORS)))} | values
         self.require(["name"] if like else [*NEEDED, *(["files"] if values.get("repo") else [])], values, cards)
-        if like:
-            card = like.changed(**values)
-        else:
-            inner = {name: values.pop(name) for name in [*values] if name in CHECKPOINT_FIELDS}
-            card = Model(**values, checkpoint=Checkpoint(**inner))
+        card = builtin.made(values, like)
         found = card.loadable
         if found.kept + found.head > found.parameters:
             most = found.parameters - found.head
@@ -213,18 +208,6 @@ class Entry:
                     self.fail(field, self.given[field], f"已有的{what} that exists)")
                 found[name + suffix] = place
         return found
-
-
-def formats(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that JSON cannot hold as they are."""
-    found: dict[str, Any] = {}
-    if "prompt" in values:
-        found["prompt"], found["clean"] = builtin.FORMATS[values["prompt"]]
-    if "clean" in values:
-        found["clean"] = builtin.FORMATS[values["clean"]][1]
-    if "files" in values:
-        found["files"] = tuple(values["files"])
-    return found
 
 
 def shown(value: Any) -> str:
