@@ -21,23 +21,9 @@ SCHEMA = 1
 Side = Literal["a", "b"]  # a is shown first
 Verdict = Literal["a", "b", "tie", "both_bad"]
 
-CATEGORIES: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
-    "internal": ("内科", "內科", "Internal medicine", "내과"),
-    "surgery": ("外科与骨科", "外科與骨科", "Surgery and orthopaedics", "외과·정형외과"),
-    "family": ("妇产与儿科", "婦產與兒科", "Women and children", "산부인과·소아과"),
-    "skin": ("皮肤与五官", "皮膚與五官", "Skin, eyes, ears, nose, teeth", "피부·이비인후과·안과·치과"),
-    "mind": ("心理", "心理", "Mental health", "정신 건강"),
-    "drugs": ("用药", "用藥", "Medication", "약물"),
-    "other": ("其他", "其他", "Other", "기타"),
-}
+CATEGORIES = ("internal", "surgery", "family", "skin", "mind", "drugs", "other")
 # Why a verdict is so: what the better side did; of a tie, what both did; of both bad, what both failed at.
-REASONS: dict[str, tuple[str, str, str, str]] = {
-    "asked_right": ("问到了点子上", "問到了重點", "Asked the right thing", "필요한 것을 물었다"),
-    "accurate": ("内容准确", "內容準確", "Accurate", "정확하다"),
-    "safe": ("安全稳妥", "安全穩妥", "Safe", "안전하다"),
-    "empathic": ("有同理心", "有同理心", "Empathic", "공감한다"),
-    "fluent": ("表达通顺", "表達通順", "Fluent", "표현이 자연스럽다"),
-}
+REASONS = ("asked_right", "accurate", "safe", "empathic", "fluent")
 # Words that tell a category; of as many hits, the first category here is taken.
 _HINTS: dict[str, tuple[str, ...]] = {
     "mind": ("抑郁", "焦虑", "失眠", "情绪", "压力", "心理", "想哭", "孤独", "强迫", "恐惧", "自杀", "憂鬱", "焦慮", "情緒"),

@@ -18,20 +18,7 @@ from bianque.intervals import wilson
 
 SCHEMA = 1
 NOTE = 500  # characters that a note may have
-REASONS: dict[bool, dict[str, tuple[str, str, str, str]]] = {  # zh-CN, zh-TW, en, ko
-    True: {
-        "helpful": ("有用", "有用", "Helpful", "도움이 된다"),
-        "clear": ("说得清楚", "說得清楚", "Clear", "이해하기 쉽다"),
-        "caring": ("让人安心", "讓人安心", "Reassuring", "안심이 된다"),
-    },
-    False: {
-        "off_topic": ("答非所问", "答非所問", "Beside the point", "동문서답"),
-        "wrong": ("说得不对", "說得不對", "Wrong", "틀린 내용"),
-        "unsafe": ("不安全", "不安全", "Unsafe", "안전하지 않다"),
-        "repeats": ("重复", "重複", "Repeats itself", "반복한다"),
-        "unclear": ("看不懂", "看不懂", "Hard to understand", "이해하기 어렵다"),
-    },
-}
+REASONS = {True: ("helpful", "clear", "caring"), False: ("off_topic", "wrong", "unsafe", "repeats", "unclear")}
 
 
 @dataclass(frozen=True, slots=True)
