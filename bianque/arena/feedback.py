@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from bianque.arena.battle import canonical, checked, chosen
+from bianque.arena.battle import MAYBE, TEXT, Rules, canonical, chosen, fields_in
 from bianque.arena.journal import Journal
 from bianque.errors import BadInput
 from bianque.intervals import wilson
@@ -56,23 +56,15 @@ def written(feedback: Feedback, text: bool = True) -> bytes:
     return json.dumps({"schema": SCHEMA, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
-_TEXT = lambda value: isinstance(value, str) and bool(value)
-_MAYBE = lambda value: value is None or isinstance(value, str)
-_FIELDS = {
-    "id": _TEXT, "time": _TEXT, "model": _TEXT, "phase": _MAYBE, "liked": lambda value: isinstance(value, bool),
-    "reason": _MAYBE, "conversation": _TEXT, "note": _MAYBE, "text": lambda value: value is None or isinstance(value, list),
+_FIELDS: Rules = {
+    "id": TEXT, "time": TEXT, "model": TEXT, "phase": MAYBE, "liked": bool, "reason": MAYBE, "conversation": TEXT,
+    "note": MAYBE, "text": list | None,
 }  # fmt: skip
 
 
 def parse(line: bytes) -> Feedback:
     """A line as `written`; BadInput says what is wrong and quotes nothing of it."""
-    try:
-        raw = json.loads(line.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadInput("这一行不是 JSON (not JSON)") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        raise BadInput(f"这一行不是 schema {SCHEMA} 的评价 (no feedback of schema {SCHEMA})")
-    return Feedback(**checked(raw, _FIELDS, "feedback"))
+    return Feedback(**fields_in(line, SCHEMA, _FIELDS, "feedback", "评价"))
 
 
 class FeedbackStore(Journal[Feedback]):
