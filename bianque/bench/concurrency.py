@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import count as serial
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bianque.bench import rounds, shapes
-from bianque.bench.decode import Work, transformers_t5
+from bianque.bench.decode import Work, generate, transformers_t5
 from bianque.bench.rounds import Figures
 from bianque.catalog.builtin import by_name
 from bianque.catalog.card import Model
@@ -102,7 +102,7 @@ def concurrency(options: Any) -> None:
         found.append({"work": repr(work), "tokens_a_second": runs, **table.around})
         engine.close()
         del model, engine, ways, contestants
-    rounds.save(options, measured=found)
+    rounds.save(options.json, options.device, measured=found)
 
 
 def table_of(count: int, speeds: dict[str, list[float]]) -> list[str]:
@@ -162,15 +162,5 @@ def last(pages: Any) -> torch.Tensor:
 
 
 def threads(model: Any, work: Work, count: int) -> None:
-    def generate(number: int) -> None:
-        ids = torch.tensor([work.ids(number)], device=work.device)
-        model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=work.tokens,
-            max_new_tokens=work.tokens,
-        )  # fmt: skip
-
-    workers = [threading.Thread(target=generate, args=(number,)) for number in range(count)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(count) as workers:
+        list(workers.map(lambda number: generate(model, work, [number]), range(count)))

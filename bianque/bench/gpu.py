@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bianque.bench import concurrency, rounds, shapes
-from bianque.bench.decode import Work, transformers_t5
+from bianque.bench.decode import Work, generate, transformers_t5
 from bianque.engine.engine import recorder
 from bianque.engine.scheduler import step_function
 from bianque.models.baichuan import Baichuan, BaichuanConfig
@@ -52,7 +52,7 @@ def gpu(options: Any) -> None:
             found[name] += (rows := tried(ask))
             for row in rows:
                 print(f"{name:9} " + "  ".join(f"{key} {shown(value)}" for key, value in row.items()), flush=True)
-    rounds.save(options, measured=found)
+    rounds.save(options.json, options.device, measured=found)
 
 
 def tried(ask: Callable[[], list[Row]]) -> list[Row]:
@@ -194,7 +194,9 @@ def crowd(arch: str, precision: str, options: Any) -> list[Row]:
         if count == 1:
             row["bandwidth"] = read * options.tokens / seconds / 1e9 / rounds.bandwidth(options.device)
         if other:
-            row["transformers"] = count * options.tokens / middle(partial(theirs, work, count, other), options.rounds)
+            row["transformers"] = (
+                count * options.tokens / middle(partial(generate, other, work, range(count)), options.rounds)
+            )
         rows.append(row)
     return rows
 
@@ -203,15 +205,6 @@ def middle(run: Callable[[], Any], times: int) -> float:
     """Median seconds, after a run that records and warms."""
     run()
     return statistics.median(fastest(run, "cpu", 1) for _ in range(times))
-
-
-def theirs(work: Work, count: int, model: Any) -> None:
-    """transformers' own batch of as many prompts."""
-    ids = torch.tensor([work.ids(seed) for seed in range(count)], device=work.device)
-    model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=work.tokens,
-        max_new_tokens=work.tokens,
-    )  # fmt: skip
 
 
 QUESTIONS: dict[str, Callable[[Any], Iterator[Callable[[], list[Row]]]]] = {

@@ -162,14 +162,15 @@ def begin(options: Any) -> None:
     print(f"{here['gpu'] or here['processor']}, threads: {here['threads']} of {here['cores']} cores; {versions}")
 
 
-def save(options: Any, **found: Any) -> None:
-    if options.json:
-        options.json.write_text(json.dumps({**found, **machine(options.device)}, indent=1) + "\n")
+def save(path: Path | None, device: str = "cpu", **found: Any) -> None:
+    """What was found and on which machine, as JSON, where somebody asked for it."""
+    if path:
+        path.write_text(json.dumps({**found, **machine(device)}, indent=1) + "\n")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """Versions, and the processor with the instructions that matter here."""
-    names = ("bianque", "torch", "transformers", "ctranslate2")
+    names = ("bianque", "torch", "transformers", "ctranslate2", "gradio", "playwright")
     versions = {name: version for name in names if (version := version_of(name))}
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
