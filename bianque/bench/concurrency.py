@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from bianque import tables
 from bianque.bench import rounds, shapes
 from bianque.bench.decode import Work, generate, transformers_t5
 from bianque.bench.rounds import Figures
@@ -113,7 +114,7 @@ def table_of(count: int, speeds: dict[str, list[float]]) -> list[str]:
         ratio = statistics.median(own / other for own, other in zip(ours, found, strict=True))
         rows.append([name, f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})", f"{ratio:.2f}×"])
     who = "1 visitor" if count == 1 else f"{count} visitors"
-    return rounds.markdown([who, "tokens/s", "session is"], rows)
+    return tables.markdown([who, "tokens/s", "session is"], rows)
 
 
 def speed(run: Callable[[int], None], count: int, tokens: int) -> Figures:

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from bianque import tables
 from bianque.bench import rounds
 from bianque.bench.page import served
 
@@ -76,11 +77,11 @@ def load(options: Any) -> None:
     with served() as (address, server):
         numbers = count()
         asyncio.run(level(address, 1, 0.0, options.tokens, numbers))
-        print("\n".join(rounds.markdown(HEAD, [])), flush=True)
+        print("\n".join(tables.markdown(HEAD, [])), flush=True)
         for visitors in options.visitors:
             tally = asyncio.run(level(address, visitors, options.seconds, options.tokens, numbers))
             tally.memory = memory_of(server.pid)
-            print(rounds.markdown(HEAD, [tally.row()])[-1], flush=True)
+            print(tables.markdown(HEAD, [tally.row()])[-1], flush=True)
             found.append(tally.figures())
     rounds.save(options.json, levels=found)
 

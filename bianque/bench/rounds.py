@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bianque import tables
 from bianque.nn.cpu import Cores
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Table:
             [name, *(self.spread(name, what) for what in whats), *(self.ratio(name, what) for what in whats)]
             for name in self.runs
         ]
-        return markdown(head, rows)
+        return tables.markdown(head, rows)
 
     @property
     def host(self) -> str:
@@ -73,10 +74,6 @@ class Table:
     def around(self) -> dict[str, Any]:
         """What was found beside the figures of the contestants."""
         return {"probes": self.probes, "steal": self.steal, "again": self.again}
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def ticks(stat: Path = Path("/proc/stat")) -> Ticks | None:
