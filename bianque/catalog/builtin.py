@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from bianque.catalog import prompts
-from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Model, split_name
+from bianque.catalog.card import Checkpoint, Endpoint, Model, split_name
 from bianque.errors import BadInput, UnknownModel
 from bianque.types import Dialogue, Sampling
 
@@ -24,34 +24,50 @@ FORMATS: dict[str, tuple[Callable[[Dialogue], str], Callable[[str], str]]] = {
 }
 
 
-def made(facts: Mapping[str, Any], like: Model | None = None) -> Model:
-    """A card whose model is loaded here, from its fields as a file has them; what is not said is as in `like`."""
-    values = dict(facts)
-    if "prompt" in facts:
-        values["prompt"], values["clean"] = FORMATS[facts["prompt"]]
-    if "clean" in facts:
-        values["clean"] = FORMATS[facts["clean"]][1]
-    if "files" in facts:
-        values["files"] = tuple(facts["files"])
-    if like:
-        return like.changed(**values)
-    inner = {name: values.pop(name) for name in [*values] if name in CHECKPOINT_FIELDS}
-    return Model(**values, checkpoint=Checkpoint(**inner))
+REMOTE = Sampling(max_new_tokens=1024)  # how a model behind a URL draws when its card does not say
+Facts = Mapping[str, Any]  # the fields of a card as a file has them
 
 
-def _read(path: Path) -> tuple[Model, ...]:
-    """Cards in the format of a user's own file; `source` says where their facts come from."""
-    found: dict[str, Model] = {}
+def joined(card: Facts, like: Facts) -> dict[str, Any]:
+    """A card's facts on top of those of the card that it is like; names are its own, and a prompt brings its clean-up."""
+    own = {"name", "title", "clean"} if "prompt" in card else {"name", "title"}
+    found = {"title": card.get("name")} | {name: value for name, value in like.items() if name not in own} | dict(card)
+    if "sampling" in found:
+        found["sampling"] = like.get("sampling", {}) | card.get("sampling", {})
+    return found
+
+
+def made(facts: Facts) -> Model:
+    """A card from its facts, all of them: loaded here or, where they have a `url`, answered there."""
+    given = dict(facts)
+    own: Callable[[type], dict[str, Any]] = lambda kind: {
+        field.name: given[field.name] for field in fields(kind) if field.name in given
+    }
+    remote = "url" in facts
+    drawn: dict[str, Any] = dict(facts.get("sampling", {}))
+    if "stop" in drawn:
+        drawn["stop"] = tuple(drawn["stop"])
+    given["sampling"] = replace(REMOTE if remote else Sampling(), **drawn)
+    if remote:
+        endpoint = Endpoint(**own(Endpoint))
+        return Model(**{"citation": f"{endpoint.model} ({endpoint.host})"} | own(Model), endpoint=endpoint)
+    given["prompt"], clean = FORMATS[facts["prompt"]]
+    given["clean"] = FORMATS[facts["clean"]][1] if "clean" in facts else clean
+    given["files"] = tuple(facts.get("files", ()))
+    return Model(**own(Model), checkpoint=Checkpoint(**own(Checkpoint)))
+
+
+def _read(path: Path) -> dict[str, Facts]:
+    """Facts by name, from cards in the format of a user's own file; `source` there says where they come from."""
+    found: dict[str, Facts] = {}
     for card in json.loads(path.read_text(encoding="utf-8")):
-        like = found.get(card.get("like"))
-        default = like.sampling if like else Sampling()
-        sampling = replace(default, **card.get("sampling", {}))
-        facts = {name: value for name, value in card.items() if name not in ("like", "source")}
-        found[card["name"]] = made(facts | {"sampling": sampling}, like)
-    return tuple(found.values())
+        stated = {name: value for name, value in card.items() if name not in ("like", "source")}
+        found[card["name"]] = joined(stated, found.get(card.get("like"), {}))
+    return found
 
 
-CARDS = _read(Path(__file__).with_name("builtin.json"))
+FACTS = _read(Path(__file__).with_name("builtin.json"))
+CARDS = tuple(map(made, FACTS.values()))
 
 
 def by_name(cards: Iterable[Model] = CARDS) -> dict[str, Model]:
