@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +23,7 @@ import httpx
 from bianque import tables
 from bianque.bench import rounds
 from bianque.bench.page import served
+from bianque.nn import cpu
 
 OPENINGS = ("我最近总是失眠，怎么办？", "我头痛两天了，怎么办？", "孩子咳嗽一周了，要紧吗？", "胃不舒服，吃什么好？")
 ANSWERS = ("有一个月了", "没有别的不舒服", "直接给我建议吧")
@@ -80,7 +80,7 @@ def load(options: Any) -> None:
         print("\n".join(tables.markdown(HEAD, [])), flush=True)
         for visitors in options.visitors:
             tally = asyncio.run(level(address, visitors, options.seconds, options.tokens, numbers))
-            tally.memory = memory_of(server.pid)
+            tally.memory = cpu.resident_memory(server.pid)
             print(tables.markdown(HEAD, [tally.row()])[-1], flush=True)
             found.append(tally.figures())
     rounds.save(options.json, levels=found)
@@ -183,12 +183,3 @@ def accepted(answer: httpx.Response) -> httpx.Response:
 def code_in(text: str, status: int) -> str:
     found = CODE.search(text)
     return found[0] if found else f"HTTP {status}"
-
-
-def memory_of(pid: int) -> int | None:
-    """Bytes that a process holds in memory; None where nobody says (not Linux)."""
-    try:
-        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None

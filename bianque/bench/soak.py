@@ -23,6 +23,7 @@ import httpx
 from bianque.bench import load, rounds
 from bianque.bench.load import Parts, Refused, Tally
 from bianque.bench.page import served
+from bianque.nn import cpu
 
 EVERY = 5.0  # seconds between two samples
 WARM = 0.25  # of the time, which is not judged
@@ -51,7 +52,7 @@ def sample(pid: int, seconds: float, turns: int) -> Sample:
             opened.append(str(link.readlink()))
     sockets = sum(name.startswith("socket:") for name in opened)
     threads = sum(1 for _ in (place / "task").iterdir())
-    return Sample(seconds, load.memory_of(pid) or 0, threads, len(opened) - sockets, sockets, turns)
+    return Sample(seconds, cpu.resident_memory(pid) or 0, threads, len(opened) - sockets, sockets, turns)
 
 
 async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:

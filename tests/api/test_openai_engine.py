@@ -12,8 +12,8 @@ import bianque
 from bianque.backends.base import Backend
 from bianque.backends.local import Local
 from bianque.backends.remote import Remote
+from bianque.catalog.builtin import REMOTE
 from bianque.catalog.card import Endpoint, Model
-from bianque.catalog.custom import REMOTE
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.settings import Settings
