@@ -51,8 +51,9 @@ class Table:
         found = [run[what] for run in self.runs[name]]
         return f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})"
 
-    def ratio(self, name: str, what: str) -> str:
-        ours = next(iter(self.runs.values()))
+    def ratio(self, name: str, what: str, to: str | None = None) -> str:
+        """The median of the rounds' ratios to another contestant, or to ours."""
+        ours = self.runs[to or next(iter(self.runs))]
         found = [peer[what] / own[what] for own, peer in zip(ours, self.runs[name], strict=True)]
         return f"{statistics.median(found):.2f}"
 
