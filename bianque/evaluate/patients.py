@@ -74,10 +74,10 @@ class Examiner:
         self.openings = getattr(examination, kind)
 
     @cached_property
-    def asks(self) -> list[tuple[str, str, int]]:
-        """Every wording of every question: complaint, slot, and its number of character pairs."""
+    def asks(self) -> list[tuple[str, str, frozenset[str]]]:
+        """Every wording of every question: complaint, slot, and its pairs of characters."""
         return [
-            (entry.id, slot.key, len(grams(ask, 2)))
+            (entry.id, slot.key, grams(ask))
             for entry in self.knowledge.complaints.values()
             for slot in entry.slots
             for ask in slot.ask
@@ -87,9 +87,8 @@ class Examiner:
     def having(self) -> dict[str, list[int]]:
         """The wordings that hold a pair of characters."""
         found: dict[str, list[int]] = {}
-        wordings = (ask for e in self.knowledge.complaints.values() for slot in e.slots for ask in slot.ask)
-        for number, ask in enumerate(wordings):
-            for pair in grams(ask, 2):
+        for number, (_, _, pairs) in enumerate(self.asks):
+            for pair in pairs:
                 found.setdefault(pair, []).append(number)
         return found
 
@@ -116,8 +115,8 @@ class Examiner:
             mine: tuple[float, str | None] = (0.0, None)
             anywhere = 0.0
             for number, count in shared.items():
-                entry, key, size = self.asks[number]
-                like = 2 * count / (len(pairs) + size)
+                entry, key, other = self.asks[number]
+                like = 2 * count / (len(pairs) + len(other))
                 anywhere = max(anywhere, like)
                 if entry == own and like > mine[0]:
                     mine = (like, key)
