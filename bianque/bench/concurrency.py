@@ -99,7 +99,7 @@ def concurrency(options: Any) -> None:
         found.append({"work": repr(work), "tokens_a_second": runs, **table.around})
         engine.close()
         del model, engine, ways, contestants
-    rounds.save(options.json, options.device, measured=found)
+    rounds.save(options, measured=found)
 
 
 def table_of(table: Table, count: int, runs: dict[str, str]) -> list[str]:

@@ -79,7 +79,7 @@ def decode(options: Any) -> None:
             show(work, table, read)
             found.append({"work": repr(work), "runs": table.runs, "bytes": read, **table.around})
         del model
-    rounds.save(options.json, options.device, measured=found)
+    rounds.save(options, measured=found)
 
 
 def show(work: Work, table: Table, read: int) -> None:

@@ -48,7 +48,7 @@ def gpu(options: Any) -> None:
             found[name] += (rows := tried(ask))
             for row in rows:
                 print(f"{name:9} " + "  ".join(f"{key} {shown(value)}" for key, value in row.items()), flush=True)
-    rounds.save(options.json, options.device, measured=found)
+    rounds.save(options, measured=found)
 
 
 def tried(ask: Callable[[], list[Row]]) -> list[Row]:

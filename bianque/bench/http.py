@@ -48,7 +48,7 @@ def http(options: Any) -> None:
     pairs = list(zip(found["in process"], found["/v1"], strict=True))  # of the same seed, one right after the other
     first, whole = (statistics.median(over[part] - inside[part] for inside, over in pairs) for part in (0, 1))
     print(f"/v1 is behind by {first:.1f} ms at the first text, {whole:.1f} ms at the end; {options.rounds} rounds")
-    rounds.save(options.json, milliseconds=found)
+    rounds.save(options, milliseconds=found)
 
 
 async def measured(address: str, cards: Path, options: Any) -> dict[str, list[Times]]:

@@ -83,7 +83,7 @@ def load(options: Any) -> None:
             tally.memory = cpu.resident_memory(server.pid)
             print(tables.markdown(HEAD, [tally.row()])[-1], flush=True)
             found.append(tally.figures())
-    rounds.save(options.json, levels=found)
+    rounds.save(options, levels=found)
 
 
 async def level(address: str, visitors: int, seconds: float, tokens: int, numbers: Iterator[int]) -> Tally:

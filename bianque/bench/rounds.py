@@ -160,10 +160,11 @@ def begin(options: Any) -> None:
     print(f"{here['gpu'] or here['processor']}, threads: {here['threads']} of {here['cores']} cores; {versions}")
 
 
-def save(path: Path | None, device: str = "cpu", **found: Any) -> None:
+def save(options: Any, **found: Any) -> None:
     """What was found and on which machine, as JSON, where somebody asked for it."""
-    if path:
-        path.write_text(json.dumps({**found, **machine(device)}, indent=1) + "\n")
+    if options.json:
+        here = machine(getattr(options, "device", "cpu"))
+        options.json.write_text(json.dumps({**found, **here}, indent=1) + "\n")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

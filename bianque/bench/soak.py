@@ -160,6 +160,6 @@ def soak(options: Any) -> None:
     wrong = judged(found, tally)
     print("\n".join(wrong) or "flat: memory within 5 %, nothing left open, nothing lost")
     print(f"every sample: {options.csv}")
-    rounds.save(options.json, samples=[asdict(one) for one in found], wrong=wrong, **tally.figures())
+    rounds.save(options, samples=[asdict(one) for one in found], wrong=wrong, **tally.figures())
     if wrong:
         raise SystemExit(1)

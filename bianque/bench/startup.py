@@ -39,7 +39,7 @@ def startup(options: Any) -> None:
     for name, found in times.items():
         print(f"{name:8} median {medians[name]:.2f} s   min {min(found):.2f}   max {max(found):.2f}   n {len(found)}")
     print(f"ratio    {medians['bianque'] / medians['bare']:.2f}")
-    rounds.save(options.json, seconds=times)
+    rounds.save(options, seconds=times)
 
 
 def once(browser: Any, script: Path) -> float:
