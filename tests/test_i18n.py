@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bianque import i18n
-from bianque.i18n import LANGS, known, say, told, waiting, words
+from bianque.i18n import LANGS, known, say, waiting, words
 from bianque.types import Progress
 
 
@@ -46,7 +46,6 @@ def test_a_text_is_filled_and_what_is_missing_is_named():
         say("en", "some_columns")
     with pytest.raises(KeyError, match="no_such_key"):
         say("en", "no_such_key")
-    assert told({"x": ("一 {n}", "二", "three", "넷")}, "zh-CN", "x", n=1) == "一 1"
 
 
 def test_waiting_says_the_place_in_the_queue_or_the_share_that_is_loaded():

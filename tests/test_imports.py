@@ -82,6 +82,7 @@ FOREIGN = {
     ("data.generate", "yaml"),
     ("data.generate", "pydantic"),
     ("data.dialogues", "pydantic_core"),
+    ("arena.ratings", "jinja2"),
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),
     ("consult.patterns", "yaml"),

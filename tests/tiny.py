@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
 from bianque.catalog.builtin import by_name
-from bianque.catalog.card import Model
+from bianque.catalog.card import Checkpoint, Model
 from bianque.models.baichuan import Baichuan, BaichuanConfig
 from bianque.models.chatglm import ChatGLM, ChatGLMConfig, EarlyChatGLMConfig
 from bianque.models.t5 import T5, T5Config
@@ -127,6 +127,12 @@ def t5_of(tokenizer: T5Tokenizer) -> T5:
 
 def card(name: str) -> Model:
     return by_name()[name]
+
+
+def changed(card: Model, **facts: Any) -> Model:
+    """The same card with other facts, those of its checkpoint among them."""
+    inner = {field.name: facts.pop(field.name) for field in fields(Checkpoint) if field.name in facts}
+    return replace(card, **facts, checkpoint=replace(card.loadable, **inner))
 
 
 def chatglm_config(model: ChatGLM) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from types import UnionType
 from typing import Any, Literal, cast, get_args
 
 from bianque.catalog.card import Model
@@ -21,23 +22,9 @@ SCHEMA = 1
 Side = Literal["a", "b"]  # a is shown first
 Verdict = Literal["a", "b", "tie", "both_bad"]
 
-CATEGORIES: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
-    "internal": ("内科", "內科", "Internal medicine", "내과"),
-    "surgery": ("外科与骨科", "外科與骨科", "Surgery and orthopaedics", "외과·정형외과"),
-    "family": ("妇产与儿科", "婦產與兒科", "Women and children", "산부인과·소아과"),
-    "skin": ("皮肤与五官", "皮膚與五官", "Skin, eyes, ears, nose, teeth", "피부·이비인후과·안과·치과"),
-    "mind": ("心理", "心理", "Mental health", "정신 건강"),
-    "drugs": ("用药", "用藥", "Medication", "약물"),
-    "other": ("其他", "其他", "Other", "기타"),
-}
+CATEGORIES = ("internal", "surgery", "family", "skin", "mind", "drugs", "other")
 # Why a verdict is so: what the better side did; of a tie, what both did; of both bad, what both failed at.
-REASONS: dict[str, tuple[str, str, str, str]] = {
-    "asked_right": ("问到了点子上", "問到了重點", "Asked the right thing", "필요한 것을 물었다"),
-    "accurate": ("内容准确", "內容準確", "Accurate", "정확하다"),
-    "safe": ("安全稳妥", "安全穩妥", "Safe", "안전하다"),
-    "empathic": ("有同理心", "有同理心", "Empathic", "공감한다"),
-    "fluent": ("表达通顺", "表達通順", "Fluent", "표현이 자연스럽다"),
-}
+REASONS = ("asked_right", "accurate", "safe", "empathic", "fluent")
 # Words that tell a category; of as many hits, the first category here is taken.
 _HINTS: dict[str, tuple[str, ...]] = {
     "mind": ("抑郁", "焦虑", "失眠", "情绪", "压力", "心理", "想哭", "孤独", "强迫", "恐惧", "自杀", "憂鬱", "焦慮", "情緒"),
@@ -201,47 +188,44 @@ def written(vote: Vote, text: bool = True) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-_NAMES = lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value)
-_PLAYER: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str) and bool(value),
-    "revision": lambda value: isinstance(value, str),
-    "precision": lambda value: value is None or isinstance(value, str),
-    "sampling": lambda value: isinstance(value, dict),
-}
-_VOTE: dict[str, Callable[[Any], bool]] = {
-    "battle": lambda value: isinstance(value, str) and bool(value),
-    "time": lambda value: isinstance(value, str),
-    "a": lambda value: isinstance(value, dict),
-    "b": lambda value: isinstance(value, dict),
-    "category": lambda value: isinstance(value, str),
-    "verdict": lambda value: isinstance(value, str) and value in get_args(Verdict),
-    "reasons": _NAMES,
-    "turns": lambda value: type(value) is int,
-    "phases": lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values()),
-    "conversation": lambda value: isinstance(value, str),
-    "text": lambda value: value is None or isinstance(value, dict),
-    "models": lambda value: (
-        value is None or (isinstance(value, dict) and all(isinstance(value.get(s), list) for s in "ab"))
-    ),
-}
+Rules = Mapping[str, type | UnionType | Callable[[Any], bool]]  # field → its type, or what it has to fulfil
+TEXT: Callable[[Any], bool] = lambda value: isinstance(value, str) and bool(value)
+MAYBE = str | None
+_LISTS = lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values())
+_PLAYER: Rules = {"name": TEXT, "revision": str, "precision": MAYBE, "sampling": dict}
+_VOTE: Rules = {
+    "battle": TEXT, "time": str, "a": dict, "b": dict, "category": str, "verdict": lambda value: value in get_args(Verdict),
+    "reasons": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "turns": lambda value: type(value) is int, "phases": _LISTS, "conversation": str, "text": dict | None,
+    "models": lambda value: value is None or (_LISTS(value) and {"a", "b"} <= set(value)),
+}  # fmt: skip
 
 
 def parse(line: bytes) -> Vote:
     """A line as `written`; BadInput says what is wrong and quotes nothing of it."""
-    try:
-        raw = json.loads(line.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadInput("这一行不是 JSON (not JSON)") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        raise BadInput(f"这一行不是 schema {SCHEMA} 的投票 (no vote of schema {SCHEMA})")
-    found = checked(raw, _VOTE, "vote")
+    found = fields_in(line, SCHEMA, _VOTE, "vote", "投票")
     sides = {side: Player(**checked(found[side], _PLAYER, side)) for side in get_args(Side)}
     return Vote(**{**found, **sides, "reasons": tuple(found["reasons"])})
 
 
-def checked(raw: Mapping[str, Any], rules: Mapping[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
-    """The fields of a line that there are rules for; BadInput names the first that breaks its own."""
-    for name, fits in rules.items():
-        if not fits(raw.get(name)):
+def fields_in(line: bytes, schema: int, rules: Rules, what: str, chinese: str) -> dict[str, Any]:
+    """The fields of a line of JSON that there are rules for; BadInput says what is wrong and quotes nothing of it.
+
+    Not by pydantic, which takes no half of a surrogate pair: what a visitor wrote may hold one.
+    """
+    try:
+        raw = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadInput("这一行不是 JSON (not JSON)") from error
+    if not isinstance(raw, dict) or raw.get("schema") != schema:
+        raise BadInput(f"这一行不是 schema {schema} 的{chinese} (no {what} of schema {schema})")
+    return checked(raw, rules, what)
+
+
+def checked(raw: Mapping[str, Any], rules: Rules, what: str) -> dict[str, Any]:
+    """The fields that there are rules for; BadInput names the first that breaks its own."""
+    for name, rule in rules.items():
+        value = raw.get(name)
+        if not (isinstance(value, rule) if isinstance(rule, type | UnionType) else rule(value)):
             raise BadInput(f"{what}.{name} 缺失或无效 (is missing or makes no sense)")
     return {name: raw.get(name) for name in rules}

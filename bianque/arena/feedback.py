@@ -11,27 +11,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from bianque.arena.battle import canonical, checked, chosen
+from bianque.arena.battle import MAYBE, TEXT, Rules, canonical, chosen, fields_in
 from bianque.arena.journal import Journal
 from bianque.errors import BadInput
 from bianque.intervals import wilson
 
 SCHEMA = 1
 NOTE = 500  # characters that a note may have
-REASONS: dict[bool, dict[str, tuple[str, str, str, str]]] = {  # zh-CN, zh-TW, en, ko
-    True: {
-        "helpful": ("有用", "有用", "Helpful", "도움이 된다"),
-        "clear": ("说得清楚", "說得清楚", "Clear", "이해하기 쉽다"),
-        "caring": ("让人安心", "讓人安心", "Reassuring", "안심이 된다"),
-    },
-    False: {
-        "off_topic": ("答非所问", "答非所問", "Beside the point", "동문서답"),
-        "wrong": ("说得不对", "說得不對", "Wrong", "틀린 내용"),
-        "unsafe": ("不安全", "不安全", "Unsafe", "안전하지 않다"),
-        "repeats": ("重复", "重複", "Repeats itself", "반복한다"),
-        "unclear": ("看不懂", "看不懂", "Hard to understand", "이해하기 어렵다"),
-    },
-}
+REASONS = {True: ("helpful", "clear", "caring"), False: ("off_topic", "wrong", "unsafe", "repeats", "unclear")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +56,15 @@ def written(feedback: Feedback, text: bool = True) -> bytes:
     return json.dumps({"schema": SCHEMA, **fields}, separators=(",", ":")).encode() + b"\n"
 
 
-_TEXT = lambda value: isinstance(value, str) and bool(value)
-_MAYBE = lambda value: value is None or isinstance(value, str)
-_FIELDS = {
-    "id": _TEXT, "time": _TEXT, "model": _TEXT, "phase": _MAYBE, "liked": lambda value: isinstance(value, bool),
-    "reason": _MAYBE, "conversation": _TEXT, "note": _MAYBE, "text": lambda value: value is None or isinstance(value, list),
+_FIELDS: Rules = {
+    "id": TEXT, "time": TEXT, "model": TEXT, "phase": MAYBE, "liked": bool, "reason": MAYBE, "conversation": TEXT,
+    "note": MAYBE, "text": list | None,
 }  # fmt: skip
 
 
 def parse(line: bytes) -> Feedback:
     """A line as `written`; BadInput says what is wrong and quotes nothing of it."""
-    try:
-        raw = json.loads(line.decode())
-    except (ValueError, RecursionError) as error:
-        raise BadInput("这一行不是 JSON (not JSON)") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        raise BadInput(f"这一行不是 schema {SCHEMA} 的评价 (no feedback of schema {SCHEMA})")
-    return Feedback(**checked(raw, _FIELDS, "feedback"))
+    return Feedback(**fields_in(line, SCHEMA, _FIELDS, "feedback", "评价"))
 
 
 class FeedbackStore(Journal[Feedback]):

@@ -18,14 +18,15 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import accumulate, count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bianque.arena.battle import Player, Vote
-from bianque.i18n import told
+from bianque.i18n import say
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -292,74 +293,40 @@ def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-_WORDS: dict[str, tuple[str, str, str, str]] = {  # zh-CN, zh-TW, en, ko
-    "title": (
-        "Bradley–Terry 得分与 {share} 区间", "Bradley–Terry 得分與 {share} 區間",
-        "Bradley–Terry ratings with {share} intervals", "Bradley–Terry 점수와 {share} 구간",
-    ),
-    "line": (
-        "{name}：{rating}，区间 {low} 到 {high}", "{name}：{rating}，區間 {low} 到 {high}",
-        "{name}: {rating}, interval {low} to {high}", "{name}: {rating}, 구간 {low}~{high}",
-    ),
-    "bare": ("{name}：{rating}", "{name}：{rating}", "{name}: {rating}", "{name}: {rating}"),
-    "prior": (
-        "空心：票数还定不出得分，借助了弱先验", "空心：票數還定不出得分，借助了弱先驗",
-        "Hollow: the votes alone fix no rating, a weak prior helped", "빈 원: 표만으로는 점수가 정해지지 않아 약한 사전 분포를 썼습니다",
-    ),
-    "group": ("{name}（第 {number} 组）", "{name}（第 {number} 組）", "{name} (group {number})", "{name} ({number}그룹)"),
-    "none": ("还没有投票", "還沒有投票", "No votes yet", "아직 투표가 없습니다"),
-}  # fmt: skip
 _WIDTH, _EDGE, _ROW = 420, 12, 42  # so narrow that its text can be read on a phone
 
 
 def plot(ranking: Ranking, lang: str = "zh-CN") -> str:
     """An inline SVG of the ratings with their intervals, in the colour of the text around it."""
-    ends = [end for standing in ranking.standings for end in (standing.low, standing.high, standing.rating)]
+    import jinja2
+
+    standings = ranking.standings
+    ends = [end for standing in standings for end in (standing.low, standing.high, standing.rating)]
     ticks = _ticks(min([MEAN, *ends]) - 4, max([MEAN, *ends]) + 4)
     low, high = ticks[0], ticks[-1]
-    x = lambda value: round(_EDGE + 12 + (value - low) / (high - low) * (_WIDTH - 2 * _EDGE - 24), 1)
-    title, bottom = (
-        told(_WORDS, lang, "title", share=f"{ranking.confidence:.0%}"),
-        _ROW * max(len(ranking.standings), 1) + 4,
+    notes = [say(lang, "plot_prior")] if any(standing.prior for standing in standings) else []
+    notes += [] if standings else [say(lang, "plot_none")]
+    folder = Path(__file__).with_name("assets")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    body = [
-        f'<path d="M{x(tick)} 6V{bottom}" stroke="currentColor" opacity=".15"/>'
-        f'<text x="{x(tick)}" y="{bottom + 14}" text-anchor="middle" font-size="11" opacity=".8">{tick:g}</text>'
-        for tick in (ticks if ends else ())
-    ]
-    rated = []
-    for place, standing in enumerate(ranking.standings):
-        line, drawn = _row(ranking, standing, lang, place * _ROW, x)
-        rated.append(line)
-        body.append(drawn)
-    notes = [told(_WORDS, lang, "prior")] if any(standing.prior for standing in ranking.standings) else []
-    notes += [] if rated else [told(_WORDS, lang, "none")]
-    body += [f'<text x="{_EDGE}" y="{bottom + 34}" font-size="11">{escape(note)}</text>' for note in notes]
-    whole = "; ".join(rated + notes)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {bottom + (42 if notes else 22)}" role="img" '
-        f'aria-label="{escape(title)}" style="width:100%;max-width:640px;height:auto" fill="currentColor" font-size="13">'
-        f"<title>{escape(title)}</title><desc>{escape(whole)}</desc>{''.join(body)}</svg>"
-    )
+    return environment.get_template("ratings.svg").render(
+        width=_WIDTH, edge=_EDGE, height=_ROW, bottom=_ROW * max(len(standings), 1) + 4,
+        x=lambda value: round(_EDGE + 12 + (value - low) / (high - low) * (_WIDTH - 2 * _EDGE - 24), 1),
+        ticks=ticks if ends else (), title=say(lang, "plot_title", share=f"{ranking.confidence:.0%}"),
+        rows=[_row(ranking, standing, lang) for standing in standings],
+        notes=notes,
+    ).lstrip()  # fmt: skip
 
 
-def _row(ranking: Ranking, standing: Standing, lang: str, top: int, x: Callable[[float], float]) -> tuple[str, str]:
-    """One contender in words and drawn: name and numbers, and the interval below them."""
+def _row(ranking: Ranking, standing: Standing, lang: str) -> dict[str, Any]:
+    """One contender and what is said of it: `line` to hear, `name` and `shown` to see."""
     several = any(other.group != standing.group for other in ranking.standings)
-    name = told(_WORDS, lang, "group", name=standing.name, number=standing.group) if several else standing.name
+    name = say(lang, "plot_group", name=standing.name, number=standing.group) if several else standing.name
     rating, low, high = (f"{value:.0f}" for value in (standing.rating, standing.low, standing.high))
-    line = told(_WORDS, lang, "line" if standing.interval else "bare", name=name, rating=rating, low=low, high=high)
-    left, right, y = x(standing.low), x(standing.high), top + 31
-    dash, fill = (' stroke-dasharray="3 3"', "none") if standing.prior else ("", "currentColor")
-    shown = f"{rating} [{low}, {high}]" if standing.interval else rating
-    whisker = f'<path d="M{left} {y}H{right}"{dash}/><path d="M{left} {y - 4}v8M{right} {y - 4}v8"/>'
-    return line, (
-        f'<g stroke="currentColor" stroke-width="1.5"><title>{escape(line)}</title>'
-        f'<g stroke="none"><text x="{_EDGE}" y="{top + 18}">{escape(_short(name, 34))}</text>'
-        f'<text x="{_WIDTH - _EDGE}" y="{top + 18}" text-anchor="end">{shown}</text></g>'
-        f"{whisker if standing.interval else ''}"
-        f'<circle cx="{x(standing.rating)}" cy="{y}" r="4.5" fill="{fill}"/></g>'
-    )
+    key, shown = ("plot_line", f"{rating} [{low}, {high}]") if standing.interval else ("plot_bare", rating)
+    line = say(lang, key, name=name, rating=rating, low=low, high=high)
+    return {"standing": standing, "name": _short(name, 34), "shown": shown, "line": line}
 
 
 def _short(text: str, columns: int) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bianque.engine.engine import Engine
 
-# ModelCache that a model writes at a time, at most: more of them make each slower than one reads.
+# Conversations that a model writes at a time, at most: more of them make each slower than one reads.
 SLOTS = {"cpu": 8, "cuda": 32}
 
 
@@ -89,7 +89,7 @@ class Local:
         return tuple(plan(card, bits, slots, double(card, bits), allowed) for slots in dict.fromkeys((most, 1)))
 
     def slots(self, card: Model, bits: Bits) -> int:
-        """ModelCache at a time: as many for each model as the budget leaves room for beside all their weights."""
+        """Conversations at a time: as many for each model as the budget leaves room for beside all their weights."""
         group = {other.name: other for other in (*self.together, card)}.values()
         alone = [plan(other, bits, 0, double(other, bits)).size for other in group]
         each = [plan(other, bits, 1, double(other, bits)).size for other in group]

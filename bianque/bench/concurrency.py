@@ -8,10 +8,9 @@ message to the last one's end, prompts included; every round runs each contestan
 from __future__ import annotations
 
 import asyncio
-import statistics
-import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import count as serial
@@ -19,9 +18,10 @@ from typing import Any
 
 import torch
 
+from bianque import tables
 from bianque.bench import rounds, shapes
-from bianque.bench.decode import Work, transformers_t5
-from bianque.bench.rounds import Figures
+from bianque.bench.decode import Work, generate, transformers_t5
+from bianque.bench.rounds import Figures, Table
 from bianque.catalog.builtin import by_name
 from bianque.catalog.card import Model
 from bianque.consult.session import Done, Session
@@ -79,41 +79,34 @@ def concurrency(options: Any) -> None:
         }
         if "hf" in options.peer:
             ways["hf, a thread each"] = partial(threads, rounds.aside(partial(transformers_t5, work)), work)
+        run_of = "{}, {} visitors".format
         contestants = {
-            f"{name}, {count} visitors": partial(speed, run, count, tokens)
+            run_of(name, count): partial(speed, run, count, tokens)
             for count in options.visitors
             for name, run in ways.items()
         }
         probe = partial(rounds.probe, shapes.PRECISIONS[precision][1], options.device)
         table = rounds.measure(contestants, probe, options.rounds, options.steal)
-        runs = {name: [run["speed"] for run in made] for name, made in table.runs.items()}
         print(f"\n{options.arch} {precision}, prompt {prompt}, {tokens} tokens each, {options.rounds} rounds")
-        ours = {count: runs[f"session, {count} visitors"] for count in options.visitors}
         for count in options.visitors:
-            print(
-                "\n".join(["", *table_of(count, {name: runs[f"{name}, {count} visitors"] for name in ways})]),
-                flush=True,
-            )
-        first = ours[options.visitors[0]]
-        for count in options.visitors[1:]:
-            gain = statistics.median(many / one for many, one in zip(ours[count], first, strict=True))
-            print(f"{count} visitors have {gain:.2f}× the tokens/s of {options.visitors[0]}")
+            print("\n".join(["", *table_of(table, count, {name: run_of(name, count) for name in ways})]), flush=True)
+        fewest, *more = options.visitors
+        for count in more:
+            gain = table.ratio(run_of("session", count), "speed", to=run_of("session", fewest))
+            print(f"{count} visitors have {gain}× the tokens/s of {fewest}")
         print(table.host)
+        runs = {name: [run["speed"] for run in made] for name, made in table.runs.items()}
         found.append({"work": repr(work), "tokens_a_second": runs, **table.around})
         engine.close()
         del model, engine, ways, contestants
     rounds.save(options, measured=found)
 
 
-def table_of(count: int, speeds: dict[str, list[float]]) -> list[str]:
-    """How fast for so many visitors, ours first, in Markdown."""
-    ours = next(iter(speeds.values()))
-    rows = []
-    for name, found in speeds.items():
-        ratio = statistics.median(own / other for own, other in zip(ours, found, strict=True))
-        rows.append([name, f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})", f"{ratio:.2f}×"])
-    who = "1 visitor" if count == 1 else f"{count} visitors"
-    return rounds.markdown([who, "tokens/s", "session is"], rows)
+def table_of(table: Table, count: int, runs: dict[str, str]) -> list[str]:
+    """How fast for so many visitors, ours first, in Markdown; `runs` has each contestant's name in the table."""
+    ours = next(iter(runs.values()))
+    rows = [[name, table.spread(run, "speed"), f"{table.ratio(ours, 'speed', to=run)}×"] for name, run in runs.items()]
+    return tables.markdown(["1 visitor" if count == 1 else f"{count} visitors", "tokens/s", "session is"], rows)
 
 
 def speed(run: Callable[[int], None], count: int, tokens: int) -> Figures:
@@ -162,15 +155,5 @@ def last(pages: Any) -> torch.Tensor:
 
 
 def threads(model: Any, work: Work, count: int) -> None:
-    def generate(number: int) -> None:
-        ids = torch.tensor([work.ids(number)], device=work.device)
-        model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=work.tokens,
-            max_new_tokens=work.tokens,
-        )  # fmt: skip
-
-    workers = [threading.Thread(target=generate, args=(number,)) for number in range(count)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with ThreadPoolExecutor(count) as workers:
+        list(workers.map(lambda number: generate(model, work, [number]), range(count)))

@@ -138,6 +138,16 @@ def transformers_t5(work: Work) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def generate(model: Any, work: Work, seeds: Sequence[int] = (0,), **more: Any) -> None:
+    """transformers' own loop, for one prompt or a batch of them."""
+    ids = torch.tensor([work.ids(seed) for seed in seeds], device=work.device)
+    drawing = {"do_sample": False} if work.greedy else {"do_sample": True, "temperature": 0.7, "top_k": 50}
+    model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), min_new_tokens=work.tokens, max_new_tokens=work.tokens,
+        **drawing, **more,
+    )  # fmt: skip
+
+
 def transformers_peer(work: Work, place: Path) -> Contestant:
     from transformers.generation.streamers import BaseStreamer
 
@@ -153,15 +163,9 @@ def transformers_peer(work: Work, place: Path) -> Contestant:
         def end(self) -> None:
             pass
 
-    drawing = {"do_sample": False} if work.greedy else {"do_sample": True, "temperature": 0.7, "top_k": 50}
-
     def once() -> Figures:
-        clock, ids = Clock(), torch.tensor([work.ids()], device=work.device)
-        begun = time.perf_counter()
-        model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), streamer=clock, min_new_tokens=work.tokens,
-            max_new_tokens=work.tokens, **drawing,
-        )  # fmt: skip
+        clock, begun = Clock(), time.perf_counter()
+        generate(model, work, streamer=clock)
         return figures(begun, clock.times[1:], work.tokens)  # the first is the token that starts
 
     return once

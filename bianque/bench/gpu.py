@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bianque.bench import concurrency, rounds, shapes
-from bianque.bench.decode import Work, transformers_t5
+from bianque.bench.decode import Work, generate, transformers_t5
 from bianque.engine.engine import recorder
 from bianque.engine.scheduler import step_function
 from bianque.models.baichuan import Baichuan, BaichuanConfig
@@ -31,10 +31,6 @@ PROMPT, STEPS = 24, 6  # tokens that parity is held over
 ROUNDING = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.15}
 SMALL = {"t5": 4, "chatglm": 2, "baichuan": 2}  # layers that parity is tried with at the true width
 PRODUCT = 0.02  # the same of a quantised product, whose rows some kernels round to 8 bits
-# The width of baichuan-inc/Baichuan-13B, and others to try this with.
-BAICHUAN = {
-    "true": (64000, 5120, 13696, 40), "mini": (8192, 256, 512, 8), "tiny": (8192, 64, 96, 4),
-}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -71,12 +67,11 @@ def shown(value: object) -> str:
 
 def model_of(arch: str, options: Any, precision: str, device: str, layers: int | None) -> LanguageModel:
     """A model with random weights, cut to so many layers at the true width."""
-    if arch != "baichuan":
-        config = shapes.config_of(arch, options.size, layers if options.size == "true" else None)
+    config = shapes.config_of(arch, options.size, layers if options.size == "true" else None)
+    if "bundled" in shapes.SHAPES[arch]:
         return shapes.random_model(config, arch, precision, device)[0]
-    vocab, width, inner, heads = BAICHUAN[options.size]
     with torch.device("meta"):
-        model = Baichuan(BaichuanConfig(vocab, width, inner, layers or 2, heads))
+        model = Baichuan(BaichuanConfig.from_dict(config))
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     dtype = shapes.PRECISIONS[precision][1]
     model.load_state_dict({name: t.to(device, dtype) for name, t in shapes.noise(wanted)}, assign=True)
@@ -175,7 +170,7 @@ def synchronise(device: str) -> None:
 
 
 def crowds(options: Any) -> Iterator[Callable[[], list[Row]]]:
-    for arch in shapes.SHAPES:
+    for arch in ("t5", "chatglm"):
         for precision in ("fp16", "int8", "int4") if options.device != "cpu" else ("bf16", "int8", "int4"):
             yield partial(crowd, arch, precision, options)
 
@@ -194,7 +189,9 @@ def crowd(arch: str, precision: str, options: Any) -> list[Row]:
         if count == 1:
             row["bandwidth"] = read * options.tokens / seconds / 1e9 / rounds.bandwidth(options.device)
         if other:
-            row["transformers"] = count * options.tokens / middle(partial(theirs, work, count, other), options.rounds)
+            row["transformers"] = (
+                count * options.tokens / middle(partial(generate, other, work, range(count)), options.rounds)
+            )
         rows.append(row)
     return rows
 
@@ -203,15 +200,6 @@ def middle(run: Callable[[], Any], times: int) -> float:
     """Median seconds, after a run that records and warms."""
     run()
     return statistics.median(fastest(run, "cpu", 1) for _ in range(times))
-
-
-def theirs(work: Work, count: int, model: Any) -> None:
-    """transformers' own batch of as many prompts."""
-    ids = torch.tensor([work.ids(seed) for seed in range(count)], device=work.device)
-    model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=work.tokens,
-        max_new_tokens=work.tokens,
-    )  # fmt: skip
 
 
 QUESTIONS: dict[str, Callable[[Any], Iterator[Callable[[], list[Row]]]]] = {

@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bianque.bench.rounds import markdown
-from bianque.bench.startup import ROOT, wait_for
+from bianque import tables
+from bianque.bench import rounds
+from bianque.bench.page import served
+from bianque.nn import cpu
 
 OPENINGS = ("我最近总是失眠，怎么办？", "我头痛两天了，怎么办？", "孩子咳嗽一周了，要紧吗？", "胃不舒服，吃什么好？")
 ANSWERS = ("有一个月了", "没有别的不舒服", "直接给我建议吧")
@@ -81,41 +77,13 @@ def load(options: Any) -> None:
     with served() as (address, server):
         numbers = count()
         asyncio.run(level(address, 1, 0.0, options.tokens, numbers))
-        print("\n".join(markdown(HEAD, [])), flush=True)
+        print("\n".join(tables.markdown(HEAD, [])), flush=True)
         for visitors in options.visitors:
             tally = asyncio.run(level(address, visitors, options.seconds, options.tokens, numbers))
-            tally.memory = memory_of(server.pid)
-            print(markdown(HEAD, [tally.row()])[-1], flush=True)
+            tally.memory = cpu.resident_memory(server.pid)
+            print(tables.markdown(HEAD, [tally.row()])[-1], flush=True)
             found.append(tally.figures())
-    if options.json:
-        options.json.write_text(json.dumps({"levels": found, "cores": os.cpu_count()}, indent=1) + "\n")
-
-
-@contextmanager
-def served() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The page with the bundled pair, as a process of its own on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {
-        "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
-    for name in (
-        "BIANQUE_API_KEY",
-        "BIANQUE_REQUESTS_PER_MINUTE",
-        "BIANQUE_STREAMS",
-        "BIANQUE_TOKENS_PER_MINUTE",
-        "SYSTEM",
-    ):
-        env.pop(name, None)
-    run = [sys.executable, str(ROOT / "app.py")]
-    server = subprocess.Popen(run, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/healthz", server)
-        yield f"http://127.0.0.1:{port}", server
-    finally:
-        server.kill()  # it has nothing to save
-        server.wait()
+    rounds.save(options, levels=found)
 
 
 async def level(address: str, visitors: int, seconds: float, tokens: int, numbers: Iterator[int]) -> Tally:
@@ -167,9 +135,7 @@ async def visit(
 
 async def by_chat(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
     given = {"data": [said, history, "auto", None, None, None, None, tokens, seed]}
-    called = await client.post(CHAT, json=given)
-    if called.is_error:
-        raise Refused(code_in(called.text, called.status_code))
+    called = accepted(await client.post(CHAT, json=given))
     async with client.stream("GET", f"{CHAT}/{called.json()['event_id']}") as answer:
         event = ""
         async for line in answer.aiter_lines():
@@ -183,9 +149,11 @@ async def by_chat(client: httpx.AsyncClient, said: str, history: list[Any], toke
                     yield reply["reply"], reply["usage"]["completion_tokens"] if reply["finish_reason"] else 0
 
 
-async def by_v1(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
+async def by_v1(
+    client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int, model: str = "auto"
+) -> Parts:
     body = {
-        "model": "auto", "stream": True, "stream_options": {"include_usage": True}, "max_tokens": tokens, "seed": seed,
+        "model": model, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": tokens, "seed": seed,
         "messages": [*history, {"role": "user", "content": said}],
     }  # fmt: skip
     whole = ""
@@ -205,15 +173,13 @@ async def by_v1(client: httpx.AsyncClient, said: str, history: list[Any], tokens
                 yield whole, written
 
 
+def accepted(answer: httpx.Response) -> httpx.Response:
+    """The same; Refused if it is an error."""
+    if answer.is_error:
+        raise Refused(code_in(answer.text, answer.status_code))
+    return answer
+
+
 def code_in(text: str, status: int) -> str:
     found = CODE.search(text)
     return found[0] if found else f"HTTP {status}"
-
-
-def memory_of(pid: int) -> int | None:
-    """Bytes that a process holds in memory; None where nobody says (not Linux)."""
-    try:
-        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None

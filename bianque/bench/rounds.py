@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bianque import tables
 from bianque.nn.cpu import Cores
 
 T = TypeVar("T")
@@ -50,8 +51,9 @@ class Table:
         found = [run[what] for run in self.runs[name]]
         return f"{statistics.median(found):.1f} ({min(found):.1f}–{max(found):.1f})"
 
-    def ratio(self, name: str, what: str) -> str:
-        ours = next(iter(self.runs.values()))
+    def ratio(self, name: str, what: str, to: str | None = None) -> str:
+        """The median of the rounds' ratios to another contestant, or to ours."""
+        ours = self.runs[to or next(iter(self.runs))]
         found = [peer[what] / own[what] for own, peer in zip(ours, self.runs[name], strict=True)]
         return f"{statistics.median(found):.2f}"
 
@@ -61,7 +63,7 @@ class Table:
             [name, *(self.spread(name, what) for what in whats), *(self.ratio(name, what) for what in whats)]
             for name in self.runs
         ]
-        return markdown(head, rows)
+        return tables.markdown(head, rows)
 
     @property
     def host(self) -> str:
@@ -73,10 +75,6 @@ class Table:
     def around(self) -> dict[str, Any]:
         """What was found beside the figures of the contestants."""
         return {"probes": self.probes, "steal": self.steal, "again": self.again}
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def ticks(stat: Path = Path("/proc/stat")) -> Ticks | None:
@@ -163,13 +161,15 @@ def begin(options: Any) -> None:
 
 
 def save(options: Any, **found: Any) -> None:
+    """What was found and on which machine, as JSON, where somebody asked for it."""
     if options.json:
-        options.json.write_text(json.dumps({**found, **machine(options.device)}, indent=1) + "\n")
+        here = machine(getattr(options, "device", "cpu"))
+        options.json.write_text(json.dumps({**found, **here}, indent=1) + "\n")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """Versions, and the processor with the instructions that matter here."""
-    names = ("bianque", "torch", "transformers", "ctranslate2")
+    names = ("bianque", "torch", "transformers", "ctranslate2", "gradio", "playwright")
     versions = {name: version for name in names if (version := version_of(name))}
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")

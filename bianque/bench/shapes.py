@@ -23,25 +23,8 @@ from bianque.models.tokenizers import Tokenizer
 from bianque.nn import cpu, packed, quant
 from bianque.types import Bits
 
-# The shape of ClueAI/ChatYuan-large-v2, which BianQue-1.0 was tuned from, and of THUDM/chatglm-6b.
-T5_LARGE = {
-    "model_type": "t5", "vocab_size": 32128, "d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24,
-    "num_decoder_layers": 24, "num_heads": 16, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False,
-    "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
-CHATGLM = {
-    "model_type": "chatglm", "vocab_size": 130528, "hidden_size": 4096, "inner_hidden_size": 16384, "num_layers": 28,
-    "num_attention_heads": 32, "max_sequence_length": 2048, "layernorm_epsilon": 1e-5, "bos_token_id": 130004,
-    "eos_token_id": 130005, "mask_token_id": 130000, "gmask_token_id": 130001, "pad_token_id": 3,
-}  # fmt: skip
-SHAPES = {"t5": ("ask-mini", T5_LARGE), "chatglm": ("advise-mini", CHATGLM)}
-TINY = {
-    "t5": {"vocab_size": 8192, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
-    "chatglm": {
-        "vocab_size": 8448, "hidden_size": 64, "inner_hidden_size": 128, "num_layers": 2, "num_attention_heads": 4,
-        "bos_token_id": 8004, "eos_token_id": 8005, "mask_token_id": 8000, "gmask_token_id": 8001,
-    },
-}  # fmt: skip
+# By architecture: the published shape (`of` says whose), what makes it tiny, and the bundled model of it.
+SHAPES: Mapping[str, Any] = json.loads(Path(__file__).with_name("shapes.json").read_text("utf-8"))
 PRECISIONS: Mapping[str, tuple[Bits, torch.dtype]] = {
     "fp32": (16, torch.float32), "bf16": (16, torch.bfloat16), "fp16": (16, torch.float16),
     "int8": (8, torch.bfloat16), "int4": (4, torch.bfloat16),
@@ -55,13 +38,11 @@ GRAIN = 1_048_573  # random numbers that repeat; prime, so that no two rows of a
 
 def config_of(arch: str, size: str = "true", layers: int | None = None) -> dict[str, Any]:
     """`config.json` of a size, with fewer layers where a machine holds no more of them."""
-    name, config = SHAPES[arch]
-    if size == "mini":
-        config = json.loads((BUNDLED / name / "config.json").read_text())
-    config = config | (TINY[arch] if size == "tiny" else {})
-    if layers:
-        config |= {name: layers for name in config if name in ("num_layers", "num_decoder_layers")}
-    return config
+    config: dict[str, Any] = SHAPES[arch]["true"] | SHAPES[arch].get(size, {})
+    if size == "mini" and "bundled" in SHAPES[arch]:
+        config = json.loads((BUNDLED / SHAPES[arch]["bundled"] / "config.json").read_text())
+    counts = ("num_layers", "num_decoder_layers", "num_hidden_layers")
+    return config | ({name: layers for name in config if name in counts} if layers else {})
 
 
 def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
@@ -82,7 +63,7 @@ def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
 def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[LanguageModel, Tokenizer]:
     """The model as it is served at this precision, and the tokenizer of a bundled one."""
     bits, dtype = PRECISIONS[precision]
-    card = by_name()[SHAPES[arch][0]]
+    card = by_name()[SHAPES[arch]["bundled"]]
     kind = loader.ARCHITECTURES[arch]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import statistics
 import subprocess
 import time
@@ -21,8 +20,10 @@ from typing import Any
 
 import httpx
 
-from bianque.bench import load
+from bianque.bench import load, rounds
 from bianque.bench.load import Parts, Refused, Tally
+from bianque.bench.page import served
+from bianque.nn import cpu
 
 EVERY = 5.0  # seconds between two samples
 WARM = 0.25  # of the time, which is not judged
@@ -51,7 +52,7 @@ def sample(pid: int, seconds: float, turns: int) -> Sample:
             opened.append(str(link.readlink()))
     sockets = sum(name.startswith("socket:") for name in opened)
     threads = sum(1 for _ in (place / "task").iterdir())
-    return Sample(seconds, load.memory_of(pid) or 0, threads, len(opened) - sockets, sockets, turns)
+    return Sample(seconds, cpu.resident_memory(pid) or 0, threads, len(opened) - sockets, sockets, turns)
 
 
 async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
@@ -63,9 +64,7 @@ async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], toke
     values = {part["id"]: part["props"].get("value") for part in config["components"]}
     given = [said if part == event["targets"][0][0] else values.get(part) for part in event["inputs"]]
     joined: dict[str, Any] = {"session_hash": f"soak{seed}x{time.monotonic_ns()}", "fn_index": place, "data": given}
-    called = await client.post("/gradio_api/queue/join", json=joined)
-    if called.is_error:
-        raise Refused(load.code_in(called.text, called.status_code))
+    load.accepted(await client.post("/gradio_api/queue/join", json=joined))
     params = {"session_hash": joined["session_hash"]}
     async with client.stream("GET", "/gradio_api/queue/data", params=params) as answer:
         async for line in answer.aiter_lines():
@@ -91,9 +90,8 @@ def left(door: Callable[..., Parts]) -> Callable[..., Parts]:
 
 async def uncalled(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
     """A call whose answer nobody fetches."""
-    called = await client.post(load.CHAT, json={"data": [said, history, "auto", None, None, None, None, tokens, seed]})
-    if called.is_error:
-        raise Refused(load.code_in(called.text, called.status_code))
+    given = {"data": [said, history, "auto", None, None, None, None, tokens, seed]}
+    load.accepted(await client.post(load.CHAT, json=given))
     await asyncio.sleep(1)
     yield said, 0
 
@@ -153,7 +151,7 @@ def judged(found: list[Sample], tally: Tally) -> list[str]:
 
 def soak(options: Any) -> None:
     """Ends with status 1 if memory grew, something was left open, or a reply was lost."""
-    with load.served() as (address, server):
+    with served() as (address, server):
         asyncio.run(load.level(address, 1, 0.0, options.tokens, count()))  # which loads both models
         found, tally = asyncio.run(soaked(address, server, options, options.csv))
     for one in (found[0], found[len(found) // 2], found[-2], found[-1]):
@@ -162,9 +160,6 @@ def soak(options: Any) -> None:
     wrong = judged(found, tally)
     print("\n".join(wrong) or "flat: memory within 5 %, nothing left open, nothing lost")
     print(f"every sample: {options.csv}")
-    if options.json:
-        options.json.write_text(
-            json.dumps({"samples": [asdict(one) for one in found], "wrong": wrong} | tally.figures()) + "\n"
-        )
+    rounds.save(options, samples=[asdict(one) for one in found], wrong=wrong, **tally.figures())
     if wrong:
         raise SystemExit(1)

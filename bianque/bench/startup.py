@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from bianque.bench import rounds
+from bianque.bench.page import ROOT, served
+
 BARE = """
 import gradio as gr
 with gr.Blocks() as demo:
@@ -45,46 +39,16 @@ def startup(options: Any) -> None:
     for name, found in times.items():
         print(f"{name:8} median {medians[name]:.2f} s   min {min(found):.2f}   max {max(found):.2f}   n {len(found)}")
     print(f"ratio    {medians['bianque'] / medians['bare']:.2f}")
-    if options.json:
-        versions = {name: metadata.version(name) for name in ("gradio", "playwright")} | {
-            "python": platform.python_version()
-        }
-        options.json.write_text(
-            json.dumps({"seconds": times, "versions": versions, "cores": os.cpu_count()}, indent=1) + "\n"
-        )
+    rounds.save(options, seconds=times)
 
 
-def once(browser, script: Path) -> float:
+def once(browser: Any, script: Path) -> float:
     """Seconds until a text box of the page takes text."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {
-        "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_ANALYTICS_ENABLED": "False",
-        "BIANQUE_MODELS": "mini", "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
     begun = time.monotonic()
-    server = subprocess.Popen(
-        [sys.executable, str(script)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/", server)
+    with served(script, at="/") as (address, _):
         page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{port}/")
+        page.goto(address)
         page.locator("textarea:visible").first.fill("头痛两天", timeout=60_000)
         took = time.monotonic() - begun
         page.close()
-        return took
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    while server.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise RuntimeError(f"the server ended with {server.returncode} before it answered")
+    return took

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
@@ -109,13 +109,6 @@ class Model:
             raise LoadFailed(f"{self.title}: 没有可在本机加载的权重 (it has no checkpoint to load on this machine)")
         return self.checkpoint
 
-    def changed(self, **facts: Any) -> Model:
-        """The same with other facts, those of its checkpoint among them."""
-        inner = {name: facts.pop(name) for name in [*facts] if name in CHECKPOINT_FIELDS}
-        if inner:
-            facts["checkpoint"] = replace(self.loadable, **inner)
-        return replace(self, **facts)
-
     @property
     def precisions(self) -> tuple[Bits, ...]:
         """The bits a weight that one may choose; none where there is no checkpoint."""
@@ -141,9 +134,6 @@ class Model:
         """Tokens of the longest conversation: a t5 keeps prompt and reply apart, the others share the window."""
         facts = self.loadable
         return facts.window + (max(LONGEST_REPLY, self.sampling.max_new_tokens) if facts.architecture == "t5" else 0)
-
-
-CHECKPOINT_FIELDS = frozenset(field.name for field in fields(Checkpoint))
 
 
 def split_name(name: str) -> tuple[str, str | None]:

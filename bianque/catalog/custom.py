@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bianque.catalog import builtin
-from bianque.catalog.card import CHECKPOINT_FIELDS, Checkpoint, Endpoint, Model
+from bianque.catalog.builtin import Facts
+from bianque.catalog.card import Checkpoint, Endpoint, Model
 from bianque.errors import SettingsError
 from bianque.settings import Settings
-from bianque.types import Sampling
 
 PLACES = {"path": "", "adapter_path": ".adapter"}  # field → what BIANQUE_PATHS has behind the card's name
 SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
-ENDPOINT_FIELDS = frozenset(field.name for field in fields(Endpoint))
-REMOTE = Sampling(max_new_tokens=1024)  # how a model behind a URL draws when its card does not say
 
 
 def needed(*kinds: type) -> list[str]:
@@ -37,7 +35,7 @@ def needed(*kinds: type) -> list[str]:
     return [f.name for kind in kinds for f in fields(kind) if f.default is f.default_factory is MISSING]
 
 
-NEEDED = needed(Model, Checkpoint)
+NEEDED = [name for name in needed(Model, Checkpoint) if name != "clean"]  # which a prompt format has
 NEEDED_REMOTE = [*(name for name in needed(Model) if name not in ("sampling", "citation")), *needed(Endpoint)]
 
 
@@ -69,15 +67,14 @@ def check_names(paths: Mapping[str, Path], names: Sequence[str]) -> None:
 
 def read(path: Path) -> tuple[tuple[Model, ...], dict[str, Path]]:
     """The cards in a file, and the folders they name; SettingsError names file, card, field, value and what it may be."""
-    cards = builtin.by_name()
-    folders: dict[str, Path] = {}
+    facts, folders = dict(builtin.FACTS), dict[str, Path]()
     given = parsed(path)
     for place, item in enumerate(given if isinstance(given, list) else [given], 1):
         entry = Entry(path, place, item)
-        card = entry.card(cards)
-        cards[card.name] = card
-        folders |= entry.folders(card.name)
-    return tuple(cards.values())[len(builtin.CARDS) :], folders
+        found = entry.facts(facts)
+        facts[found["name"]] = found
+        folders |= entry.folders(found["name"])
+    return tuple(map(builtin.made, [*facts.values()][len(builtin.FACTS) :])), folders
 
 
 def parsed(path: Path) -> Any:
@@ -116,23 +113,33 @@ class Entry:
     def fail(self, field: str, value: Any, words: str) -> NoReturn:
         raise SettingsError(f"{self.path}: {self.label} 的 {field}={shown(value)}：需要 {words}")
 
-    def card(self, cards: Mapping[str, Model]) -> Model:
-        """The card, on top of the one it is like; `cards` are those before it."""
-        like = self.given.get("like")
+    def facts(self, cards: Mapping[str, Facts]) -> Facts:
+        """All facts of the card, on top of the one it is like; `cards` are those before it."""
+        like, name = self.given.get("like"), self.given.get("name")
         if "like" in self.given and (not isinstance(like, str) or like not in cards):
             self.fail("like", like, f"其中之一 (one of): {', '.join(cards)}")
-        base = cards[like] if isinstance(like, str) else None
-        remote = bool({"url", "model", "key_env"} & set(self.given)) or bool(base and base.endpoint)
+        base = cards[like] if isinstance(like, str) else {}
+        remote = bool({"url", "model", "key_env"} & set(self.given)) or "url" in base
         self.check(remote)
-        values = {field: value for field, value in self.given.items() if field not in ("like", *PLACES)}
-        if values.get("name") in cards:
-            self.fail("name", values["name"], f"尚未用过的名称 (a name that is not taken): {', '.join(cards)}")
-        values["title"] = values.get("title") or values.get("name")
-        if "sampling" in values:
-            default = base.sampling if base else REMOTE if remote else Sampling()
-            stop = {"stop": tuple(values["sampling"]["stop"])} if "stop" in values["sampling"] else {}
-            values["sampling"] = replace(default, **values["sampling"] | stop)
-        return self.remote(values, base, cards) if remote else self.local(values, base, cards)
+        if name in cards:
+            self.fail("name", name, f"尚未用过的名称 (a name that is not taken): {', '.join(cards)}")
+        others = [card for card in cards if ("url" in cards[card]) == remote]
+        if remote and like and "url" not in base:
+            self.fail("like", like, f"也有 url 的卡片 (a card with a url): {', '.join(others) or '–'}")
+        stated = {field: value for field, value in self.given.items() if field not in ("like", *PLACES)}
+        if like and "repo" in stated:
+            # Fine-tunes are published as either kind of weights; a pinned revision belongs to the other repo.
+            files = list(dict.fromkeys((*base.get("files", ()), *SAFETENSORS)))
+            stated = {"revision": "main", "files": files} | stated
+        found = builtin.joined(stated, base)
+        self.require(NEEDED_REMOTE if remote else [*NEEDED, *(["files"] if found.get("repo") else [])], found, others)
+        if not remote and found["kept"] + found.get("head", 0) > found["parameters"]:
+            most = found["parameters"] - found.get("head", 0)
+            self.fail(
+                "kept", found["kept"],
+                f"不大于 parameters 减去 head 的数 (at most the parameters less the head, {most})",
+            )  # fmt: skip
+        return found
 
     def check(self, remote: bool) -> None:
         """SettingsError for the first field that pydantic refuses."""
@@ -162,45 +169,12 @@ class Entry:
             + (f"是不是 {near[0]}？(did you mean {near[0]}?)" if near and path[-1] not in kind.elsewhere else there)
         )
 
-    def require(self, names: Iterable[str], values: Mapping[str, Any], cards: Iterable[str]) -> None:
+    def require(self, names: Iterable[str], values: Facts, cards: Iterable[str]) -> None:
         if missing := [name for name in names if name not in values]:
             raise SettingsError(
                 f"{self.path}: {self.label} 缺少 (lacks) {', '.join(missing)}；"
                 f"也可以写 like 来沿用已有的卡片 (or take over a card with like): {', '.join(cards)}"
             )
-
-    def local(self, values: dict[str, Any], like: Model | None, cards: Mapping[str, Model]) -> Model:
-        """A card whose model is loaded here."""
-        values |= formats(values)
-        if like and "repo" in values:
-            # Fine-tunes are published as either kind of weights; a pinned revision belongs to the other repo.
-            values = {"revision": "main", "files": tuple(dict.fromkeys((*like.loadable.files, *SAFETENSORS)))} | values
-        self.require(["name"] if like else [*NEEDED, *(["files"] if values.get("repo") else [])], values, cards)
-        if like:
-            card = like.changed(**values)
-        else:
-            inner = {name: values.pop(name) for name in [*values] if name in CHECKPOINT_FIELDS}
-            card = Model(**values, checkpoint=Checkpoint(**inner))
-        found = card.loadable
-        if found.kept + found.head > found.parameters:
-            most = found.parameters - found.head
-            self.fail(
-                "kept", found.kept, f"不大于 parameters 减去 head 的数 (at most the parameters less the head, {most})"
-            )
-        return card
-
-    def remote(self, values: dict[str, Any], like: Model | None, cards: Mapping[str, Model]) -> Model:
-        """A card whose model answers behind a URL."""
-        if like and like.endpoint is None:
-            remote = [name for name, card in cards.items() if card.endpoint]
-            self.fail("like", like.name, f"也有 url 的卡片 (a card with a url): {', '.join(remote) or '–'}")
-        self.require(["name"] if like else NEEDED_REMOTE, values, [name for name in cards if cards[name].endpoint])
-        inner = {name: values.pop(name) for name in [*values] if name in ENDPOINT_FIELDS}
-        endpoint = replace(like.endpoint, **inner) if like and like.endpoint else Endpoint(**inner)
-        if like:
-            return replace(like, **values, endpoint=endpoint)
-        usual: dict[str, Any] = {"sampling": REMOTE, "citation": f"{endpoint.model} ({endpoint.host})"}
-        return Model(**usual | values, endpoint=endpoint)
 
     def folders(self, name: str) -> dict[str, Path]:
         """What the card's places add to BIANQUE_PATHS."""
@@ -213,18 +187,6 @@ class Entry:
                     self.fail(field, self.given[field], f"已有的{what} that exists)")
                 found[name + suffix] = place
         return found
-
-
-def formats(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that JSON cannot hold as they are."""
-    found: dict[str, Any] = {}
-    if "prompt" in values:
-        found["prompt"], found["clean"] = builtin.FORMATS[values["prompt"]]
-    if "clean" in values:
-        found["clean"] = builtin.FORMATS[values["clean"]][1]
-    if "files" in values:
-        found["files"] = tuple(values["files"])
-    return found
 
 
 def shown(value: Any) -> str:

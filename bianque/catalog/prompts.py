@@ -112,16 +112,12 @@ def t5_reply(raw: str) -> str:
 
 HAN = "\u4e00-\u9fff"
 FULL_WIDTH = {",": "，", "!": "！", ":": "：", ";": "；", "?": "？"}
+BESIDE_HAN = re.compile(rf"(?<=[{HAN}])[,!:;?]|[,!:;?](?=[{HAN}])")
 
 
 def chatglm_reply(raw: str) -> str:
     """ChatGLM's own clean-up: punctuation beside Han becomes full-width (upstream `process_response`)."""
-    text = plain_reply(raw).replace("[[训练时间]]", "2023年")
-    for half, full in FULL_WIDTH.items():
-        mark = re.escape(half)
-        text = re.sub(rf"([{HAN}]){mark}", rf"\1{full}", text)
-        text = re.sub(rf"{mark}([{HAN}])", rf"{full}\1", text)
-    return text
+    return BESIDE_HAN.sub(lambda mark: FULL_WIDTH[mark[0]], plain_reply(raw).replace("[[训练时间]]", "2023年"))
 
 
 def soulchat_reply(raw: str) -> str:

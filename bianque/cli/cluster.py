@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bianque import tables
 from bianque.catalog.card import Model
 from bianque.catalog.footprint import RESERVE, plan
 from bianque.errors import BadInput
@@ -196,13 +197,11 @@ def as_yaml(value: Any) -> str:
 
 def needed(visitors: Sequence[int], rate: float, tokens: int, every: float) -> str:
     """How many replicas so many visitors at once need, as a Markdown table, from what one of them writes a second."""
-    lines = ["| 同时在聊的访客 (visitors at once) | 条消息/秒 (messages/s) | 词元/秒 (tokens/s) | 副本 (replicas) |", "|--:|--:|--:|--:|"]  # fmt: skip
-    for count in visitors:
-        messages = count / every
-        replicas = math.ceil(messages * tokens / (rate * LOAD))
-        lines.append(f"| {count:,} | {messages:.1f} | {messages * tokens:,.0f} | {replicas:,} |")
+    head = ("同时在聊的访客 (visitors at once)", "条消息/秒 (messages/s)", "词元/秒 (tokens/s)", "副本 (replicas)")
+    asked = [(count, count / every, count / every * tokens) for count in visitors]
+    rows = [(f"{n:,}", f"{m:.1f}", f"{t:,.0f}", f"{math.ceil(t / (rate * LOAD)):,}") for n, m, t in asked]
     note = f"每位访客每 {every:g} 秒一条消息，回答 {tokens} 词元；一个副本每秒 {rate:g} 词元，用到 {LOAD:.0%} (a message every {every:g} s, {tokens} tokens a reply; a replica writes {rate:g} tokens/s, used to {LOAD:.0%})"  # fmt: skip
-    return "\n".join([*lines, "", note])
+    return "\n".join([*tables.markdown(head, rows), "", note])
 
 
 def cluster(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
+from bianque import tables
 from bianque.catalog.card import Model
 from bianque.catalog.footprint import RESERVE, plan
 from bianque.types import Bits
@@ -41,8 +42,6 @@ def best(cards: Sequence[Model], hardware: Hardware) -> Bits | None:
 def hardware_table(cards: Sequence[Model], pair: Sequence[Model]) -> str:
     """A Markdown table of the cards one by one, and of a pair at once."""
     groups = [*([card] for card in cards if card.repo and card.checkpoint), pair]
-    lines = [["", *(hardware.name for hardware in HARDWARE)], ["---"] * (len(HARDWARE) + 1)]
-    for group in groups:
-        name = " + ".join(f"`{card.name}`" for card in group)
-        lines.append([name, *(str(best(group, hardware) or "–") for hardware in HARDWARE)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    name = lambda group: " + ".join(f"`{card.name}`" for card in group)
+    rows = [[name(group), *(str(best(group, hardware) or "–") for hardware in HARDWARE)] for group in groups]
+    return "\n".join(tables.markdown(["", *(hardware.name for hardware in HARDWARE)], rows))

@@ -97,13 +97,6 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
-def width(text: str) -> int:
-    """Columns of a terminal that a text fills."""
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def models(
     for_program: Annotated[bool, typer.Option("--json", help="every field, for a program")] = False,
     hardware: Annotated[bool, typer.Option("--hardware", help="bits a weight on each hardware of a Space")] = False,

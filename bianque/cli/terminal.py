@@ -249,12 +249,13 @@ class Terminal:
         """Draw one line over the last one, or take it away; nothing where stderr is no terminal."""
         if not self.live or not (text or self.drawn):
             return
+        from rich.cells import cell_len, set_cell_size
+
         room = shutil.get_terminal_size().columns - 1
-        while text and catalogue.width(text) > room:
-            text = text[:-1]
+        text = text if cell_len(text) <= room else set_cell_size(text, room).rstrip()
         sys.stderr.write(f"\r{' ' * min(self.drawn + 2, room)}\r{text}")  # a ^C may stand behind the old one
         sys.stderr.flush()
-        self.drawn = catalogue.width(text)
+        self.drawn = cell_len(text)
 
     def complain(self, error: Exception) -> None:
         """One calm line; what nobody foresaw goes to the log, where somebody listens to it, without a word of the visitor."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -49,7 +48,9 @@ def understand(
 
 def scored(file: Path, numbered: Sequence[tuple[int, str]]) -> None:
     """Print the agreement as JSON, with the time of a message and the memory; the confusions as a table beside it."""
-    before = _memory()
+    from bianque.nn.cpu import resident_memory
+
+    before = resident_memory() or 0
     found, times = [], []
     for number, line in numbered:
         begun = time.perf_counter()
@@ -60,7 +61,7 @@ def scored(file: Path, numbered: Sequence[tuple[int, str]]) -> None:
     cost = {
         "ms_median": round(quantiles[len(quantiles) // 2], 1),
         "ms_95": round(quantiles[len(quantiles) * 95 // 100], 1),
-        "memory_mb": round(_memory() - before),
+        "memory_mb": round(((resident_memory() or 0) - before) / 1e6),
     }
     print(json.dumps({**told, **cost}, ensure_ascii=False))
     names = list(dict.fromkeys([*told["confusion"], *(name for row in told["confusion"].values() for name in row)]))
@@ -88,14 +89,6 @@ def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping
                        "score": round(found.score, 3), "piece": found.piece, "nearest": near}  # fmt: skip
     notices = counts["sure"] + counts["likely"]
     print(json.dumps({"turns": turns, "notices": notices, "rate": round(notices / max(turns, 1), 4), **counts}))
-
-
-def _memory() -> float:
-    """Megabytes that this process holds; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except (OSError, ValueError):
-        return 0.0
 
 
 def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from bianque import tables
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
 from bianque.data.dialogues import sample
@@ -50,17 +51,14 @@ class Examined:
 
     def markdown(self) -> str:
         """A row a figure, a column a contender: the share with its 95 % interval."""
-        head = ["| |" + "|".join(f" {name} " for name in self.figures) + "|", "|---|" + "--:|" * len(self.figures)]
-        rows = [
-            f"| {name} |" + "|".join(shown(found[name]) for found in self.figures.values()) + "|" for name in FIGURES
-        ]
-        return "\n".join([*head, *rows])
+        rows = [[name, *(shown(found[name]) for found in self.figures.values())] for name in FIGURES]
+        return "\n".join(tables.markdown(["", *self.figures], rows))
 
 
 def shown(figure: dict[str, Any]) -> str:
     if figure["share"] is None:
-        return " – "
-    return f" {figure['share']:.1%} ({figure['low']:.1%}–{figure['high']:.1%}, {figure['of']}) "
+        return "–"
+    return f"{figure['share']:.1%} ({figure['low']:.1%}–{figure['high']:.1%}, {figure['of']})"
 
 
 async def examine(

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from bianque.consult.guards import cares
+from bianque.consult.text import grams
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
 from bianque.errors import BadInput, BianQueError
 from bianque.intervals import wilson
@@ -27,42 +28,23 @@ MOST_TURNS = 12  # visitor's turns; before the last ones the patient asks for th
 UNKNOWN = ("没有", "不太清楚", "没注意过")  # what it answers to questions that its script does not know
 RARE = "generic"
 SHORT = 40  # characters, below which an advice is short
-# name → what it is a share of
-FIGURES = {
-    "on_topic": "questions",
-    "repeated": "questions",
-    "already_said": "questions",
-    "named": "rare",
-    "advice_on_topic": "advices",
-    "advice_short": "advices",
-    "facts_false": "facts",
-    "facts_invented": "facts",
-    "dangers_answered": "dangers",
-    "follow_ups_right": "follow_ups",
-}
-TITLES = {
-    "on_topic": ("问题切题", "Questions on topic"),
-    "repeated": ("重复提问", "Questions asked before"),
-    "already_said": ("问了患者说过的", "Questions already answered"),
-    "named": ("少见主诉被点名", "Rare complaints named at once"),
-    "advice_on_topic": ("建议切题", "Advice on topic"),
-    "advice_short": ("建议过短", "Advice too short"),
-    "facts_false": ("归纳有误", "Facts that are false"),
-    "facts_invented": ("归纳无中生有", "Facts that nobody told"),
-    "dangers_answered": ("危险信号有回应", "Dangers answered"),
-    "follow_ups_right": ("追问答对", "Follow-ups answered rightly"),
-}
+# name → what it is a share of, and its name on the page
+_TABLE = (
+    ("on_topic", "questions", "问题切题", "Questions on topic"),
+    ("repeated", "questions", "重复提问", "Questions asked before"),
+    ("already_said", "questions", "问了患者说过的", "Questions already answered"),
+    ("named", "rare", "少见主诉被点名", "Rare complaints named at once"),
+    ("advice_on_topic", "advices", "建议切题", "Advice on topic"),
+    ("advice_short", "advices", "建议过短", "Advice too short"),
+    ("facts_false", "facts", "归纳有误", "Facts that are false"),
+    ("facts_invented", "facts", "归纳无中生有", "Facts that nobody told"),
+    ("dangers_answered", "dangers", "危险信号有回应", "Dangers answered"),
+    ("follow_ups_right", "follow_ups", "追问答对", "Follow-ups answered rightly"),
+)
+FIGURES = {name: base for name, base, *_ in _TABLE}
+TITLES = {name: title for name, _, *title in _TABLE}
 
 Reply = Callable[[Sequence[Message], str, int], Awaitable[Message]]  # history, message, seed → the doctor's turn
-
-
-def grams(text: str, size: int) -> frozenset[str]:
-    text = re.sub(r"[\W_]", "", text)
-    return frozenset(text[i : i + size] for i in range(len(text) - size + 1))
-
-
-def dice(a: frozenset[str], b: frozenset[str]) -> float:
-    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
 
 
 def covered(part: frozenset[str], whole: frozenset[str]) -> float:
@@ -92,10 +74,10 @@ class Examiner:
         self.openings = getattr(examination, kind)
 
     @cached_property
-    def asks(self) -> list[tuple[str, str, int]]:
-        """Every wording of every question: complaint, slot, and its number of character pairs."""
+    def asks(self) -> list[tuple[str, str, frozenset[str]]]:
+        """Every wording of every question: complaint, slot, and its pairs of characters."""
         return [
-            (entry.id, slot.key, len(grams(ask, 2)))
+            (entry.id, slot.key, grams(ask))
             for entry in self.knowledge.complaints.values()
             for slot in entry.slots
             for ask in slot.ask
@@ -105,9 +87,8 @@ class Examiner:
     def having(self) -> dict[str, list[int]]:
         """The wordings that hold a pair of characters."""
         found: dict[str, list[int]] = {}
-        wordings = (ask for e in self.knowledge.complaints.values() for slot in e.slots for ask in slot.ask)
-        for number, ask in enumerate(wordings):
-            for pair in grams(ask, 2):
+        for number, (_, _, pairs) in enumerate(self.asks):
+            for pair in pairs:
                 found.setdefault(pair, []).append(number)
         return found
 
@@ -134,8 +115,8 @@ class Examiner:
             mine: tuple[float, str | None] = (0.0, None)
             anywhere = 0.0
             for number, count in shared.items():
-                entry, key, size = self.asks[number]
-                like = 2 * count / (len(pairs) + size)
+                entry, key, other = self.asks[number]
+                like = 2 * count / (len(pairs) + len(other))
                 anywhere = max(anywhere, like)
                 if entry == own and like > mine[0]:
                     mine = (like, key)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bianque import tables
 from bianque.consult.text import strip_echo
 from bianque.data.formats import Case
 from bianque.errors import BadInput
-from bianque.evaluate import metrics
+from bianque.evaluate import metrics, sections
 from bianque.evaluate.measures import MEASURES, TIMES, Part, Reply, Talk
 from bianque.evaluate.metrics import ORDERS, bleu
 from bianque.evaluate.rows import Row, Task
@@ -80,7 +81,7 @@ def summarise(rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) ->
                 "dialogues": len(dialogues), "figures": figures,
                 "judge_errors": sum(row.judged is not None and row.judged.scores is None for row in own),
             })  # fmt: skip
-    found = _all(grouped, combinations(_models(rows), 2), resamples, seed)
+    found = _differences(grouped, combinations(sections.models(rows), 2), resamples, seed)
     return {
         "rows": len(rows), "errors": _errors(rows), "signature": signature, "groups": groups,
         "differences": [asdict(one) for one in found],
@@ -89,33 +90,20 @@ def summarise(rows: Sequence[Row], resamples: int = RESAMPLES, seed: int = 0) ->
 
 def markdown(metrics: Mapping[str, Any]) -> str:
     """The figures as a table for each task and set: measures down, models across, and what each is over."""
-    lines = list[str]()
-    sides = dict.fromkeys((group["task"], group["set"]) for group in metrics["groups"])
-    for task, set_ in sides:
-        groups = [group for group in metrics["groups"] if (group["task"], group["set"]) == (task, set_)]
-        lines += [f"### {set_} · {task}", "", _line("", *(group["model"] for group in groups), "n")]
-        lines += [_line("---", *("---:" for _ in groups), "---:")]
-        lines += [_line("轮次 turns", *(str(group["rows"]) for group in groups), "")]
-        lines += [_line("出错 errors", *(str(sum(group["errors"].values())) for group in groups), "")]
-        for measure in MEASURES.values():
-            figures = [group["figures"].get(measure.name) for group in groups]
-            if any(figures):
-                shown = [format(found["value"], measure.format) if found else "–" for found in figures]
-                counts = sorted({found["n"] for found in figures if found})
-                name = " ".join(dict.fromkeys(measure.title))
-                lines.append(_line(name, *shown, "–".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))))
-        lines.append("")
+    lines, groups = list[str](), sections.sides(metrics)
+    for (task, set_), side in sections.figures(metrics, {}).items():
+        own = groups[task, set_]
+        rows = [
+            ["轮次 turns", *(str(group["rows"]) for group in own), ""],
+            ["出错 errors", *(str(sum(group["errors"].values())) for group in own), ""],
+        ]
+        for row in side["rows"]:
+            name = " ".join(dict.fromkeys(row["measure"].title))
+            rows.append([name, *(shown for shown, *_ in row["cells"]), row["n"]])
+        lines += [f"### {set_} · {task}", "", *tables.markdown(["", *side["models"], "n"], rows), ""]
     if metrics["signature"]:
         lines += [f"BLEU: {metrics['signature']}", ""]
     return "\n".join(lines)
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
-
-
-def _models(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(row.model for row in rows))
 
 
 def _grouped(rows: Iterable[Row]) -> dict[tuple[Task, str], Models]:
@@ -179,24 +167,14 @@ class Difference:
     n: int
 
 
-def differences(rows: Sequence[Row], a: str, b: str, resamples: int = RESAMPLES, seed: int = 0) -> list[Difference]:
+def _differences(
+    groups: Mapping[tuple[Task, str], Models], pairs: Iterable[tuple[str, str]], resamples: int, seed: int
+) -> list[Difference]:
     """Paired bootstrap over dialogues, percentile interval (Efron and Tibshirani 1993), for each task and set.
 
     Of each dialogue only the turns that both models answered count. Measures that are no ratio of sums over dialogues
     (distinct, BLEU, quantiles of a latency) are left out.
     """
-    known = _models(rows)
-    for name in (a, b):
-        if name not in known:
-            raise BadInput(
-                f"{name!r}: 没有这个模型的记录，可选 (no rows of this model; choose one of) {', '.join(known)}"
-            )
-    return _all(_grouped(row for row in rows if row.model in (a, b)), [(a, b)], resamples, seed)
-
-
-def _all(
-    groups: Mapping[tuple[Task, str], Models], pairs: Iterable[tuple[str, str]], resamples: int, seed: int
-) -> list[Difference]:
     found = []
     for a, b in pairs:
         for (task, set_), models in groups.items():

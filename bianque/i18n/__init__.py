@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from bianque.types import Progress
 
 Lang = Literal["zh-CN", "zh-TW", "en", "ko"]
 LANGS: tuple[Lang, ...] = get_args(Lang)
 
-Words = tuple[str, str, str, str]  # one text in the order of LANGS
 _FILES: Mapping[str, str] = {"zh-CN": "zh.json", "zh-TW": "zh-TW.json", "en": "en.json", "ko": "ko.json"}
 
 
@@ -26,11 +25,6 @@ def words(lang: str) -> Mapping[str, str]:
 def say(lang: str, key: str, **values: object) -> str:
     """The text of a key with its placeholders filled; KeyError names a key or a value that is missing."""
     return words(lang)[key].format(**values)
-
-
-def told(table: Mapping[str, Words], lang: str, key: str, **values: object) -> str:
-    """The same from a table that another module keeps beside the names it translates."""
-    return table[key][LANGS.index(cast(Lang, lang))].format(**values)
 
 
 def waiting(lang: str, progress: Progress) -> str:

@@ -155,6 +155,13 @@ def machine_memory() -> int:
     )
 
 
+def resident_memory(pid: int | str = "self") -> int | None:
+    """Bytes that a process holds in memory; None where nobody says (not Linux)."""
+    with suppress(OSError):
+        return next((kib * 1024 for kib in numbers_in(Path(f"/proc/{pid}/status"), "VmRSS:")), None)
+    return None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; for its CPU allocator torch has no class of its own."""
     import torch

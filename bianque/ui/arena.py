@@ -26,7 +26,7 @@ from bianque.consult.pacing import Throttle, with_heartbeat
 from bianque.consult.session import Delta, Failure, Session
 from bianque.consult.transcript import Transcript
 from bianque.errors import BianQueError, LoadFailed, OutOfMemory, Unreachable
-from bianque.i18n import say, told
+from bianque.i18n import say
 from bianque.logs import trace
 from bianque.ui import column, duel, script
 from bianque.ui.board import Board, categories
@@ -88,11 +88,11 @@ class Arena:
         bare: dict[str, Any] = {"show_label": False, "container": False}
         with gr.Row(elem_id="bq-why-so"):
             self.category = gr.Dropdown(
-                named(CATEGORIES, "zh-CN"), value="other", label=t("category"), filterable=False, min_width=150,
+                named("category", CATEGORIES, "zh-CN"), value="other", label=t("category"), filterable=False, min_width=150,
                 elem_id="bq-category", **bare,
             )  # fmt: skip
             self.reasons = gr.CheckboxGroup(
-                named(REASONS, "zh-CN"), label=t("reasons"), min_width=200, elem_id="bq-reasons", **bare
+                named("reason", REASONS, "zh-CN"), label=t("reasons"), min_width=200, elem_id="bq-reasons", **bare
             )
         self.consent = gr.Checkbox(label=t("consent"), info=t("consent_why"), container=False, elem_id="bq-consent")
         with gr.Row(elem_id="bq-verdicts"):
@@ -225,8 +225,8 @@ class Arena:
         """First paint: the words that Gradio does not translate by itself."""
         lang = lang_of(request)
         return {
-            self.note: paragraph(self.why(lang)), self.category: gr.Dropdown(choices=named(CATEGORIES, lang)),
-            self.reasons: gr.CheckboxGroup(choices=named(REASONS, lang)),
+            self.note: paragraph(self.why(lang)), self.category: gr.Dropdown(choices=named("category", CATEGORIES, lang)),
+            self.reasons: gr.CheckboxGroup(choices=named("reason", REASONS, lang)),
             self.board.category: gr.Dropdown(choices=categories(lang)),
             **{chat: gr.Chatbot(placeholder=paragraph(say(lang, "nameless"))) for chat in self.chats},
         }  # fmt: skip
@@ -293,5 +293,6 @@ def invitation(fight: Duel, lang: str) -> str:
     return say(lang, "vote_now" if fight.can_vote else "same_model")
 
 
-def named(table: dict[str, tuple[str, str, str, str]], lang: str) -> list[tuple[str, str]]:
-    return [(told(table, lang, key), key) for key in table]
+def named(what: str, names: Sequence[str], lang: str) -> list[tuple[str, str]]:
+    """What a visitor reads for each of these names, and the name."""
+    return [(say(lang, f"{what}_{name}"), name) for name in names]

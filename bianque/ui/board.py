@@ -14,7 +14,7 @@ from bianque.arena.battle import CATEGORIES, BadLine, written
 from bianque.arena.feedback import Share
 from bianque.arena.ratings import Ranking, Standing
 from bianque.arena.votes import Votes, Where
-from bianque.i18n import say, told
+from bianque.i18n import say
 from bianque.ui.events import QUICK, saved
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import paragraph
@@ -70,7 +70,7 @@ class Board:
 
 
 def categories(lang: str) -> list[tuple[str, str]]:
-    return [(say(lang, "all_categories"), ALL), *((told(CATEGORIES, lang, key), key) for key in CATEGORIES)]
+    return [(say(lang, "all_categories"), ALL), *((say(lang, f"category_{name}"), name) for name in CATEGORIES)]
 
 
 def board_html(found: Ranking, where: Where, problems: Sequence[BadLine], lang: str) -> str:

@@ -63,7 +63,7 @@ def of_patients(folder: Path, lang: str) -> Result | int:
     found = json.loads(path.read_text("utf-8"))
     place = sheets.language(lang)
     lines = [
-        [TITLES[name][place], *(examination.shown(figures[name]).strip() for figures in found["figures"].values())]
+        [TITLES[name][place], *(examination.shown(figures[name]) for figures in found["figures"].values())]
         for name in FIGURES
     ]
     table = {"headers": [say(lang, "eval_figure"), *found["figures"]], "data": lines}

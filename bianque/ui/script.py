@@ -49,7 +49,7 @@ def load() -> str:
     """`load` and `consult` with their tables: the words of every language, Gradio's names for its buttons, our labels."""
     keys = dict.fromkeys((*LABELS.values(), *NAMES, *WORDS))
     told = {lang: {key: words(lang)[key] for key in keys} for lang in LANGS}
-    reasons = {lang: {key: row[place] for key, row in REASONS[False].items()} for place, lang in enumerate(LANGS)}
+    reasons = {lang: {name: words(lang)[f"feedback_{name}"] for name in REASONS[False]} for lang in LANGS}
     tables = ({lang: {**told[lang], "bad_reasons": reasons[lang]} for lang in LANGS}, NAMES, LABELS)
     given = ", ".join(json.dumps(table, ensure_ascii=False) for table in tables)
     return (

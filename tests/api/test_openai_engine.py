@@ -12,8 +12,8 @@ import bianque
 from bianque.backends.base import Backend
 from bianque.backends.local import Local
 from bianque.backends.remote import Remote
+from bianque.catalog.builtin import REMOTE
 from bianque.catalog.card import Endpoint, Model
-from bianque.catalog.custom import REMOTE
 from bianque.consult.session import Delta, Session
 from bianque.consult.spec import Choices, SamplingOverrides
 from bianque.settings import Settings
@@ -33,7 +33,7 @@ def page(tmp_path_factory):
     """The page over a tiny ChatGLM, with as many places as by default, and its session."""
     folder = tmp_path_factory.mktemp("bianque-2")
     tiny.bianque_2(folder)
-    card = tiny.card("bianque-2").changed(role="both", parameters=1000, kept=0, head=0, cache=1)
+    card = tiny.changed(tiny.card("bianque-2"), role="both", parameters=1000, kept=0, head=0, cache=1)
     settings = Settings(paths={"bianque-2": folder}, memory_gb=1, threads=1)
     session = Session(Local(settings, [card]), card.name, card.name)
     demo, here = Page(session, ROOT / "examples.json").build(), {"server_name": "127.0.0.1", "server_port": free_port()}

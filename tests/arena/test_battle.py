@@ -14,7 +14,7 @@ from bianque.arena import battle as arena
 from bianque.arena.battle import CATEGORIES, REASONS, Battle, Player, Vote, cast_vote, parse, written
 from bianque.catalog import builtin
 from bianque.errors import BadInput
-from bianque.i18n import LANGS, told
+from bianque.i18n import LANGS, say
 from bianque.types import Message, Sampling
 
 ONE, OTHER = (Player(name, "main", None, {"temperature": 0.5, "seed": None}) for name in ("one", "other"))
@@ -87,10 +87,9 @@ def test_a_word_that_is_not_known_is_answered_with_those_that_are(wrong, named):
 
 
 def test_the_words_are_in_every_language_and_a_vote_may_be_of_any_category():
-    for table in (CATEGORIES, REASONS):
-        for key in table:
-            assert all(told(table, lang, key).strip() for lang in LANGS)
-    assert [finished(category).category for category in CATEGORIES] == list(CATEGORIES)
+    for key in (*(f"category_{name}" for name in CATEGORIES), *(f"reason_{name}" for name in REASONS)):
+        assert all(say(lang, key).strip() for lang in LANGS)
+    assert tuple(finished(category).category for category in CATEGORIES) == CATEGORIES
 
 
 @pytest.mark.parametrize(

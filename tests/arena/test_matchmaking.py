@@ -19,6 +19,7 @@ from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec
 from bianque.errors import BadInput
 from bianque.settings import Settings
+from tests import tiny
 
 KNOWN = by_name(CARDS)
 HUB = [card.name for card in CARDS if not card.preview]
@@ -150,7 +151,7 @@ def test_a_card_is_here_if_its_files_are(cache, tmp_path):
     assert not is_downloaded(KNOWN["bianque-1"], {})
     cache("THUDM/chatglm-6b", "v0.1.0", *whole)
     assert not is_downloaded(zh, {}) and is_downloaded(zh, {"medicalgpt-zh.adapter": Path("lora.p")})
-    mine = zh.changed(adapter="me/lora")
+    mine = tiny.changed(zh, adapter="me/lora")
     assert not is_downloaded(mine, {})
     cache("me/lora", "main", "adapter_config.json")
     assert is_downloaded(mine, {})

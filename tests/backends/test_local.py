@@ -44,7 +44,7 @@ def instructions(monkeypatch):
 def local(folder, size: int, **changes) -> Local:
     """Two models of 1000 weights (so their cards say) and a cache of 100 bytes, in so many bytes of memory."""
     facts = {"parameters": 1000, "kept": 0, "head": 0, "cache": 1, "window": 100}
-    cards = [tiny.card("bianque-2").changed(name=name, **facts) for name in ("one", "two")]
+    cards = [tiny.changed(tiny.card("bianque-2"), name=name, **facts) for name in ("one", "two")]
     return Local(Settings(paths={"one": folder, "two": folder}, memory_gb=size / 1e9, threads=1, **changes), cards)
 
 
@@ -196,7 +196,7 @@ def test_precisions_come_in_the_order_of_the_settings_and_the_others_are_not_all
 
 
 def test_a_model_that_is_published_quantised_stays_so():
-    card = tiny.card("bianque-2").changed(stored=8)
+    card = tiny.changed(tiny.card("bianque-2"), stored=8)
     found = Local(Settings(bits=(16,), memory_gb=64), [card]).plans(card.name)
     assert [(fit.bits, fit.allowed) for fit in found] == [(8, True)] * 2
     assert found[1].size == card.loadable.memory(8) + card.loadable.cache * card.longest

@@ -18,8 +18,8 @@ import pytest
 from bianque.backends import client as wire
 from bianque.backends.client import Patience
 from bianque.backends.remote import Remote
+from bianque.catalog.builtin import REMOTE
 from bianque.catalog.card import Endpoint, Model
-from bianque.catalog.custom import REMOTE
 from bianque.errors import BadInput, BianQueError, Busy, SettingsError, TooLong, UnknownModel, Unreachable
 from bianque.types import Message, Sampling, Usage
 from tests.conftest import listening

@@ -56,4 +56,3 @@ def test_a_row_of_the_table():
     tally.errors["BQ_BUSY"] += 1
     assert tally.row() == ["2", "3", "0.20", "0.29", "15.0", "1/2", "BQ_BUSY 1", "5"]
     assert Tally(1).row() == ["1", "0", "–", "–", "–", "0/0", "0", "–"]
-    assert load.memory_of(-1) is None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bianque.bench.shapes import CHATGLM, T5_LARGE
+from bianque.bench.shapes import config_of
 from bianque.catalog.builtin import CARDS, FORMATS, by_name, find
 from bianque.catalog.footprint import sizes
 from bianque.checkpoints.hub import BUNDLED
@@ -87,16 +87,12 @@ def counted(architecture: str, config: dict) -> tuple[int, int, int]:
     return sum(sizes.values()), kept, sizes["lm_head.weight"]
 
 
-# From the models' published config.json.
-BAICHUAN = {
-    "vocab_size": 64000, "hidden_size": 5120, "intermediate_size": 13696, "num_hidden_layers": 40,
-    "num_attention_heads": 40,
-}  # fmt: skip
+CHATGLM = config_of("chatglm")
 EARLY = {key: value for key, value in CHATGLM.items() if not key.startswith(("mask", "gmask", "pad"))}
 SHAPES = {
-    "bianque-1": T5_LARGE,
+    "bianque-1": config_of("t5"),
     "medicalgpt-zh": EARLY | {"vocab_size": 150528, "bos_token_id": 150004, "eos_token_id": 150005},
-    "disc-medllm": BAICHUAN,
+    "disc-medllm": config_of("baichuan"),
     **dict.fromkeys(("bianque-2", "soulchat", "chatglm-6b", "chatglm-6b-int8", "chatglm-6b-int4"), CHATGLM),
 }
 

@@ -131,11 +131,11 @@ def test_a_private_repository_opens_with_its_token(served, monkeypatch):
 
 
 def test_a_removed_revision_is_named(served):
-    assert f"{REPO}@v0" in (text := refused(CARD.changed(revision="v0"))) and "revision" in text
+    assert f"{REPO}@v0" in (text := refused(tiny.changed(CARD, revision="v0"))) and "revision" in text
 
 
 def test_a_pinned_revision_is_what_comes(served):
-    fetch(CARD.changed(revision="v1"))
+    fetch(tiny.changed(CARD, revision="v1"))
     assert any("/revision/v1" in path for _, path, _ in served.asked)
 
 
@@ -170,15 +170,15 @@ def test_a_folder_comes_from_the_paths_then_the_package_then_the_hub(served, tmp
 def test_an_adapter_comes_from_the_paths_or_the_hub(served, tmp_path):
     find = lambda card, paths: hub.adapter_of(card, paths, lambda progress: None)
     assert find(CARD, {}) is None
-    card = CARD.changed(adapter="lora.p")
+    card = tiny.changed(CARD, adapter="lora.p")
     assert find(card, {f"{CARD.name}.adapter": tmp_path / "lora.p"}) == tmp_path / "lora.p"
     with pytest.raises(LoadFailed, match=rf"BIANQUE_PATHS={CARD.name}\.adapter="):
         find(card, {})
     served.repos["me/lora"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"0", "train.py": b"0"}
     served.repos["me/old"] = {"lora.p": b"0"}
-    folder = find(CARD.changed(adapter="me/lora"), {})
+    folder = find(tiny.changed(CARD, adapter="me/lora"), {})
     assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
-    assert find(CARD.changed(adapter="me/old"), {}).name == "lora.p"
+    assert find(tiny.changed(CARD, adapter="me/old"), {}).name == "lora.p"
 
 
 class Portal(BaseHTTPRequestHandler):

@@ -11,10 +11,11 @@ from bianque.catalog.builtin import CARDS, by_name
 from bianque.catalog.footprint import RESERVE
 from bianque.cli import hardware
 from bianque.cli.hardware import HARDWARE, Hardware
+from tests import tiny
 
 README = Path(__file__).parent.parent.parent / "README.md"
-CARD = by_name()["bianque-2"].changed(
-    parameters=11_000, kept=900, head=100, cache=1, window=100
+CARD = tiny.changed(
+    by_name()["bianque-2"], parameters=11_000, kept=900, head=100, cache=1, window=100
 )  # 22,000, 11,900, 7,212 bytes
 
 
@@ -29,7 +30,7 @@ def test_a_pair_must_fit_at_once():
 
 
 def test_what_is_published_quantised_stays_so_and_some_hardware_quantises_nothing():
-    assert hardware.best([CARD.changed(stored=8)], HARDWARE[-2]) == 8
+    assert hardware.best([tiny.changed(CARD, stored=8)], HARDWARE[-2]) == 8
     assert hardware.best([CARD], Hardware("X", 15_000 / 1e9, quantises=False)) is None
 
 

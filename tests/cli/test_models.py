@@ -5,22 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-import pytest
-
 from bianque.__main__ import main
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.catalog.card import Checkpoint, Model
 from bianque.catalog.footprint import sizes
 from bianque.cli import models
 from bianque.types import Sampling
-
-
-@pytest.mark.parametrize(
-    ("text", "columns"),
-    [("", 0), ("abc", 3), ("扁鹊", 4), ("（a）", 5), ("e\u0301", 1), ("한국", 4), ("·", 1), ("\u200b", 0)],
-)
-def test_a_han_character_fills_two_columns(text, columns):
-    assert models.width(text) == columns
 
 
 def test_columns_begin_under_one_another():

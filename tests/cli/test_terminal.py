@@ -14,11 +14,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import pytest
+from rich.cells import cell_len
 
 from bianque.__main__ import main
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.cli import terminal
-from bianque.cli.models import width
 from bianque.cli.terminal import Terminal, printable
 from bianque.consult import transcript, triage
 from bianque.consult.session import Session
@@ -315,7 +315,7 @@ def test_loading_is_drawn_on_one_line_of_a_terminal_and_nowhere_else(talk, monke
     drawn = screen.getvalue()
     assert "\r正在加载 ask-mini… 50%" in drawn and "\n" not in drawn
     last = drawn.rstrip("\r").rsplit("\r", 1)[-1]
-    assert last.strip() == "" and width(last) >= width("正在想要问什么…")  # nothing stays of it
+    assert last.strip() == "" and cell_len(last) >= cell_len("正在想要问什么…")  # nothing stays of it
 
 
 @pytest.mark.process
@@ -323,7 +323,7 @@ def test_a_status_wider_than_the_terminal_is_cut(talk, script, monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     monkeypatch.setenv("COLUMNS", "12")
     talk("头痛")
-    assert max(map(width, screen.getvalue().split("\r"))) == 11
+    assert max(map(cell_len, screen.getvalue().split("\r"))) == 11
 
 
 @pytest.mark.process

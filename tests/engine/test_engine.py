@@ -66,7 +66,7 @@ NAMES = pytest.mark.parametrize("name", ["bianque-1", "bianque-2"])
 
 def scripted(name, tokenizers, text, **facts) -> Engine:
     """An engine whose model writes this text and ends."""
-    card, tokenizer = tiny.card(name).changed(**facts), tokenizers[name]
+    card, tokenizer = tiny.changed(tiny.card(name), **facts), tokenizers[name]
     model = Scripted([*tokenizer.encode(text), tokenizer.eos], decoder_only=name == "bianque-2")
     return Engine(card, model, tokenizer, "cpu")
 

@@ -156,3 +156,8 @@ def test_where_nothing_says_it_is_asked_for(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say")
 def test_this_machine_says():
     assert 0 < available_memory() < 1 << 50
+
+
+def test_the_memory_of_a_process_that_is_none_is_not_told():
+    assert cpu.resident_memory(-1) is None
+    assert sys.platform != "linux" or cpu.resident_memory() == pytest.approx(cpu.resident_memory(os.getpid()), rel=0.2)
