@@ -10,6 +10,7 @@ from typing import Any, cast
 from bianque.consult import questions, quick, triage
 from bianque.consult.handoff import CARE
 from bianque.consult.transcript import Turn
+from bianque.data.script import traditional
 from bianque.i18n import say
 
 HELPLINES = {"emergency": ("120",), "crisis": ("12356", "120")}  # of a notice that names none itself
@@ -70,7 +71,8 @@ def one_language(text: str, lang: str) -> str:
 def _half(text: str, lang: str) -> str:
     if not (found := _BOTH.fullmatch(text)):
         return text
-    return f"{found['lead'] or ''}{found['zh' if lang.startswith('zh') else 'en']}{found['tail']}"
+    half = found["zh"].translate(traditional()) if lang == "zh-TW" else found["zh" if lang == "zh-CN" else "en"]
+    return f"{found['lead'] or ''}{half}{found['tail']}"
 
 
 def _clauses(text: str) -> Iterator[str]:
@@ -135,7 +137,7 @@ def notice_html(notice: Mapping[str, Any], lang: str, newest: bool, said: str = 
     ]
     tail = f'<span class="bq-calls">{"".join(calls)}</span>' if danger else ""
     role = ' role="alert"' if newest and danger else ""
-    return f'<span class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</span>'
+    return f'<div class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</div>'
 
 
 def why_html(notice: Mapping[str, Any], lang: str) -> str:

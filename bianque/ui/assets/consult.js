@@ -73,7 +73,8 @@ words => {
     const over = document.body.appendChild(node('dialog', '')), frame = node('iframe', ''), bar = node('p', '');
     over.id = 'bq-sheet';
     over.setAttribute('aria-label', words.make_summary);
-    Object.assign(frame, { srcdoc: html, title: words.make_summary });
+    const zoom = (innerWidth > 640 ? 1.25 : 1) * (bianque.prefs.large ? 1.25 : 1);  // on paper it is one A4 as it stands
+    Object.assign(frame, { srcdoc: html.replace('</head>', `<style>@media screen { html { zoom: ${zoom} } }</style></head>`), title: words.make_summary });
     const copy = node('button', '', words.copy);
     copy.onclick = () => bianque.clip?.(text).then(() => { copy.textContent = words.copied; });
     bar.append(copy, Object.assign(node('button', '', words.close), { onclick: () => over.close() }));
@@ -207,6 +208,11 @@ words => {
     toast(words.listening);
     hearing.start();
   };
+
+  // Paper is white, whatever the page's colours.
+  let night = false;
+  addEventListener('beforeprint', () => { night = document.body.classList.contains('dark'); document.body.classList.remove('dark'); });
+  addEventListener('afterprint', () => document.body.classList.toggle('dark', night));
 
   // --- put right as Gradio draws ---
   const place = row => [...document.querySelectorAll('#bq-chat .message-row')].indexOf(row);
