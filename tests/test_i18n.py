@@ -40,6 +40,11 @@ def test_traditional_chinese_is_no_copy_and_a_patient_has_one_name():
     assert sum(bool(simplified.search(text.replace("个", ""))) for text in words("zh-TW").values()) < 20
 
 
+@pytest.mark.parametrize("lang", ["zh-CN", "zh-TW", "ko"])
+def test_a_text_that_sends_somebody_to_a_tab_names_it_as_it_is_called(lang):
+    assert words(lang)["arena"] in words(lang)["no_votes"]
+
+
 def test_a_text_is_filled_and_what_is_missing_is_named():
     assert say("zh-CN", "some_columns", count=3) == "3 列" and say("en", "eval_more", count=2) == "And 2 more."
     with pytest.raises(KeyError, match="count"):

@@ -83,7 +83,8 @@ class Compare:
         with gr.Row(elem_id="bq-all-actions", elem_classes="bq-actions"):
             off: dict[str, Any] = {"size": "sm", "interactive": False}
             self.again, self.undo, self.clear = (gr.Button(t(n), **off) for n in ("retry_all", "undo", "clear"))
-            self.share, self.markdown, self.json = (gr.Button(t(n), size="sm") for n in ("share", "markdown", "json"))
+            self.share = gr.Button(t("share"), size="sm")
+            self.markdown, self.json = (gr.Button(t(n), **off) for n in ("markdown", "json"))
             self.along = gr.Checkbox(label=t("share_message"), container=False, min_width=120, elem_id="bq-along")
         self.link = gr.Textbox(
             label=t("link"), visible=False, interactive=False, max_lines=1, buttons=["copy"], elem_id="bq-link"
@@ -91,7 +92,7 @@ class Compare:
 
     def wire(self, blocks: gr.Blocks) -> None:
         sides = self.sides
-        view = [self.kept, self.note, self.alert, self.box, self.again, self.undo, self.clear]
+        view = [self.kept, self.note, self.alert, self.box, *self.acting()]
         view += [part for side in sides for part in (side.chatbot, side.told, side.again, side.adopt)]
         form = [self.count, self.seed, *(field for side in sides for field in side.fields)]
         given: Any = {self.kept, *form}  # a set: handlers get one value by component
@@ -119,6 +120,10 @@ class Compare:
             )
         restored = [self.tabs, self.place.parent, *form, *seen]
         blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **QUICK)
+
+    def acting(self) -> tuple[gr.Button, ...]:
+        """The buttons that need a conversation."""
+        return self.again, self.undo, self.clear, self.markdown, self.json
 
     # --- the form -------------------------------------------------------------------------------------------------
 
@@ -249,7 +254,7 @@ class Compare:
             self.kept: {"columns": kept, "link": setup.encode() if setup else link},
             self.note: paragraph(note or say(lang, "compare_why")), self.alert: column.red_flag(kept, lang),
             self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value),
-            **{button: gr.Button(interactive=any(kept[:count])) for button in (self.again, self.undo, self.clear)},
+            **{button: gr.Button(interactive=any(kept[:count])) for button in self.acting()},
         }  # fmt: skip
         for side, turns in zip(self.sides, kept, strict=True):
             view |= side.idle(turns, lang)

@@ -23,6 +23,7 @@ _GLUED = re.compile(r"\s\([^()一-鿿]*\)[;；:.]")  # an English half that is n
 _LIST = re.compile(r"(?m)^(\s*)[*•] +")
 _ITEM = r"[ \t]*(?:-|\d{1,2}[.)])[ \t]"
 _AFTER_LIST = re.compile(rf"(?m)^({_ITEM}.*)\n(?=\S)(?!{_ITEM})")
+TAIWAN = str.maketrans("爲裏", "為裡")  # as they are written there
 _QUICK = {"quick_no": quick.NO, "quick_unsure": quick.UNSURE, "quick_skip": quick.SKIP}
 
 
@@ -71,7 +72,11 @@ def one_language(text: str, lang: str) -> str:
 def _half(text: str, lang: str) -> str:
     if not (found := _BOTH.fullmatch(text)):
         return text
-    half = found["zh"].translate(traditional()) if lang == "zh-TW" else found["zh" if lang == "zh-CN" else "en"]
+    half = (
+        found["zh"].translate(traditional()).translate(TAIWAN)
+        if lang == "zh-TW"
+        else found["zh" if lang == "zh-CN" else "en"]
+    )
     return f"{found['lead'] or ''}{half}{found['tail']}"
 
 
@@ -137,7 +142,9 @@ def notice_html(notice: Mapping[str, Any], lang: str, newest: bool, said: str = 
     ]
     tail = f'<span class="bq-calls">{"".join(calls)}</span>' if danger else ""
     role = ' role="alert"' if newest and danger else ""
-    return f'<div class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</div>'
+    return (
+        f'<div class="bq-notice bq-{html.escape(level)}"{role}>{"<br>".join(parts)}{tail}{why_html(notice, lang)}</div>'
+    )
 
 
 def why_html(notice: Mapping[str, Any], lang: str) -> str:

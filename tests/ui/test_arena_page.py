@@ -233,6 +233,7 @@ def test_rounds_go_on_and_no_vote_is_possible_while_one_is_unfinished(chromium, 
     answered(page)
     for button in verdicts(page):
         expect(button).to_be_enabled()
+    assert violations(page) == []
     script.asks, script.advises, script.pause = ["还有别的吗？" * 300], ["多休息。" * 300], 0.02
     say(page, "坐久了更疼")
     expect(side(page, "a").locator(".message.bot").nth(1)).to_be_visible(timeout=WAIT)
@@ -299,7 +300,7 @@ def test_a_phone_shows_both_sides_and_the_ballot_in_the_visitors_language(chromi
     page.get_by_role("button", name="둘 다 나쁘다").click()
     page.get_by_role("button", name="순위표").click()
     expect(page.locator("#bq-board table").first).to_be_visible(timeout=WAIT)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.documentElement.scrollWidth") == 390 and violations(page) == []
 
 
 def test_why_a_reply_was_not_liked_can_be_told_by_a_tap(chromium, served, url, script):

@@ -15,6 +15,7 @@ from bianque.types import Message, Progress, Usage
 from bianque.ui import column as columns
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
 from tests.ui.test_page import LABEL, WAIT, research, visit, wait_for
+from tests.ui.test_patient_page import violations, walk
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 TABS = {"zh-CN": "对比", "zh-TW": "比較", "en-US": "Compare", "ko-KR": "비교"}
@@ -182,6 +183,17 @@ def test_a_link_restores_the_setup_and_sends_nothing(chromium, url, script):
     expect(replies(other, 2).last).to_contain_text(
         "？", timeout=WAIT
     )  # the same link again: what was said is still there
+
+
+def test_four_columns_are_covered_by_nothing_in_any_window(chromium, url):
+    page = opened(chromium, url)
+    for kind in ("Markdown", "JSON"):
+        expect(page.locator("#bq-all-actions").get_by_role("button", name=kind)).to_be_disabled()
+    page.get_by_role("radio", name="4 列").check()
+    expect(column(page, 3)).to_be_visible(timeout=WAIT)
+    asked(page)
+    assert violations(page) == []
+    walk(page, "four columns")
 
 
 def test_fewer_columns_lose_no_conversation(chromium, url, script):

@@ -78,6 +78,7 @@ def new_window(chromium, url: str, options: dict) -> Page:
     page.requests, page.errors = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda told: told.type == "error" and page.errors.append(told.text))
     page.goto(url)
     # A link may open another tab than the first, before anybody has seen that one.
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
@@ -305,7 +306,7 @@ def test_what_is_copied_or_edited_is_what_is_seen(chromium, url, script):
     open_panel(page)
     page.get_by_role("button", name="复制全部对话").click()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert ODD in copied and "span" not in copied
+    assert copied.startswith(f"患者\n{ODD}\n\n问诊 · ask-mini\n请问头痛多久了？")
     page.get_by_role("button", name="编辑").first.click()
     area = page.locator("#bq-chat textarea").first
     expect(area).to_have_value(ODD)
@@ -323,6 +324,7 @@ def open_panel(page: Page) -> None:
 def test_the_panel_changes_nothing_until_something_is_written_in_it(chromium, url, script):
     page = visit(chromium, url)
     open_panel(page)
+    expect(page.locator("#bq-exports button").first).to_be_hidden()  # there is nothing to take along
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
@@ -464,7 +466,11 @@ def test_the_page_speaks_the_visitors_language(chromium, url, locale, send, mode
 
 def test_modes_choose_who_speaks(chromium, url, script):
     page = visit(chromium, url)
-    page.get_by_role("radio", name="给建议").check()
+    chosen = page.get_by_role("radio", name="给建议")
+    chosen.check()
+    chosen.hover()
+    page.wait_for_timeout(200)  # colours have faded in
+    assert "radial" in chosen.evaluate("each => getComputedStyle(each).backgroundImage")  # its dot stays
     expect(page.locator("#bq-why")).to_contain_text("直接给出建议", timeout=WAIT)
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("建议 · advise-mini", timeout=WAIT)

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bianque.consult import handoff, quick, triage
+from bianque.data import script as scripts
 from bianque.types import Message
 from bianque.ui import front, render
 from tests.ui.test_page import LABEL, WAIT, idle, replies, research, say, visit, wait_for
@@ -72,6 +73,12 @@ def test_nothing_scrolls_sideways_or_is_covered_in_any_window_and_axe_finds_noth
     expect(page.get_by_role("button", name="继续问我")).to_be_visible(timeout=WAIT)
     assert violations(page) == []
     walk(page, "advised")
+    say(page, DANGER)
+    idle(page)
+    expect(page.locator("#bq-chat .bq-pinned .bq-ack")).to_be_visible(timeout=WAIT)
+    assert violations(page) == []
+    walk(page, "warned")
+    page.locator(".bq-ack").click()
     toggle_dark(page)
     page.locator("#bq-panel > button").click()
     expect(page.get_by_label("温度")).to_be_visible(timeout=WAIT)
@@ -86,6 +93,9 @@ def test_nothing_scrolls_sideways_or_is_covered_in_any_window_and_axe_finds_noth
         assert violations(page) == []
     page.get_by_role("tab", name="问诊").click()
     expect(page.locator("#bq-box")).to_be_visible()
+    page.evaluate("addEventListener('beforeprint', () => { window.night = document.body.classList.contains('dark'); })")
+    page.pdf()  # paper is white, and the page as dark as before
+    assert page.evaluate("[window.night, document.body.classList.contains('dark')]") == [False, True]
     page.emulate_media(media="print")
     assert page.locator("#bq-chat .bubble-wrap").evaluate("each => each.scrollHeight - each.clientHeight") <= 1
     assert not page.locator("#bq-box").is_visible() and page.errors == []
@@ -168,6 +178,13 @@ def test_several_consultations_drafts_and_switches_stay_in_the_browser(chromium,
     page.locator("#bq-list button").filter(has_text="孩子咳嗽").click()
     expect(page.locator("#bq-chat .message.user")).to_have_text("孩子咳嗽", timeout=WAIT)
     page.locator("#bq-menu summary").click()
+    page.locator("#bq-list .bq-current .bq-drop").click()
+    page.locator("#bq-toast button").click()  # taken back
+    expect(page.locator("#bq-chat .message.user")).to_have_text("孩子咳嗽", timeout=WAIT)
+    assert len(consultations(page)) == 2
+    page.locator("#bq-menu summary").click()
+    page.locator("#bq-list li:not(.bq-current) .bq-drop").click()
+    wait_for(lambda: consultations(page) == ["孩子咳嗽"])
     page.on("dialog", lambda asked: asked.accept())
     page.locator("#bq-menu [data-do=forget]").click()
     expect(page.locator("#bq-hero")).to_be_visible(timeout=WAIT)
@@ -263,6 +280,34 @@ def test_the_page_is_small_names_itself_and_its_streams_are_not_compressed(url):
             assert "content-encoding" not in stream.headers and "event:" in stream.read().decode()
 
 
+VOICES = """
+window.SpeechRecognition = window.webkitSpeechRecognition = class {
+  start() { window.heard = this; }
+  stop() { this.onend(); }
+};
+speechSynthesis.speak = said => { window.read = [said.lang, said.text]; };
+"""
+
+
+def test_the_browser_writes_what_is_spoken_and_reads_what_is_written(chromium, url):
+    page = visit(chromium, url)
+    page.add_init_script(VOICES)
+    page.reload()
+    page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
+    speak = page.get_by_role("button", name="语音输入")
+    speak.click()
+    expect(page.locator("#bq-toast")).to_contain_text("浏览器")  # who made it may hear: nothing listens yet
+    assert page.evaluate("window.heard === undefined")
+    speak.click()
+    page.evaluate("heard.onresult({ results: [[{ transcript: '头痛三天' }]] })")
+    page.evaluate("heard.onend()")
+    expect(page.locator("#bq-box textarea")).to_have_value("头痛三天")
+    page.locator("#bq-box textarea").press("Enter")
+    idle(page)
+    page.get_by_role("button", name="朗读").click()
+    assert page.evaluate("read[0]") == "zh-CN" and "哪个部位？" in page.evaluate("read[1]")
+
+
 @pytest.mark.parametrize(
     "question, named",
     [
@@ -297,14 +342,19 @@ def test_a_wish_to_be_asked_on_after_advice_begins_asking_again():
         ("只有中文 (x)", "只有中文", "x"), ("去医院", "去医院", "去医院"),
         ("不是 JSON（第 1 列 (char 0)） (not JSON (column 1 (char 0)))", "不是 JSON（第 1 列 (char 0)）", "not JSON (column 1 (char 0))"),
         ("A: seed='x': 需要整数 (an integer is needed)", "A: seed='x': 需要整数", "A: seed='x': an integer is needed"),
-        ("没有名为 x 的模型 (no such model); 可选 (choose one of): a, b", "没有名为 x 的模型; 可选: a, b", "no such model; choose one of: a, b"),
+        ("没有名为 x 的模型 (there is no model x); 可选 (choose one of): a, b", "没有名为 x 的模型; 可选: a, b", "there is no model x; choose one of: a, b"),
         ("消息是空的，请先描述 (it is empty; describe it)", "消息是空的，请先描述", "it is empty; describe it"),
         ("mode='x': 可选 (choose one of) auto, ask", "mode='x': 可选 auto, ask", "mode='x': choose one of auto, ask"),
     ],
 )  # fmt: skip
 def test_of_a_text_in_two_languages_a_visitor_reads_one(text, chinese, english):
-    assert [render.one_language(text, lang) for lang in ("zh-TW", "ko")] == [chinese, english]
+    assert [render.one_language(text, lang) for lang in ("zh-CN", "ko")] == [chinese, english]
+    assert render.one_language(text, "zh-TW").translate(scripts.simplified()) == chinese
     assert english in render.alert(text, "en").replace("&#x27;", "'")
+
+
+def test_an_error_in_traditional_chinese():
+    assert render.one_language("没有名为 x 的模型 (there is no model x)", "zh-TW") == "沒有名為 x 的模型"
 
 
 def test_a_notice_speaks_one_language_and_a_visitors_words_are_no_markup():

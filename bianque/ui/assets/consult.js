@@ -153,7 +153,7 @@ words => {
   document.addEventListener('click', event => {
     const target = event.target.closest?.('[data-do]');
     if (target?.tagName === 'BUTTON') { acts[target.dataset.do](target); switches(); }
-    if (!event.target.closest?.('#bq-menu')) closeMenu();
+    if (!event.composedPath().includes(find('#bq-menu'))) closeMenu();  // what was pressed may be gone by now
     const ack = event.target.closest?.('.bq-ack');
     if (ack) { bianque.save({ seen: [...(bianque.get('seen') || []), place(ack.closest('.message-row'))] }); tidy(); }
     const row = event.target.closest?.('#bq-chat .message-row');
