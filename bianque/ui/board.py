@@ -136,7 +136,7 @@ def matrix(found: Ranking, lang: str) -> str:
         [name, *(cell(share, met) for share, met in zip(shares, games, strict=True))]
         for name, shares, games in zip(names, found.shares, found.games, strict=True)
     ]
-    return scroll_table(say(lang, "win_rates"), ["", *names], rows, {0})
+    return scroll_table(say(lang, "win_rates"), [say(lang, "board_name"), *names], rows, {0})
 
 
 def cell(share: float | None, games: int) -> str:
