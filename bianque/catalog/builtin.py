@@ -82,7 +82,9 @@ def find(cards: Mapping[str, Model], name: str) -> Model:
     base, bits = split_name(name) if isinstance(name, str) else ("", None)  # an endpoint's caller may send anything
     shown = repr(name)[:80]
     if base not in cards:
-        raise UnknownModel(f"没有名为 {shown} 的模型 (there is no model {shown}); 可选 (choose one of): {', '.join(cards)}")
+        raise UnknownModel(
+            f"没有名为 {shown} 的模型 (there is no model {shown}); 可选 (choose one of): {', '.join(cards)}"
+        )
     if bits is None:
         return cards[base]
     for known in cards[base].precisions:

@@ -61,6 +61,13 @@ def written(text: str) -> str:
     return escape(_AFTER_LIST.sub(r"\1\n\n", _LIST.sub(r"\1- ", text)))
 
 
+def either(chinese: str, english: str, lang: str) -> str:
+    """Of words in two languages those that a visitor reads, for zh-TW in its own script."""
+    if not lang.startswith("zh"):
+        return english
+    return chinese.translate(traditional()).translate(TAIWAN) if lang == "zh-TW" else chinese
+
+
 def one_language(text: str, lang: str) -> str:
     """Of a text like "name: 中文 (English); 中文 (English)" what this visitor reads; a text of one language as it is."""
     found = _BOTH.fullmatch(text)
@@ -72,11 +79,7 @@ def one_language(text: str, lang: str) -> str:
 def _half(text: str, lang: str) -> str:
     if not (found := _BOTH.fullmatch(text)):
         return text
-    half = (
-        found["zh"].translate(traditional()).translate(TAIWAN)
-        if lang == "zh-TW"
-        else found["zh" if lang == "zh-CN" else "en"]
-    )
+    half = either(found["zh"], found["en"], lang)
     return f"{found['lead'] or ''}{half}{found['tail']}"
 
 

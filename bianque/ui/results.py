@@ -17,7 +17,7 @@ from bianque.evaluate import examination, quota, store
 from bianque.evaluate.patients import FIGURES, TITLES
 from bianque.evaluate.quota import Folders
 from bianque.i18n import say
-from bianque.ui import sheets
+from bianque.ui import render, sheets
 
 ADDRESS = "evaluations/{name}/{file}"  # of a report, as the page sees it
 SAMPLE = Path(bianque.evaluate.__file__).parent / "examples" / "dialogues.jsonl"
@@ -61,9 +61,11 @@ def of_patients(folder: Path, lang: str) -> Result | int:
     if not path.exists():
         return len(kept)
     found = json.loads(path.read_text("utf-8"))
-    place = sheets.language(lang)
     lines = [
-        [TITLES[name][place], *(examination.shown(figures[name]) for figures in found["figures"].values())]
+        [
+            render.either(*TITLES[name], lang),
+            *(examination.shown(figures[name]) for figures in found["figures"].values()),
+        ]
         for name in FIGURES
     ]
     table = {"headers": [say(lang, "eval_figure"), *found["figures"]], "data": lines}

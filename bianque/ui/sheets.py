@@ -15,7 +15,7 @@ from bianque.evaluate import sections
 from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.run import RunProgress, clock
 from bianque.i18n import say
-from bianque.ui.render import alert, one_language, paragraph
+from bianque.ui.render import alert, either, one_language, paragraph
 
 SHOWN = 3  # dialogues of a preview
 TURNS = 12  # turns of each
@@ -99,7 +99,7 @@ def bar(done: int, total: int, lang: str) -> str:
 
 def figures(metrics: Mapping[str, Any], lang: str) -> dict[str, list[Any]]:
     """The figures as a value of gr.DataFrame: measures down, models across, what each is over; a line names each set."""
-    place, found = language(lang), sections.figures(metrics, {})
+    found = sections.figures(metrics, {})
     models = list(dict.fromkeys(model for group in found.values() for model in group["models"]))
     lines = []
     for (task, name), group in found.items():
@@ -113,26 +113,20 @@ def figures(metrics: Mapping[str, Any], lang: str) -> dict[str, list[Any]]:
         lines += [[say(lang, key), *across(list(map(str, count))), ""] for key, count in counts.items()]
         for row in group["rows"]:
             shown = [f"{text} {interval}".strip() for text, interval, _ in row["cells"]]
-            lines.append([row["measure"].title[place], *across(shown), row["n"]])
+            lines.append([either(row["measure"].title[0], row["measure"].title[1], lang), *across(shown), row["n"]])
     return {"headers": [say(lang, "eval_figure"), *models, "n"], "data": lines}
 
 
 def legend(metrics: Mapping[str, Any], lang: str) -> str:
     """What the figures mean."""
-    place = language(lang)
     used = {name for group in metrics["groups"] for name in group["figures"]}
     meanings = "".join(
-        f"<dt>{escape(measure.title[place])}</dt><dd>{escape(measure.meaning[place])}</dd>"
+        f"<dt>{escape(either(*measure.title, lang))}</dt><dd>{escape(either(*measure.meaning, lang))}</dd>"
         for measure in MEASURES.values()
         if measure.name in used
     )
     signature = paragraph(f"BLEU: {metrics['signature']}") if metrics.get("signature") else ""
     return f"<details><summary>{escape(say(lang, 'eval_legend'))}</summary><dl>{meanings}</dl>{signature}</details>"
-
-
-def language(lang: str) -> int:
-    """Which of two languages a measure is described in."""
-    return 0 if lang.startswith("zh") else 1
 
 
 def frame(address: str, lang: str) -> str:
