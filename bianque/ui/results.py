@@ -63,7 +63,7 @@ def of_patients(folder: Path, lang: str) -> Result | int:
     found = json.loads(path.read_text("utf-8"))
     lines = [
         [
-            render.either(*TITLES[name], lang),
+            render.either(TITLES[name][0], TITLES[name][1], lang),
             *(examination.shown(figures[name]) for figures in found["figures"].values()),
         ]
         for name in FIGURES
