@@ -72,6 +72,22 @@ def startup(rounds: Rounds = 7, json: Json = None) -> None:
 
 
 @bench.command()
+def convert(
+    arch: Literal["t5", "chatglm"] = "chatglm",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = 4,
+    bits: list[int] = [8, 4],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    steal: Annotated[float, typer.Option(metavar="PERCENT", help="as of `bench decode`")] = 5.0,
+    folder: Annotated[Path | None, typer.Option(help="where the checkpoints are written meanwhile")] = None,
+    rounds: Rounds = 5,
+    json: Json = None,
+) -> None:
+    """Load what `convert --bits` wrote, beside the weights of 16 bits that are quantised while they are loaded."""
+    run("convert", SimpleNamespace(**locals() | {"device": "cpu"}))
+
+
+@bench.command()
 def http(rounds: Rounds = 20, tokens: Annotated[int, typer.Option(help="of a reply")] = 64, json: Json = None) -> None:
     """First text and whole reply over /v1, beside the same session in this process."""
     run("http", SimpleNamespace(rounds=rounds, tokens=tokens, json=json))
