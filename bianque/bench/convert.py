@@ -53,7 +53,7 @@ def convert(options: Any) -> None:
 
 def checkpoint(folder: Path, arch: str, size: str, layers: int | None) -> tuple[Model, Path]:
     """A folder as it is published, float16 in shards, and the card it is read by."""
-    card = by_name()[shapes.SHAPES[arch][0]]
+    card = by_name()[shapes.SHAPES[arch]["bundled"]]
     vocabulary = loader.ARCHITECTURES[arch].vocabulary
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(shapes.config_of(arch, size, layers)))

@@ -134,6 +134,27 @@ def gpu(
     run("gpu", SimpleNamespace(**locals() | {"threads": 0}))
 
 
+@bench.command()
+def tune(
+    arch: Literal["t5", "chatglm"] = "chatglm",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = None,
+    device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
+    bits: list[int] = [16, 8, 4],  # noqa: B006
+    batch: Annotated[int, typer.Option(help="rows of a step")] = 4,
+    length: Annotated[int, typer.Option(min=32, help="tokens of the longest row")] = 512,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
+    peer: Annotated[list[str], typer.Option(callback=among(("peft",)), help="peft")] = [],  # noqa: B006
+    beside: Annotated[list[str], typer.Option(metavar="NAME=COMMAND", help="any other peer")] = [],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    rounds: Annotated[int, typer.Option(help="steps that are measured")] = 10,
+    json: Json = None,
+) -> None:
+    """A LoRA's steps on the true shape: tokens a second and memory, beside peft as upstream's code trains."""
+    pairs = [tuple(pair.split("=", 1)) for pair in beside]
+    run("tune", SimpleNamespace(**locals() | {"beside": pairs}))
+
+
 @bench.callback(invoke_without_command=True)
 def tables(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
