@@ -51,6 +51,8 @@ def contestants(options: Any) -> list[tuple[str, Callable[[], Row]]]:
     named: list[tuple[str, Callable[[], Row]]] = [
         (f"ours, {bits} bits", partial(trained, options, bits, ours)) for bits in options.bits
     ]
+    if not options.rounds:
+        return named
     if "peft" in options.peer:
         named.append(("peft, logits everywhere", partial(trained, options, 16, everywhere)))
     return named + [(name, partial(beside, command, options)) for name, command in options.beside]
@@ -59,14 +61,16 @@ def contestants(options: Any) -> list[tuple[str, Callable[[], Row]]]:
 def rows(options: Any, facts: Any) -> list[Sample]:
     """Rows of many lengths up to the longest, as dialogues are; the same ones for all."""
     drawn = random.Random(0)
-    lengths = [drawn.randint(options.length // 3, options.length) for _ in range(options.batch)]
+    lengths = [options.length, *(drawn.randint(options.length // 3, options.length) for _ in range(options.batch - 1))]
     words = lambda count: [drawn.randrange(200, facts.vocab_size - 600) for _ in range(count)]
     ends = [facts.gmask_token_id, facts.bos_token_id] if hasattr(facts, "gmask_token_id") else []
     return [Sample(words(size - size // 2 - len(ends)) + ends, words(size // 2)) for size in lengths]
 
 
 def trained(options: Any, bits: int, loss_of: Callable[..., torch.Tensor]) -> Row:
-    """Some steps of AdamW over one batch; a warm one before them is not counted."""
+    """Some steps of AdamW over one batch; a warm one before them is not counted. Of none, what memory they would need."""
+    if not options.rounds:
+        return {"GB estimated": estimated(options, bits)}
     model = shapes.trainable(shapes.config_of(options.arch, options.size, options.layers), options.arch, PRECISION[bits],
                              options.device)  # fmt: skip
     learner = learner_of(model)
@@ -98,7 +102,7 @@ def trained(options: Any, bits: int, loss_of: Callable[..., torch.Tensor]) -> Ro
     row: Row = {"tokens/s": tokens / middle, "ms a step": middle * 1e3, "loss": f"{begins:.3f} → {ends:.3f}"}
     if options.device != "cpu":
         row["GB"] = torch.cuda.max_memory_allocated() / 1e9
-    return row | ({"GB estimated": estimated(options, bits, batch)} if loss_of is ours else {})
+    return row | ({"GB estimated": estimated(options, bits)} if loss_of is ours else {})
 
 
 def ours(learner: Learner, batch: Sequence[Sample], options: Any) -> torch.Tensor:
@@ -119,13 +123,13 @@ def everywhere(learner: Any, batch: Sequence[Sample], options: Any) -> torch.Ten
     return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 
-def estimated(options: Any, bits: int, batch: Sequence[Sample]) -> float:
+def estimated(options: Any, bits: int) -> float:
     """What `tune` would have said beforehand."""
     plan = Plan(lora=RANK, bits=cast(Any, bits), batch=options.batch, length=options.length,
                 checkpointing=options.checkpointing)  # fmt: skip
     config = shapes.config_of(options.arch, options.size, options.layers)
     skeleton = lambda bits: shapes.skeleton(config, options.arch, bits)[0]
-    longest = max(batch, key=lambda sample: sample.length)
+    longest = rows(options, cast(Any, skeleton(16)).config)[0]
     return memory.estimate(skeleton, longest, plan, torch.bfloat16).total / 1e9
 
 

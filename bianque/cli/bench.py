@@ -147,7 +147,7 @@ def tune(
     peer: Annotated[list[str], typer.Option(callback=among(("peft",)), help="peft")] = [],  # noqa: B006
     beside: Annotated[list[str], typer.Option(metavar="NAME=COMMAND", help="any other peer")] = [],  # noqa: B006
     threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
-    rounds: Annotated[int, typer.Option(help="steps that are measured")] = 10,
+    rounds: Annotated[int, typer.Option(min=0, help="steps that are measured; 0: memory by the estimate alone")] = 10,
     json: Json = None,
 ) -> None:
     """A LoRA's steps on the true shape: tokens a second and memory, beside peft as upstream's code trains."""

@@ -457,6 +457,13 @@ def test_what_a_kernel_made_of_weights_goes_with_the_model():
     assert not any(isinstance(layer.weight, torch.ScriptObject) for layer in quant.linears(model).values())
 
 
+def test_half_precision_becomes_bfloat16_as_torch_has_it():
+    x = torch.cat(
+        (torch.randn(130, 7), torch.tensor([[0.0, -0.0, 6e-8, 65504, torch.inf, -torch.inf, 1 + 2**-9]]))
+    ).half()
+    assert torch.equal(quant.cast_to(x, "cpu", torch.bfloat16), x.bfloat16())
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_tall_layer_is_packed_in_parts_and_says_the_same(bias, monkeypatch):
     """FBGEMM takes four times as long a weight to pack a head of 130,000 rows at once."""
