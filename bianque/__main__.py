@@ -29,7 +29,7 @@ SEVERAL = {
     "cluster": {"--model", "--visitors"},
     "train-mini": {"--data", "--set"},
     "tune": {"--data", "--valid", "--set"},
-    "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside"},
+    "bench": {"--precision", "--prompt", "--visitors", "--peer", "--beside", "--bits"},
 }
 UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]  # which typer does not export
 

@@ -1,7 +1,8 @@
-"""A small Hub on this machine: enough of its API for `snapshot_download`, and ways to misbehave."""
+"""A small Hub on this machine: enough of its API for `snapshot_download` and `upload_folder`, and ways to misbehave."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -47,10 +48,49 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer(body=True)
 
+    def do_POST(self) -> None:
+        """`create_repo` and `upload_folder`, every file within the commit itself."""
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.asked.append((self.command, self.path, None))
+        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self.refuse(401)
+        if self.path == "/api/repos/create":
+            given = json.loads(content)
+            self.hub.repos.setdefault(given["name"] if "/" in given["name"] else f"me/{given['name']}", {})
+            if given.get("private") or given.get("visibility") == "private":
+                self.hub.private.add("me/mine")
+            return self.tell({"url": f"{self.hub.url}/me/mine"})
+        if self.path == "/api/validate-yaml":
+            return self.tell({"errors": [], "warnings": []})
+        if "/preupload/" in self.path:
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(content)["files"]
+            ]
+            return self.tell({"files": files})
+        files_ = self.hub.repos["/".join(self.path.split("/")[3:5])]
+        for line in map(json.loads, content.splitlines()):
+            if line["key"] == "file":
+                files_[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return self.tell(
+            {"commitUrl": f"{self.hub.url}/me/mine/commit/{COMMIT}", "commitOid": COMMIT, "hookOutput": ""}
+        )
+
+    def tell(self, value: object) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
     def answer(self, body: bool) -> None:
         self.hub.asked.append((self.command, self.path, self.headers.get("Range")))
         if self.hub.down:
             return self.refuse(503)
+        if self.path == "/api/whoami-v2":
+            known = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+            return self.tell({"type": "user", "name": "me"}) if known else self.refuse(401)
         parts = self.path.split("?")[0].strip("/").split("/")
         api = parts[:2] == ["api", "models"]
         names = parts[2:] if api else parts
@@ -83,12 +123,7 @@ class Handler(BaseHTTPRequestHandler):
             ]
         else:
             told = {"id": repo, "sha": COMMIT, "siblings": [sibling(*file) for file in files.items()]}
-        data = json.dumps(told).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.tell(told)
 
     def file(self, files: dict[str, bytes], name: str, body: bool) -> None:
         if name not in files:

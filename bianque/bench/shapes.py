@@ -60,17 +60,37 @@ def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
             yield name, (grain.repeat(-(-(begin + size) // GRAIN))[begin : begin + size] * shape[1] ** -0.5).view(shape)
 
 
-def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[LanguageModel, Tokenizer]:
-    """The model as it is served at this precision, and the tokenizer of a bundled one."""
-    bits, dtype = PRECISIONS[precision]
+def skeleton(config: Mapping[str, Any], arch: str, bits: int) -> tuple[nn.Module, Tokenizer]:
+    """The model without weights, and the tokenizer of a bundled one."""
     card = by_name()[SHAPES[arch]["bundled"]]
     kind = loader.ARCHITECTURES[arch]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "config.json").write_text(json.dumps(config))
         (folder / kind.vocabulary).write_bytes((BUNDLED / card.name / kind.vocabulary).read_bytes())
-        whole, _ = loader.skeleton(card, folder)
-        model, tokenizer = loader.skeleton(card, folder, bits)
+        return loader.skeleton(card, folder, cast(Bits, bits))
+
+
+def random_model(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[LanguageModel, Tokenizer]:
+    """The model as it is served at this precision, and the tokenizer of a bundled one."""
+    model, tokenizer = filled(config, arch, precision, device)
+    quant.prepack_quantised(model, PRECISIONS[precision][1])
+    packed.prepack_linears(model)
+    return cast(LanguageModel, model.eval().requires_grad_(False)), tokenizer
+
+
+def trainable(config: Mapping[str, Any], arch: str, precision: str, device: str) -> nn.Module:
+    """The model as `tune` reads it: its quantised layers keep a gradient."""
+    model, _ = filled(config, arch, precision, device)
+    quant.prepack_quantised(model, PRECISIONS[precision][1], training=True)
+    return model.requires_grad_(False)
+
+
+def filled(config: Mapping[str, Any], arch: str, precision: str, device: str) -> tuple[nn.Module, Tokenizer]:
+    """The model with its weights, as they are stored."""
+    bits, dtype = PRECISIONS[precision]
+    whole, _ = skeleton(config, arch, 16)
+    model, tokenizer = skeleton(config, arch, bits)
     check_memory({name: parameter.shape for name, parameter in whole.named_parameters()}, precision, device)
     layers = quant.linears(model)
     found: dict[str, Tensor] = {}
@@ -78,9 +98,7 @@ def random_model(config: Mapping[str, Any], arch: str, precision: str, device: s
         found |= quant.convert_tensor(layers, name, tensor, device, dtype)
     model.load_state_dict(found, assign=True)
     found.clear()  # a layer that is rearranged leaves its former weights behind
-    quant.prepack_quantised(model, dtype)
-    packed.prepack_linears(model)
-    return cast(LanguageModel, model.eval().requires_grad_(False)), tokenizer
+    return model, tokenizer
 
 
 def check_memory(shapes: Mapping[str, torch.Size], precision: str, device: str) -> None:

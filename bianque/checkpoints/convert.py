@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bianque.catalog.card import Model
-from bianque.checkpoints import loader, lora
+from bianque.checkpoints import files, loader, lora
 from bianque.checkpoints.hub import Report
 from bianque.errors import BadInput
 from bianque.nn import quant
@@ -35,7 +34,8 @@ def convert(
 ) -> int:
     """Write `folder`'s weights to `out` in shards of at most `limit` bytes, with its configuration and tokenizer.
 
-    At 16 `bits` types and values stay as they are but for what a LoRA, `adapter`, changes; at 8 and 4 they are quantised
+    At 16 `bits` types and values stay as they are but for what `adapter`, a LoRA, changes; a P-Tuning prefix is put beside
+    them. At 8 and 4 they are quantised
     as they would be each time they are loaded. Keys the model never reads are left out. Holds one shard in memory. Returns
     the bytes written. BadInput if `out` holds anything or cannot be written, LoadFailed if what is read does not fit.
     """
@@ -46,10 +46,13 @@ def convert(
             f"{card.title}: 权重已是 {quant.bits_of(raw)} 位，不能再量化或并入 LoRA，请用 16 位的权重 "
             "(quantised already: start from the weights of 16 bits)"
         )
-    merging = lora.read(adapter, card.title) if adapter else None
-    model, _ = loader.skeleton(card, folder, bits)
+    prefix = loader.prefix_of(card, adapter) if adapter else {}
+    merging = lora.read(adapter, card.title) if adapter and not prefix else None
+    model, _ = loader.skeleton(card, folder, bits, prefix)
     shards = loader.shard_files(card, folder)
     changed: dict[str, Any] = {"merged_adapter": card.loadable.adapter or adapter.name} if adapter else {}
+    if prefix:
+        changed |= loader.prefix_facts(prefix)
     if bits != 16:
         changed |= {"quantization_config": {"quant_method": quant.OWN, "bits": bits}}
     try:
@@ -57,8 +60,11 @@ def convert(
         writer = Writer(out, limit)
         for done, shard in enumerate(shards, 1):
             for name, tensor in converted(card, model, shard, merging):
-                writer.add(name, tensor)
+                if name not in prefix:
+                    writer.add(name, tensor)
             report(Progress(card.name, "loading", done / len(shards)))
+        for name, tensor in prefix.items():
+            writer.add(name, tensor)
         if merging and merging.unused():
             raise BadInput(f"{card.title}: LoRA 另有所指 (the LoRA changes what is not there): {merging.unused()[:8]}")
         total = writer.close()
@@ -135,7 +141,7 @@ class Writer:
         self.size += tensor.nbytes
 
     def flush(self) -> None:
-        save_file(self.part, self.out / f"part-{len(self.parts)}", metadata={"format": "pt"})
+        files.save(self.part, self.out / f"part-{len(self.parts)}")
         self.parts.append(list(self.part))
         self.total += self.size
         self.part, self.size = {}, 0

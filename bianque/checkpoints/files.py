@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 PICKLES = (b"PK\x03\x04", b"\x80")  # a zip archive, as torch writes since 1.6, or a bare pickle
 UNSAFE = ("Unsupported", "not an allowed", "not allowed")  # what torch's reader says of a pickle that would run code
+
+
+def save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """A safetensors file that whoever may read its folder may read: the library's own is for its owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def json_of(path: Path) -> Any:

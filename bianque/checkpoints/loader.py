@@ -139,6 +139,11 @@ def prefix_of(card: Model, path: Path) -> dict[str, Tensor]:
     return {PREFIX + name.partition("prefix_encoder.")[2]: tensor for name, tensor in found.items()}
 
 
+def prefix_facts(prefix: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What config.json says of a prefix."""
+    return {"pre_seq_len": len(prefix[f"{PREFIX}embedding.weight"]), "prefix_projection": len(prefix) > 1}
+
+
 class StateDictReader:
     """Collects a model's converted weights, and whatever is wrong with them."""
 
@@ -221,8 +226,7 @@ def skeleton(
         if prefix:
             if not isinstance(config, ChatGLMConfig):
                 raise ValueError("a P-Tuning prefix is for ChatGLM-6B alone")
-            count = len(prefix[f"{PREFIX}embedding.weight"])
-            config = replace(config, pre_seq_len=count, prefix_projection=len(prefix) > 1)
+            config = replace(config, **prefix_facts(prefix))
         tokenizer = kind.tokenizer(config, files.genuine(folder / kind.vocabulary))
         stored = quant.bits_of(raw)
         with torch.device("meta"):

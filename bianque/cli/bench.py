@@ -72,6 +72,22 @@ def startup(rounds: Rounds = 7, json: Json = None) -> None:
 
 
 @bench.command()
+def convert(
+    arch: Literal["t5", "chatglm"] = "chatglm",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = 4,
+    bits: list[int] = [8, 4],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    steal: Annotated[float, typer.Option(metavar="PERCENT", help="as of `bench decode`")] = 5.0,
+    folder: Annotated[Path | None, typer.Option(help="where the checkpoints are written meanwhile")] = None,
+    rounds: Rounds = 5,
+    json: Json = None,
+) -> None:
+    """Load what `convert --bits` wrote, beside the weights of 16 bits that are quantised while they are loaded."""
+    run("convert", SimpleNamespace(**locals() | {"device": "cpu"}))
+
+
+@bench.command()
 def http(rounds: Rounds = 20, tokens: Annotated[int, typer.Option(help="of a reply")] = 64, json: Json = None) -> None:
     """First text and whole reply over /v1, beside the same session in this process."""
     run("http", SimpleNamespace(rounds=rounds, tokens=tokens, json=json))
@@ -116,6 +132,27 @@ def gpu(
 ) -> None:
     """Parity in fp16 and bf16, every kernel against the plain one, and 1, 8 and 32 visitors, within six minutes."""
     run("gpu", SimpleNamespace(**locals() | {"threads": 0}))
+
+
+@bench.command()
+def tune(
+    arch: Literal["t5", "chatglm"] = "chatglm",
+    size: Annotated[Literal["true", "mini", "tiny"], typer.Option(help="mini: as the bundled model")] = "true",
+    layers: Annotated[int | None, typer.Option(help="fewer than the shape has")] = None,
+    device: Annotated[str, typer.Option(help="cpu to try the bench itself")] = "cuda",
+    bits: list[int] = [16, 8, 4],  # noqa: B006
+    batch: Annotated[int, typer.Option(help="rows of a step")] = 4,
+    length: Annotated[int, typer.Option(min=32, help="tokens of the longest row")] = 512,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing")] = False,
+    peer: Annotated[list[str], typer.Option(callback=among(("peft",)), help="peft")] = [],  # noqa: B006
+    beside: Annotated[list[str], typer.Option(metavar="NAME=COMMAND", help="any other peer")] = [],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="0: all cores but one")] = 0,
+    rounds: Annotated[int, typer.Option(min=0, help="steps that are measured; 0: memory by the estimate alone")] = 10,
+    json: Json = None,
+) -> None:
+    """A LoRA's steps on the true shape: tokens a second and memory, beside peft as upstream's code trains."""
+    pairs = [tuple(pair.split("=", 1)) for pair in beside]
+    run("tune", SimpleNamespace(**locals() | {"beside": pairs}))
 
 
 @bench.callback(invoke_without_command=True)

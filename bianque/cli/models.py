@@ -122,7 +122,11 @@ def convert(
     shard: Annotated[float, typer.Option(metavar="GB", help="bytes of a shard at most, in 10⁹")] = 2.0,
     bits: Annotated[int, typer.Option(help="8 or 4: quantised once, here, instead of at each start")] = 16,
     merge: Annotated[
-        str | None, typer.Option(metavar="LORA", help="a LoRA to merge: a file, a folder, or the card's own, as lora.p")
+        str | None,
+        typer.Option(
+            metavar="LORA",
+            help="a LoRA to merge or a P-Tuning prefix to put in: a file, a folder, or the card's own, as lora.p",
+        ),
     ] = None,
 ) -> None:
     """Write a model's checkpoint again: safetensors in shards, 8 or 4 bits a weight, with a LoRA merged."""

@@ -70,6 +70,7 @@ class Kernel:
     many: Run
     rows: int = 0
     ready: Callable[[], bool] = lambda: True
+    single: bool = False  # `pack` keeps to one thread: several layers are packed at once
     published: bool = False  # weights stay as they are stored: `transposed` reads them, so there is a gradient
 
 
@@ -280,10 +281,25 @@ def scales_and_zeros(scale: Tensor, form: Form) -> Tensor:
 
 
 def int4_cpu(weight: Tensor, scale: Tensor, form: Form) -> tuple[Tensor, Tensor]:
+    block = packed_block()
+    if block and form.out % block == 0:
+        return blocked(weight, block), scales_and_zeros(scale, form)
     # A part at a time: torch takes 32 bits a weight here, eight times what the layer needs.
     parts = (unpacked(part).int() + 8 for part in weight.split(1024))
     packed = torch.cat([torch._convert_weight_to_int4pack_for_cpu(part, 2) for part in parts])
     return packed, scales_and_zeros(scale, form)
+
+
+def blocked(weight: Tensor, block: int) -> Tensor:
+    """Published 4-bit rows [rows, width / 2] as torch packs them, uint8: what `unblocked` takes apart, at a fifth of the time."""
+    out = torch.empty_like(weight, dtype=torch.uint8)
+    for part, made in zip(weight.split(block), out.split(block), strict=True):
+        # −8 … 7 to 0 … 15 is one bit of each half.
+        low, high = (part.view(torch.uint8) ^ 0x88).view(2, block // 2, -1)
+        pairs = made.view(-1, 2, block // 2)
+        pairs[:, 0] = (low >> 4 | high & 0xF0).T
+        pairs[:, 1] = (low & 15 | high << 4).T
+    return out
 
 
 def int4_few(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
@@ -379,7 +395,7 @@ KERNELS = (
     Kernel(
         "cpu-vnni",
         lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.int8 and f.bits == 8 and f.width > 1,
-        vnni_pack, vnni, vnni, ready=lambda: vnni_is_supported(),
+        vnni_pack, vnni, vnni, ready=lambda: vnni_is_supported(), single=True,
     ),
     Kernel("cpu", lambda m, f: cpu_fits(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4, published=True),
     Kernel("cpu", lambda m, f: cpu_fits(m, f, 8), int8_cpu, int8_few, plain, rows=32, published=True),

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from bianque.catalog import prompts
 from bianque.catalog.card import Model
-from bianque.data import readers
+from bianque.data import corpus, readers, records
 from bianque.errors import BadInput, TooLong
 from bianque.models.tokenizers import Tokenizer
 from bianque.train.samples import Sample
 from bianque.types import Message
 
-MAX_BYTES, MAX_DIALOGUES = 8_000_000_000, 20_000_000
 SHOWN = 20  # bad rows that are named
 ONE_IN = 20  # dialogues, of which one is held out where no file of them is given
 
@@ -28,6 +27,7 @@ class Example:
     place: str
     dialogue: tuple[Message, ...]
     reply: str
+    group: str  # of the dialogue; BianQue's files have several rows of one
 
 
 @dataclass(slots=True)
@@ -77,22 +77,38 @@ class Writer:
 
 
 def read(paths: Sequence[Path], writer: Writer, say: Callable[[str], None]) -> list[Example]:
-    """Every doctor's turn of the files. Bad rows are named and left out; BadInput if nothing is left to learn."""
-    found: list[Example] = []
-    for path in paths:
-        loaded = readers.preview(path, MAX_BYTES, MAX_DIALOGUES)
-        for problem in loaded.problems[:SHOWN]:
-            say(f"{path.name}: {problem}")
-        writer.counts.bad += len(loaded.problems)
-        writer.counts.dialogues += len(loaded.dialogues)
-        found += [example for case in loaded.dialogues for example in turns(case, path.name, writer)]
+    """Every doctor's turn of the files, which are read as `corpus` reads them, folders too.
+
+    Bad records are named and left out; BadInput if a file cannot be read or nothing is left to learn.
+    """
+    found = [example for path in corpus.expanded(paths) for example in read_one(path, writer, say)]
     if not found:
         names = ", ".join(path.name for path in paths)
         raise BadInput(f"{names}: 没有可学的医生的话 (holds no doctor's words to learn): {writer.counts}")
     return found
 
 
-def turns(case: readers.Case, name: str, writer: Writer) -> Iterator[Example]:
+def read_one(path: Path, writer: Writer, say: Callable[[str], None]) -> Iterator[Example]:
+    counts, shown = writer.counts, 0
+    before: readers.Case | None = None
+    group = ""
+    with records.streamed(path) as opened:
+        for one in readers.stream(corpus.answered(opened, path), path):
+            if isinstance(one, readers.Problem):
+                counts.bad += 1
+                shown += 1
+                if shown <= SHOWN:
+                    say(f"{path.name}: {one}")
+                continue
+            case = one[1]
+            if before is None or not corpus.continues(case, before):
+                counts.dialogues += 1
+                group = f"{path}: {counts.dialogues}"
+            before = case
+            yield from turns(case, path.name, group, writer)
+
+
+def turns(case: readers.Case, name: str, group: str, writer: Writer) -> Iterator[Example]:
     for turn, before, reply in case.items():
         if reply is None or not prompts.neutralise(plain(reply)):
             writer.counts.unanswered += 1
@@ -104,7 +120,7 @@ def turns(case: readers.Case, name: str, writer: Writer) -> Iterator[Example]:
         except TooLong:
             writer.counts.too_long += 1
             continue
-        yield Example(sample, f"{name}: {case.id}, {turn + 1}", dialogue, reply)
+        yield Example(sample, f"{name}: {case.id}, {turn + 1}", dialogue, reply, group)
 
 
 def plain(text: str) -> str:
@@ -114,19 +130,25 @@ def plain(text: str) -> str:
 
 def held_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """The same dialogues each time: most to learn from, and one in so many to measure with. BadInput if too few."""
-    name = lambda example: example.place.rpartition(",")[0]
-    digest = {place: hashlib.sha256(place.encode()).digest() for place in map(name, examples)}
-    chosen = set(sorted(digest, key=lambda place: digest[place])[: max(1, len(digest) // ONE_IN)])
-    parts = [e for e in examples if name(e) not in chosen], [e for e in examples if name(e) in chosen]
+    digest = {e.group: hashlib.sha256(e.dialogue[0].content.encode(errors="replace")).digest() for e in examples}
+    chosen = set(sorted(digest, key=lambda group: digest[group])[: max(1, len(digest) // ONE_IN)])
+    parts = [e for e in examples if e.group not in chosen], [e for e in examples if e.group in chosen]
     if not all(parts):
         raise BadInput("--data 只有一段对话，请另给 --valid (one dialogue alone: give --valid a file of its own)")
     return parts
 
 
+def repeated(train: Sequence[Example], valid: Sequence[Example]) -> int:
+    """How many turns to measure with are among those to learn."""
+    said = lambda e: (*(message.content for message in e.dialogue), e.reply)
+    known = set(map(said, train))
+    return sum(said(e) in known for e in valid)
+
+
 def digest(paths: Sequence[Path]) -> str:
     """SHA-256 of the files' bytes, in their order."""
     whole = hashlib.sha256()
-    for path in paths:
+    for path in corpus.expanded(paths):
         with path.open("rb") as opened:
             while part := opened.read(1 << 22):
                 whole.update(part)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bianque.checkpoints import files
 from bianque.errors import BadInput
 from bianque.nn.quant import QuantLinear
 
@@ -95,7 +95,7 @@ def save(weights: dict[str, Tensor], out: Path, rank: int, alpha: float, dropout
     stored = {
         f"base_model.model.{name.replace(f'.{NAME}.', '.')}": weight.contiguous() for name, weight in weights.items()
     }
-    save_file(stored, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    files.save(stored, out / "adapter_model.safetensors")
     modules = sorted({name.partition(".lora_")[0] for name in weights})
     config = {
         "peft_type": "LORA", "base_model_name_or_path": base, "r": rank, "lora_alpha": alpha, "lora_dropout": dropout,

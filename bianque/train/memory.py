@@ -80,7 +80,7 @@ def batch_bytes(model: Any, longest: Sample, plan: Plan) -> int:
             kept[storage._cdata] = storage  # held, so that no other gets its place
         return x
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         summed_loss(learner, batch, "meta", bf16=False)
     found = sum(storage.nbytes() for storage in kept.values())
     facts = model.config

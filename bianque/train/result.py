@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -79,7 +80,11 @@ def model_card(card: Model, name: str, plan: Plan, facts: Mapping[str, Any], log
         "library_name": "peft" if plan.lora else "bianque",
     }
     if not free:
-        head["license_name"] = json.dumps(card.licence, ensure_ascii=False)
+        head["license_name"] = re.sub(r"[^a-z0-9.]+", "-", card.licence.lower()).strip("-")[
+            :80
+        ]  # the Hub takes no other
+        if card.repo:
+            head["license_link"] = f"https://huggingface.co/{card.repo}"
     if card.repo:
         head["base_model"] = card.repo
     how = f"LoRA (rank {plan.lora}, alpha {plan.alpha:g}, {plan.bits} bits)" if plan.lora else "全部权重 (all weights)"
@@ -89,7 +94,7 @@ def model_card(card: Model, name: str, plan: Plan, facts: Mapping[str, Any], log
         f"- 微调后 after：{quoted(sample.get('after', ''))}\n- 医生 doctor：{quoted(sample['doctor'])}\n"
         for sample in facts["samples"]
     ]
-    use = {"name": name, "like": card.base} | ({"adapter_path": "."} if plan.lora else {"path": "."})
+    use = {"name": name, "like": card.base, ("adapter_path" if plan.lora else "path"): "."}
     return "\n".join(
         [
             "---", *(f"{key}: {value}" for key, value in head.items()), "---", "", f"# {name}", "", WARNING, "",
@@ -100,8 +105,8 @@ def model_card(card: Model, name: str, plan: Plan, facts: Mapping[str, Any], log
             f"验证 held-out: {facts['valid']} ({facts['held_out']} turns)",
             f"- 验证损失 held-out loss: {log[0]['valid']} → **{best['valid']}** (step {best['step']})", "",
             "![loss](loss.svg)", "", "| step | train | held-out |", "|---|---|---|", *table, "",
-            "## 用法 use", "", "```json", json.dumps(use, ensure_ascii=False), "```",
-            "`BIANQUE_CARDS=card.json python -m bianque chat " + name + "`", "",
+            "## 用法 use", "", "`card.json`：", "", "```json", json.dumps(use, ensure_ascii=False), "```", "",
+            "`BIANQUE_CARDS=card.json python -m bianque chat --model " + name + "`", "",
             "## 微调前后 before and after", "", *shown,
         ]
     )  # fmt: skip
@@ -118,6 +123,11 @@ def signed_in(repo: str) -> None:
 
 def push(folder: Path, repo: str, public: bool) -> str:
     """Upload the result; private unless `public`. Returns its address."""
+    text = folder / "README.md"  # from now on the card that it shows finds the result there
+    told = re.sub(
+        r'"(adapter_)?path": "\."', lambda m: f'"{"adapter" if m[1] else "repo"}": "{repo}"', text.read_text("utf-8")
+    )
+    text.write_text(told, encoding="utf-8")
 
     def upload(api: Any) -> str:
         made = api.create_repo(repo, private=not public, exist_ok=True)

@@ -27,10 +27,9 @@ from bianque.catalog.card import Model
 from bianque.checkpoints import hub, loader
 from bianque.checkpoints.hub import Report
 from bianque.errors import BadInput, TrainingFailed
-from bianque.models.base import LanguageModel
 from bianque.models.tokenizers import Tokenizer
 from bianque.nn import cpu, quant
-from bianque.train import examples, low_rank, memory, result
+from bianque.train import examples, low_rank, memory, report, result
 from bianque.train.examples import Example
 from bianque.train.learners import LEARNERS, learner_of, summed_loss
 from bianque.train.plan import Plan
@@ -38,7 +37,6 @@ from bianque.train.run import Files, Run, Say, State, World, resume, save, whole
 from bianque.types import Bits
 
 GROUP = 16  # batches that are drawn together, so that each holds rows of similar length
-SAMPLE_TOKENS = 120
 
 
 def settled(plan: Plan, card: Model, device: str) -> Plan:
@@ -108,6 +106,10 @@ def read_examples(
         measure = replace(writer, counts=examples.Counts())
         valid = examples.read(files.valid, measure, say)
         say(f"--valid: {measure.counts}")
+        if repeated := examples.repeated(train, valid):
+            say(
+                f"--valid 有 {repeated} 轮也在 --data 里，验证损失会偏低 (turns of --valid are in --data too: its loss will look too low)"
+            )
     else:
         train, valid = examples.held_out(train)
         say(f"没有 --valid：留出 {len(valid)} 轮作验证 (no --valid: {len(valid)} turns are held out)")
@@ -138,7 +140,12 @@ def begin(card: Model, plan: Plan, files: Files, facts: Mapping[str, Any], say: 
         if there["torch"] != torch.__version__:
             say(f"torch {there['torch']} → {torch.__version__}: 结果的末位可能不同 (the last bits may differ)")
         return
-    files.out.mkdir(parents=True, exist_ok=True)
+    try:
+        files.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"--out {files.out}: 写不了，请换一个位置 (cannot be written, choose another): {error.strerror}"
+        ) from error
     write_whole(file, json.dumps(asked, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -229,7 +236,7 @@ def step(run: Run, batches: Sequence[Sequence[Example]], rate: float) -> None:
     weights = list(run.trained.values())
     tokens = sum(len(example.sample.reply) for batch in batches for example in batch)
     total = torch.zeros((), device=run.world.device)
-    for place, batch in enumerate(batches):
+    for place, batch in enumerate(shared(batches, run.world.size)):
         if place % run.world.size != run.world.rank:
             continue
         # Dropout follows from the step, so that nothing of it has to be kept in a checkpoint.
@@ -251,6 +258,12 @@ def step(run: Run, batches: Sequence[Sequence[Example]], rate: float) -> None:
     run.state.loss += run.world.summed(total).item()
     run.state.counted += tokens
     run.state.step += 1
+
+
+def shared(batches: Sequence[Sequence[Example]], count: int) -> list[Sequence[Example]]:
+    """A step's batches, each cut into parts where there are fewer of them than processes."""
+    parts = -(-count // len(batches))
+    return [part for batch in batches for first in range(parts) if (part := batch[first::parts])]
 
 
 def broken(run: Run, batch: Sequence[Example], what: str) -> TrainingFailed:
@@ -292,7 +305,7 @@ def evaluate(run: Run) -> None:
         raise broken(run, run.valid, f"held-out loss {valid}")
     if not state.log:
         state.samples = [
-            {"asked": row.dialogue[-1].content, "doctor": row.reply, "before": reply(run, row)}
+            {"asked": row.dialogue[-1].content, "doctor": row.reply, "before": report.reply(run, row)}
             for row in run.valid[: run.plan.samples]
         ]
     train = round(state.loss / state.counted, 4) if state.counted else None
@@ -307,26 +320,7 @@ def evaluate(run: Run) -> None:
             run.files.out / "best.safetensors",
             lambda path: save_file({n: w.detach() for n, w in run.trained.items()}, path),
         )
-
-
-@torch.no_grad()
-def reply(run: Run, row: Example) -> str:
-    """What the model says now, the likeliest token each time."""
-    run.model.eval()
-    model = cast(LanguageModel, run.model)
-    ids, said = torch.tensor(row.sample.prompt, device=run.world.device), list[int]()
-    cache = model.new_cache(1, len(ids), SAMPLE_TOKENS + 1)
-    reading = model.prefill(ids, cache, 0)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as read:
-            logits = read.value
-            break
-    while len(said) < SAMPLE_TOKENS and (token := int(logits.argmax())) not in run.tokenizer.ends:
-        said.append(token)
-        logits = model.decode_step(ids.new_tensor([token]), cache)[0]
-    return run.card.loadable.clean(run.tokenizer.decode(said))
+    report.write(run)
 
 
 def choose_threads(run: Run) -> None:
@@ -351,38 +345,44 @@ def choose_threads(run: Run) -> None:
 
 def finish(run: Run, folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Publish the best weights and say how to use them; the original stays where nothing was better."""
-    state, out = run.state, run.files.out
+    state, out, alone = run.state, run.files.out, run.world.rank == 0
     first, best = state.log[0]["valid"], state.best
     if best is state.log[0]:
-        run.say(f"没有比原来的更好 (no better than the original): {first}; 不写出模型 (no model is written)")
+        if alone:
+            report.write(run)
+        run.say(
+            f"没有比原来的更好 (no better than the original): {first}; 不写出模型 (no model is written); {out / 'report.html'}"
+        )
         return
     weights = load_file(out / "best.safetensors", device=run.world.device)
     for key, weight in run.trained.items():
         weight.data.copy_(weights[key])
     for row, sample in zip(run.valid, state.samples, strict=False):
-        sample["after"] = reply(run, row)
-    if run.world.rank == 0:
-        place = out / ("adapter" if run.plan.lora else "model")
-        if run.plan.lora:
-            plan, base = run.plan, run.card.repo or run.card.base
-            low_rank.save(
-                {key: w.cpu() for key, w in weights.items()}, place, plan.lora, plan.alpha, plan.dropout, base
-            )
-        else:
-            result.write_model(run.model.state_dict(), folder, place, loader.configuration(run.card, folder))
-        known = {**facts, "steps": state.step, "samples": state.samples}
-        (place / "README.md").write_text(
-            result.model_card(run.card, name, run.plan, known, state.log, best), encoding="utf-8"
+        sample["after"] = report.reply(run, row)
+    if not alone:
+        return
+    speed = state.tokens / state.seconds if state.seconds else 0
+    run.say(f"验证损失 (held-out loss) {first} → {best['valid']} ({best['valid'] / first - 1:+.1%}), {state.seconds:.0f} s, "
+            f"{speed:.0f} tokens/s; {report.write(run)}")  # fmt: skip
+    publish(run, folder, name, {**facts, "steps": state.step, "samples": state.samples}, weights)
+    if run.card.base not in by_name():
+        run.say(
+            f"把这一行加进 BIANQUE_CARDS 的文件，与 {run.card.base} 放在一起 (add this line to your own file of cards)"
         )
-        (place / "loss.svg").write_text(result.curve(state.log, name), encoding="utf-8")
-        card = result.write_card(out, run.card, name, bool(run.plan.lora), folder)
-        speed = state.tokens / state.seconds if state.seconds else 0
-        run.say(f"验证损失 (held-out loss) {first} → {best['valid']} ({best['valid'] / first - 1:+.1%}), {state.seconds:.0f} s, "
-                f"{speed:.0f} tokens/s")  # fmt: skip
-        if run.card.base not in by_name():
-            run.say(
-                f"把这一行加进 BIANQUE_CARDS 的文件，与 {run.card.base} 放在一起 (add this line to your own file of cards)"
-            )
-        run.say(f"{json.dumps(card, ensure_ascii=False)}\n用法 (use): BIANQUE_CARDS={out / 'card.json'} python -m bianque chat {name}\n"
-                f"比较 (compare): BIANQUE_CARDS={out / 'card.json'} python -m bianque evaluate --data FILE --out compared "
-                f"--model {run.card.base} {name}")  # fmt: skip
+    card = result.write_card(out, run.card, name, bool(run.plan.lora), folder)
+    cards = f"BIANQUE_CARDS={out / 'card.json'} python -m bianque"
+    run.say(f"{json.dumps(card, ensure_ascii=False)}\n用法 (use): {cards} chat --model {name}\n"
+            f"比较 (compare): {cards} evaluate --data FILE --out compared --model {run.card.base} {name}")  # fmt: skip
+
+
+def publish(run: Run, folder: Path, name: str, known: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """The folder `adapter` or `model` of the run: weights, model card and loss curve."""
+    plan, place = run.plan, run.files.out / ("adapter" if run.plan.lora else "model")
+    if plan.lora:
+        base = run.card.repo or run.card.base
+        low_rank.save({key: w.cpu() for key, w in weights.items()}, place, plan.lora, plan.alpha, plan.dropout, base)
+    else:
+        result.write_model(run.model.state_dict(), folder, place, loader.configuration(run.card, folder))
+    text = result.model_card(run.card, name, plan, known, run.state.log, run.state.best)
+    (place / "README.md").write_text(text, encoding="utf-8")
+    (place / "loss.svg").write_text(result.curve(run.state.log, name), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import sys
 from functools import partial
@@ -178,6 +179,31 @@ def test_bytes_read_count_what_a_token_needs(precision, size):
     linear, norms = 2 * layer + config["vocab_size"] * d, (2 * 3 + 1) * d
     expected = linear * size + norms * max(size, 2)
     assert expected <= shapes.bytes_read(model, "t5") <= expected * 1.1  # scales, biases of distance
+
+
+def test_the_bench_of_a_lora_runs_anywhere_beside_its_peers(capsys, tmp_path):
+    """Logits of the reply alone are the same loss as logits everywhere."""
+    file, script = tmp_path / "found.json", tmp_path / "peer.py"
+    script.write_text("import json, sys\nprint(json.dumps({'tokens_s': float(sys.argv[1])}))\n")
+    given = ("--device", "cpu", "--size", "tiny", "--rounds", "1", "--length", "32", "--batch", "2", "--threads", "1")
+    peers = ("--peer", "peft", "--beside", f"other={sys.executable} {script} {{length}}", "--json", str(file))
+    assert main(["bench", "tune", *given, "--bits", "16", "8", *peers]) == 0
+    sixteen, eight, peft, other = json.loads(file.read_text())["measured"]
+    assert eight["tokens/s"] > 0 and eight["GB estimated"] > 0 and other["tokens/s"] == 32
+    if importlib.util.find_spec("peft"):
+        assert peft["loss"].split()[0][:4] == sixteen["loss"].split()[0][:4]
+    else:
+        assert "pip install peft" in sixteen["fails"] and "pip install peft" in peft["fails"]
+
+
+def test_the_bench_of_loading_tells_both_ways(capsys, tmp_path):
+    file = tmp_path / "found.json"
+    given = ("--size", "tiny", "--rounds", "1", "--threads", "1", "--bits", "4", "--json", str(file))
+    assert main(["bench", "convert", *given, "--folder", str(tmp_path)]) == 0
+    (case,) = json.loads(file.read_text())["measured"]
+    assert list(case["runs"]) == ["converted to 4 bits", "16 bits, quantised to 4"] and case["bytes"] > 0
+    assert capsys.readouterr().out.count("| 16 bits, quantised to 4 |") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
 @pytest.mark.slow

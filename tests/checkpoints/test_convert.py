@@ -122,6 +122,29 @@ def test_a_lora_is_merged_once(bits, tmp_path):
     assert loaded.tokenizer.encode("头痛三天")  # nobody asked for lora.p
 
 
+@pytest.mark.parametrize("bits", [16, 8])
+def test_a_prefix_goes_with_the_weights(bits, tmp_path):
+    """P-Tuning v2's checkpoint over its base becomes one folder, which needs no adapter."""
+    (tmp_path / "published").mkdir()
+    base = tiny.bianque_2(tmp_path / "published")
+    width = 2 * base.config.num_layers * base.config.hidden_size
+    torch.save({"transformer.prefix_encoder.embedding.weight": torch.randn(3, width)}, tmp_path / "prefix.bin")
+    card = tiny.card("bianque-2")
+    convert(card, tmp_path / "published", tmp_path / "out", quiet, bits=bits, adapter=tmp_path / "prefix.bin")
+    found, expected = (
+        read(card, tmp_path / "out"),
+        read(card, tmp_path / "published", bits, adapter=tmp_path / "prefix.bin"),
+    )
+    assert found.config == expected.config and found.config.pre_seq_len == 3
+    assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+
+
+def test_whoever_may_read_the_folder_may_read_the_weights(published, tmp_path):
+    card, folder, _ = published
+    convert(card, folder, tmp_path / "out", quiet)
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
+
+
 def test_a_lora_of_another_model_is_refused(tmp_path, published):
     card, folder, _ = published
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
@@ -144,7 +167,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(fails, published, tmp_path, monk
         raise full
 
     target = {
-        "save_file": "bianque.checkpoints.convert.save_file",
+        "save_file": "bianque.checkpoints.files.save_file",
         "copyfile": "shutil.copyfile",
         "mkdir": "pathlib.Path.mkdir",
     }

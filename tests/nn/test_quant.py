@@ -455,3 +455,31 @@ def test_what_a_kernel_made_of_weights_goes_with_the_model():
     model = quantised(tiny.chatglm(), 8, BF16)
     packed.release(model)
     assert not any(isinstance(layer.weight, torch.ScriptObject) for layer in quant.linears(model).values())
+
+
+def test_half_precision_becomes_bfloat16_as_torch_has_it():
+    x = torch.cat(
+        (torch.randn(130, 7), torch.tensor([[0.0, -0.0, 6e-8, 65504, torch.inf, -torch.inf, 1 + 2**-9]]))
+    ).half()
+    assert torch.equal(quant.cast_to(x, "cpu", torch.bfloat16), x.bfloat16())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_tall_layer_is_packed_in_parts_and_says_the_same(bias, monkeypatch):
+    """FBGEMM takes four times as long a weight to pack a head of 130,000 rows at once."""
+    form, x = quant.Form(176, 64, 8), torch.randn(3, 64).bfloat16()
+    made = quant.quantise(torch.randn(176, 64), 8)
+    said = []
+    for tall in (1000, 64):
+        monkeypatch.setattr(quant, "TALL", tall)
+        model = torch.nn.Module()
+        model.head = quant.QuantLinear(form, bias)
+        model.head.weight, model.head.weight_scale = (
+            torch.nn.Parameter(made[part], requires_grad=False) for part in ("weight", "weight_scale")
+        )
+        if bias:
+            model.head.bias = torch.nn.Parameter(torch.arange(176).bfloat16(), requires_grad=False)
+        quant.prepack_quantised(model, torch.bfloat16)
+        said.append(model.head(x, torch.ones(3, 176).bfloat16()))
+        assert "vnni" not in quant.kernel_of(model) or len(quant.linears(model)) == (1 if tall == 1000 else 3)
+    assert torch.equal(*said)

@@ -6,14 +6,15 @@ import csv
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 import warnings
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ from safetensors.torch import load_file
 from bianque.catalog import custom
 from bianque.catalog.builtin import by_name, find
 from bianque.checkpoints import loader, lora
-from bianque.errors import BadInput, LoadFailed, OutOfMemory, TrainingFailed
-from bianque.train import examples, low_rank, memory, result, run, tune
+from bianque.errors import BadInput, OutOfMemory, TrainingFailed
+from bianque.train import examples, low_rank, memory, run, tune
 from bianque.train.learners import learner_of, summed_loss
 from bianque.train.plan import Plan
 from bianque.train.run import Files, World
@@ -209,6 +210,12 @@ def test_kill_9(bases, files):
     same(files.out, other.out)
 
 
+def test_a_folder_that_cannot_be_written_is_told(bases, files, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match=r"--out .*choose another"):
+        tuned("bianque-1", bases, replace(files, out=tmp_path / "file" / "run"))
+
+
 def test_a_folder_of_another_run_is_refused_with_what_differs(bases, files):
     tuned("bianque-1", bases, files, replace(PLAN, epochs=1))
     with pytest.raises(BadInput, match=r"rate=0\.003 → 0\.001"):
@@ -218,11 +225,21 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(bases, files):
         tuned("bianque-1", bases, files, replace(PLAN, epochs=1))
 
 
-def test_several_processes_make_the_step_of_one(bases, files, monkeypatch):
+@pytest.mark.parametrize(
+    "batches, count, sizes", [(2, 1, [4, 4]), (2, 2, [4, 4]), (1, 2, [2, 2]), (2, 3, [2, 2, 2, 2])]
+)
+def test_every_process_has_rows_of_a_step(batches, count, sizes):
+    given = [[f"{batch}{row}" for row in range(4)] for batch in range(batches)]
+    found = tune.shared(given, count)
+    assert [len(part) for part in found] == sizes and sorted(chain(*found)) == [*chain(*given)]
+
+
+@pytest.mark.parametrize("accumulate", [2, 1])
+def test_several_processes_make_the_step_of_one(accumulate, bases, files, monkeypatch):
     """Two that share each step's batches, in two threads, end where one alone does."""
-    plan = replace(PLAN, epochs=1, batch=2, accumulate=2)
-    tuned("bianque-1", bases, files, plan)
-    gate, parts, failed = threading.Barrier(2), [None, None], []
+    plan = replace(PLAN, epochs=1, batch=2, accumulate=accumulate, precision="fp32")
+    alone = tuned("bianque-1", bases, files, plan)
+    gate, parts, failed, ends = threading.Barrier(2), [None, None], [], []
 
     class Half(World):
         def __init__(self):
@@ -244,7 +261,7 @@ def test_several_processes_make_the_step_of_one(bases, files, monkeypatch):
 
     def work():
         try:
-            tuned("bianque-1", bases, shared, plan)
+            ends.append(tuned("bianque-1", bases, shared, plan))
         except BaseException as error:
             failed.append(error)
             gate.abort()
@@ -255,8 +272,10 @@ def test_several_processes_make_the_step_of_one(bases, files, monkeypatch):
     for thread in threads:
         thread.join()
     assert not failed
+    for end in ends:
+        assert [row["valid"] for row in end.log] == pytest.approx([row["valid"] for row in alone.log], abs=2e-3)
     one, two = (load_file(folder / "best.safetensors") for folder in (files.out, shared.out))
-    for key, weight in one.items():
+    for key, weight in one.items() if accumulate == 2 else ():  # parts of a batch round otherwise than the whole
         torch.testing.assert_close(two[key], weight, atol=2e-5, rtol=1e-4)
 
 
@@ -318,6 +337,34 @@ def test_what_is_held_out_is_whole_dialogues_and_the_same_each_time(bases, tmp_p
     assert len(valid) == 5 and len(train) == 95 and examples.held_out(found) == (train, valid)
     with pytest.raises(BadInput, match="--valid"):
         examples.held_out(found[:1])
+
+
+def test_rows_of_one_dialogue_are_held_out_together(bases, tmp_path):
+    """BianQue's files have a row for each of the doctor's turns, each with all that was said before."""
+    path = tmp_path / "r.csv"
+    with path.open("w", encoding="utf-8", newline="") as opened:
+        writes = csv.writer(opened, quoting=csv.QUOTE_ALL)
+        writes.writerow(["input", "target"])
+        for part in PARTS:
+            begun = rf"病人：我的{part}疼\n医生："
+            writes.writerows([[begun, "几天了？"], [rf"{begun}几天了？\n病人：三天\n医生：", "先休息。"]])
+    w = writer("bianque-1", bases)
+    train, valid = examples.held_out(examples.read([path], w, quiet))
+    assert w.counts.dialogues == len(PARTS) and (len(train), len(valid)) == (18, 2)
+    assert valid[0].dialogue[0] == valid[1].dialogue[0] and not examples.repeated(train, valid)
+    assert examples.repeated(train, train[:3]) == 3
+
+
+def test_what_a_corpus_can_be_made_of_can_be_learned(bases, tmp_path):
+    """A folder with cMedQA2's two files, a pickle of MedDG, and a list of no known kind that costs nothing else."""
+    (tmp_path / "questions.csv").write_text("question_id,content\n1,我的头疼怎么办\n", encoding="utf-8")
+    (tmp_path / "answers.csv").write_text("ans_id,question_id,content\n7,1,先休息。\n", encoding="utf-8")
+    turns = [{"id": "dis", "sentence": "我咳嗽"}, {"id": "doc", "sentence": "几天了？"}]
+    (tmp_path / "train.pk").write_bytes(pickle.dumps([turns]))
+    (tmp_path / "z.json").write_text('[{"nothing": 1}]', encoding="utf-8")
+    said, w = [], writer("bianque-1", bases)
+    found = examples.read([tmp_path], w, said.append)
+    assert [e.reply for e in found] == ["先休息。", "几天了？"] and w.counts.bad == len(said) == 1
 
 
 def test_a_loss_that_is_no_number_stops_with_its_row(bases, files, tmp_path):
@@ -476,37 +523,7 @@ def test_a_missing_library_says_how_to_install_it(monkeypatch):
         low_rank.need("peft")
 
 
-# --- to the Hub -----------------------------------------------------------------------------------------------------
-
-
-class Api:
-    calls: ClassVar[list[tuple]] = []
-
-    def create_repo(self, repo, **options):
-        self.calls.append((repo, options))
-        return f"https://hub/{repo}"
-
-    def upload_folder(self, **options):
-        self.calls.append(tuple(sorted(path.name for path in Path(options["folder_path"]).iterdir())))
-
-    def whoami(self):
-        raise OSError("no token")
-
-
-def test_a_result_is_pushed_private_with_its_model_card(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    (tmp_path / "README.md").write_text("x")
-    assert result.push(tmp_path, "me/mine", False) == "https://hub/me/mine"
-    assert Api.calls == [("me/mine", {"private": True, "exist_ok": True}), ("README.md",)]
-    with pytest.raises(LoadFailed, match=r"no token.*HF_TOKEN"):
-        result.signed_in("me/mine")
-
-
-def test_a_licence_that_is_not_free_goes_with_the_model(bases):
-    facts = {"samples": [], "steps": 3, "data": "d", "examples": 1, "digest": "0" * 64, "valid": "v", "held_out": 1}
-    log = [{"step": 0, "train": None, "valid": 2.0}]
-    text = result.model_card(tiny.card("bianque-2"), "mine", replace(PLAN, lora=8, alpha=16), facts, log, log[0])
-    assert "license: other" in text and "non-commercial research only" in text and "library_name: peft" in text
+# --- further -----------------------------------------------------------------------------------------------------
 
 
 def test_a_prefix_is_not_trained_with_all_weights(tmp_path, files):
