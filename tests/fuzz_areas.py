@@ -94,7 +94,7 @@ def session() -> Iterator[Area]:
     def spoiled(rng: Random) -> Any:
         example = [*CHAT]
         if rng.random() < 0.3:
-            example[1] = HISTORY * rng.choice((0, 2, 10, 499, 5000))
+            example[1] = HISTORY * rng.choices((0, 2, 10, 499, 5000), (30, 30, 30, 9, 1))[0]
         if rng.random() < 0.3:
             example[0] = rng.choice(spoil.TEXTS)
         return spoil.tree(rng, example) if rng.random() < 0.9 else example
@@ -376,9 +376,9 @@ AREAS: dict[str, Callable[[], AbstractContextManager[Area]]] = {
     "cards": cards, "readers": reader, "session": session, "v1": v1, "weights": weights, "page": page,
 }  # fmt: skip
 SHARES = {
-    "cards": 40,
+    "cards": 42,
     "readers": 30,
-    "session": 12,
+    "session": 10,
     "v1": 14,
     "weights": 3,
     "page": 1,
