@@ -376,10 +376,10 @@ AREAS: dict[str, Callable[[], AbstractContextManager[Area]]] = {
     "cards": cards, "readers": reader, "session": session, "v1": v1, "weights": weights, "page": page,
 }  # fmt: skip
 SHARES = {
-    "cards": 42,
-    "readers": 30,
-    "session": 10,
-    "v1": 14,
-    "weights": 3,
-    "page": 1,
+    "cards": 445,
+    "readers": 300,
+    "session": 120,
+    "v1": 120,
+    "weights": 12,
+    "page": 3,
 }  # of the cases, by what they cost

@@ -29,7 +29,7 @@ VALUES = (
 
 def value(rng: Random) -> Any:
     drawn = rng.random()
-    if drawn < 0.002:
+    if drawn < 0.0005:
         return rng.choice(LARGE)
     if drawn < 0.55:
         return rng.choice(TEXTS)

@@ -6,10 +6,10 @@ import logging
 import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -27,8 +27,11 @@ from bianque.models.tokenizers import BaichuanTokenizer, ChatGLMTokenizer, Early
 from bianque.nn import cpu, packed, quant
 from bianque.types import Bits, Progress
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 PREFIX = "transformer.prefix_encoder."
+MOST = {"int": 2**31 - 1, "float": 1.0}  # what a number of config.json may be
+MOST_LAYERS = 1000  # each is built before a weight is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ def skeleton(
     kind = ARCHITECTURES[card.loadable.architecture]
     raw = configuration(card, folder)
     try:
-        config = kind.config.from_dict(raw)
+        config = plausible(kind.config.from_dict(raw))
         if prefix:
             if not isinstance(config, ChatGLMConfig):
                 raise ValueError("a P-Tuning prefix is for ChatGLM-6B alone")
@@ -236,6 +239,23 @@ def skeleton(
         return model, tokenizer
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise unusable(card, folder, error) from error
+
+
+def plausible(config: T) -> T:
+    """The config itself; ValueError names a number that is none, or that no model has."""
+    for field in fields(cast(Any, config)):
+        value, most = getattr(config, field.name), MOST.get(str(field.type))
+        if most is None:
+            continue
+        if field.name.endswith("_layers"):
+            most = MOST_LAYERS
+        sound = isinstance(value, int if most > 1 else (int, float)) and not isinstance(value, bool)
+        if not sound or not 0 <= value <= most:
+            said = f"{value!r:.60}"
+            raise ValueError(
+                f"config.json: {field.name}={said}，需要 0–{most:g} 的数 (a number from 0 to {most:g} is needed)"
+            )
+    return config
 
 
 def unusable(card: Model, folder: Path, error: Exception) -> LoadFailed:

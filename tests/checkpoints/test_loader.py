@@ -189,6 +189,21 @@ def test_a_config_that_means_nothing_here_is_refused(change, told, copy):
     assert told in refused(card, folder)
 
 
+@pytest.mark.parametrize("value", [10**9, 2**63, -1, 0.5, "many", True, None])
+def test_a_number_that_no_model_has_is_named_before_anything_is_built(value, copy):
+    card, folder, _ = copy
+    edit(folder / "config.json", lambda raw: raw | {"num_layers": value})
+    assert f"num_layers={value!r}"[:30] in refused(card, folder) or value is None
+
+
+@pytest.mark.parametrize("value", ["1e-6", float("nan"), -0.1, True])
+def test_a_rounding_term_that_is_none_is_named(value, copy):
+    card, folder, _ = copy
+    name = "layer_norm_epsilon" if card.name == "bianque-1" else "layernorm_epsilon"
+    edit(folder / "config.json", lambda raw: raw | {name: value})
+    assert name in refused(card, folder)
+
+
 def test_a_config_that_is_no_json_is_refused(copy):
     card, folder, _ = copy
     (folder / "config.json").write_text("<html>")
