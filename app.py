@@ -86,7 +86,7 @@ def launch(space: Space, **options: Any) -> Any:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so is a Space stopped; the last votes are pushed then too
+    signal.signal(signal.SIGTERM, serve.stop)  # so is a Space stopped; the last votes are pushed then too
     try:
         space = build()
         try:

@@ -59,7 +59,7 @@ async def fails(said: str) -> None:
 
 
 def main(port: int, folder: Path) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, serve.stop)
     voices = Loud()
     voices.go = folder / "go"
     session = Session(voices, "ask-mini", "advise-mini")

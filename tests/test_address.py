@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from bianque import address
+from bianque import address, logs
 from bianque.errors import SettingsError
+from bianque.ui import rim, serve
 from tests.conftest import ROOT
 
 
@@ -47,6 +50,21 @@ def test_another_port_than_asked_for_is_told(capsys):
         assert f"{port}" in str(address.none_free(port)) and "GRADIO_SERVER_PORT" in str(address.none_free(port))
     address.tell("http://127.0.0.1:1/", 1, 1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_stop_that_a_finaliser_swallows_while_starting_is_heard(monkeypatch, capsys):
+    class Dying:
+        def __del__(self) -> None:
+            serve.stop()
+
+    server = SimpleNamespace(should_exit=False)
+    demo = SimpleNamespace(launch=lambda **_: Dying() and None, server=server, server_port=7860, local_url="")
+    monkeypatch.setattr(serve, "stopping", threading.Event())
+    monkeypatch.setattr(logs, "configure", lambda: None)
+    with pytest.raises(SystemExit):
+        serve.up(demo, rim.UnderWay(), {"server_port": 7860})
+    assert server.should_exit and capsys.readouterr().out == ""
 
 
 @pytest.mark.process

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +23,16 @@ from bianque.settings import Settings
 from bianque.ui import front, rim, script, theme
 from bianque.ui.i18n import translations
 from bianque.ui.results import reports
+
+stopping = threading.Event()
+
+
+def stop(*_: Any) -> NoReturn:
+    """For SIGTERM, as a Space and docker send it. While starting, the signal may meet a finaliser, which swallows the
+    exception: `up` asks again before it stays.
+    """
+    stopping.set()
+    sys.exit(0)
 
 
 def launch(
@@ -74,8 +86,10 @@ def up(demo: gr.Blocks, under_way: rim.UnderWay, options: dict[str, Any]) -> Any
         raise address.none_free(wanted) from error
     if stays:
         logs.configure()
-        address.tell(str(demo.local_url), wanted, demo.server_port)
         try:
+            if stopping.is_set():
+                sys.exit(0)
+            address.tell(str(demo.local_url), wanted, demo.server_port)
             demo.block_thread()
         except SystemExit:  # SIGTERM: no new callers, and those who are being answered hear the end
             demo.server.should_exit = True
