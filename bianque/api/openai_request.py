@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from bianque.api.schemas import as_int
+from bianque.api.schemas import as_int, check_count
 from bianque.consult.spec import RANGES, SamplingOverrides
 from bianque.consult.text import clean
 from bianque.errors import BadInput
@@ -107,6 +107,7 @@ def dialogue(messages: object) -> tuple[list[Message], list[str]]:
     """
     if not isinstance(messages, list) or not messages:
         raise Refused("messages: 需要非空的列表 (a list with at least one message is needed)", "messages")
+    check_count("messages", messages)
     turns: list[tuple[str, list[str]]] = []
     left_out: list[str] = []
     for place, item in enumerate(messages):

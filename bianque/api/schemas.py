@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from bianque.arena import share
-from bianque.consult.session import Session, Timing
+from bianque.consult.session import MAX_TURNS, Session, Timing
 from bianque.consult.spec import ModelSpec
 from bianque.consult.text import LABEL, clean
 from bianque.consult.transcript import Transcript, Turn
-from bianque.errors import BadInput
+from bianque.errors import BadInput, TooLong
 from bianque.types import Message, Phase, Usage
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def _text(content: object) -> object:
         return content
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
     if None in texts:
-        raise ValueError(f"只读文字 (parts of type 'text' alone are read): {str(content[texts.index(None)])[:60]}")
+        raise ValueError(f"只读文字 (parts of type 'text' alone are read): {clean(str(content[texts.index(None)])[:60])}")
     return clean("\n".join(map(str, texts)))
 
 
@@ -156,11 +156,20 @@ def validated(kind: TypeAdapter[T], name: str, value: object) -> T:
         raise BadInput(f"{place}={str(wrong['input'])[:80]!r}: 格式不对 ({wrong['msg']})") from None
 
 
+def check_count(name: str, messages: object) -> None:
+    """TooLong for far more messages than are read, before each of them is looked at."""
+    if isinstance(messages, list) and len(messages) > 2 * MAX_TURNS:  # some may be left out
+        raise TooLong(
+            f"{name}: {len(messages)} 条消息，最多 {MAX_TURNS} 条；请开始新的对话 (too many messages; start a new dialogue)"
+        )
+
+
 def parse_history(history: object, name: str = "history") -> list[Message]:
     """Messages of an argument, or pairs of a visitor's and a doctor's words; BadInput names the first item that is none.
 
     These models know no system message: one is left out.
     """
+    check_count(name, history)
     found = [] if history is None else validated(HISTORY, name, _unpaired(history))
     return [
         Message(m.role, m.content, m.phase, clean(m.model) if isinstance(m.model, str) else None)

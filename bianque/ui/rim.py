@@ -1,4 +1,4 @@
-"""What holds for every answer of the server: headers for the browser, and how many answers are under way."""
+"""What holds for every call of the server: how large it may be, headers for the browser, how many are under way."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bianque.consult.text import clean
+from bianque.data import readers
 
 DRAIN = 8.0  # seconds for answers under way once the server shall stop; docker kills after ten
 HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(self), geolocation=()",
 }  # fmt: skip
+LARGEST = readers.MAX_BYTES + 4 * 2**20  # bytes of a call: a file to evaluate in its text, and the rest; others read less
+UPLOAD = "/upload"  # for which Gradio has a limit of its own, as it is not held in memory
 WRONG = 20  # faults of one request that are told
 OPEN = "/heartbeat/"  # an answer of Gradio's that lasts as long as a page is open
 
@@ -54,6 +58,24 @@ async def misnamed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, 422)
 
 
+TOLD = f"请求的正文超过 {LARGEST >> 20} MB (the body is larger than that): 请缩短 (shorten it)"
+
+
+def bounded(receive: Receive) -> Receive:
+    """What comes, until it is too much, for bodies that do not say how large they are."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > LARGEST:
+            raise HTTPException(413, f"BQ_TOO_LONG: {TOLD}")
+        return message
+
+    return counted
+
+
 class Rim:
     """ASGI middleware. `embed`: which other sites may show the page in a frame; none of them named: any."""
 
@@ -75,6 +97,12 @@ class Rim:
                     headers.append("content-security-policy", self.frames)  # beside an answer's own
             await send(message)
 
+        if UPLOAD not in scope["path"]:
+            said = Headers(scope=scope).get("content-length", "")
+            if said.isdecimal() and int(said[:20]) > LARGEST:
+                await JSONResponse({"code": "BQ_TOO_LONG", "detail": TOLD}, 413)(scope, receive, headed)
+                return
+            receive = bounded(receive)
         counts = OPEN not in scope["path"]
         self.under_way.count += counts
         try:

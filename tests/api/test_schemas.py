@@ -2,8 +2,9 @@
 
 import pytest
 
+from bianque.api import openai_request
 from bianque.api.schemas import parse_history
-from bianque.errors import BadInput
+from bianque.errors import BadInput, TooLong
 from bianque.types import Message
 
 ASKED, ANSWERED = Message("user", "头痛"), Message("assistant", "多久了？")
@@ -36,6 +37,7 @@ def test_parts_are_lines_and_a_pair_may_be_unanswered():
     "history, named",
     [
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "image_url"),
+        ([{"role": "user", "content": ["\udfff"]}], "alone are read"),
         ([["头痛", 3]], r"history\[1\]"),
         ([["头痛", "多久了？", "三天"]], "history"),
         ([{"role": "doctor", "content": "x"}], r"history\[0\].role"),
@@ -52,3 +54,10 @@ def test_half_a_surrogate_pair_is_replaced_wherever_it_stands():
         {"role": "assistant", "content": [part("多\udfff久")], "model": "\ud800"},
     ]
     assert parse_history(given) == [Message("user", "头痛?"), Message("assistant", "多?久", None, "?")]
+
+
+def test_ten_thousand_rounds_are_refused_before_any_is_looked_at():
+    rounds = [{"role": "user", "content": None}, {"role": "nobody"}] * 10_000
+    for read in (parse_history, openai_request.dialogue, lambda given: parse_history([["头痛", "多久了？"]] * len(given))):
+        with pytest.raises(TooLong, match="20000"):
+            read(rounds)
