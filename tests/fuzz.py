@@ -113,7 +113,8 @@ def main() -> int:
         cases = max(1, round(asked.cases * share / sum(shares.values())))
         counted = fuzz(area, cases, asked.first, lambda line: print(line, file=sys.stderr, flush=True))
         print(counted, flush=True)
-        for fault in counted.faults[:5]:
+        kinds = {fault.partition("\n")[2]: fault for fault in reversed(counted.faults)}  # one of each
+        for fault in kinds.values():
             print(fault, file=sys.stderr, flush=True)
         faults += sum(n for outcome, n in counted.outcomes.items() if outcome.startswith(FAULTS))
     return 1 if faults else 0

@@ -249,12 +249,12 @@ def v1() -> Iterator[Area]:
         heard.asks, heard.advises, heard.pause = list(QUESTIONS), [ADVICE], 0
         heard.heard.clear()
         answer = await client.request(method, path, content=body, headers={"content-type": kind.encode("latin-1")})
-        assert answer.status_code < 500 and "BQ_INTERNAL" not in answer.text, answer.text
+        assert answer.status_code < 500 and "BQ_INTERNAL" not in answer.text, "".join(logged[-1:]) or answer.text
         if answer.status_code >= 400 and method != "HEAD" and path.startswith("/v1") and ".." not in path:
             assert answer.json()["error"]["message"]
         return "result" if answer.status_code < 400 else str(answer.status_code)
 
-    with looped() as loop, mere_errors():
+    with looped() as loop, mere_errors() as logged:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
         yield made, lambda case: waited(loop, ask(client, case))
         loop.run_until_complete(client.aclose())
@@ -262,15 +262,18 @@ def v1() -> Iterator[Area]:
 
 
 @contextmanager
-def mere_errors() -> Iterator[None]:
-    """What is logged of faults is seen by their outcome."""
-    log = logging.getLogger("bianque")
-    before = log.disabled
-    log.disabled = True
+def mere_errors() -> Iterator[list[str]]:
+    """What is logged of faults is seen by their outcome, and not printed."""
+    log, told = logging.getLogger("bianque"), list[str]()
+    handler, before = logging.Handler(), log.propagate
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.propagate = False
     try:
-        yield
+        yield told
     finally:
-        log.disabled = before
+        log.removeHandler(handler)
+        log.propagate = before
 
 
 EXAMPLES: dict[str, Any] = {

@@ -144,7 +144,7 @@ def text(content: object, where: str) -> str:
         raise Refused(f"{where}={shown(content)}: 需要字符串或 text 段的列表 (a string or a list of text parts)", where)
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else part
-        if kind != "text":
+        if kind != "text" or not isinstance(part, dict):
             raise Refused(
                 f"{where}[{place}].type={shown(kind)}: 只接受 text (only text is read here)", f"{where}[{place}].type"
             )

@@ -85,6 +85,7 @@ def test_sampling_is_read():
     ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": ["头痛"]}]}, "messages[0].content[0].type"),
+    ({"messages": [{"role": "user", "content": ["text"]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
     ({"temperature": 2.1}, "temperature"), ({"temperature": "1"}, "temperature"), ({"temperature": True}, "temperature"),
     ({"temperature": float("nan")}, "temperature"), ({"top_p": 1.1}, "top_p"), ({"top_p": -0.1}, "top_p"),
