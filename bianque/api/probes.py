@@ -19,14 +19,20 @@ async def alive(request: Request) -> JSONResponse:
 def readiness(session: Session) -> tuple[dict[str, Any], int]:
     """Which pair answers and whether each is in memory (what is not loads at its first message), and the HTTP status.
 
-    503 only where the backend has no model of a configured name.
+    503 only where the backend has no model of a configured name. `failing` with the error's code is a pair of which one
+    could not be loaded the last time: its next message tries again, so callers must still be let through.
     """
     known = by_name(session.backend.models())
     pair = {"ask": session.ask, "advise": session.advise}
     if missing := [name for name in pair.values() if name not in known]:
         return {"status": "unavailable", "missing": missing}, 503
-    told = {role: {"name": name, "loaded": session.backend.loaded(name)} for role, name in pair.items()}
-    return {"status": "ready", **told}, 200
+    failure = getattr(session.backend, "failure", lambda name: None)  # not every backend loads models itself
+    told: dict[str, Any] = {role: {"name": name, "loaded": session.backend.loaded(name)} for role, name in pair.items()}
+    for role, name in pair.items():
+        if code := failure(name):
+            told[role]["failed"] = code
+    failing = any("failed" in one for one in told.values())
+    return {"status": "failing" if failing else "ready", **told}, 200
 
 
 def probes(session: Session, metrics: bool = False) -> list[Route]:

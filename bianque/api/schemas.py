@@ -127,7 +127,9 @@ def _text(content: object) -> object:
         return content
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
     if None in texts:
-        raise ValueError(f"只读文字 (parts of type 'text' alone are read): {clean(str(content[texts.index(None)])[:60])}")
+        raise ValueError(
+            f"只读文字 (parts of type 'text' alone are read): {clean(str(content[texts.index(None)])[:60])}"
+        )
     return clean("\n".join(map(str, texts)))
 
 

@@ -52,6 +52,10 @@ class Local:
         engine = self.pool.engine(builtin.find(self.cards, model).name)
         return engine.kernel if engine else None
 
+    def failure(self, model: str) -> str | None:
+        """The code of the error with which a model's last load ended; None if it was well, or never tried."""
+        return self.pool.failures.get(builtin.find(self.cards, model).name)
+
     def prepare(self, model: str) -> None:
         self.pool.prepare(builtin.find(self.cards, model).name)
 

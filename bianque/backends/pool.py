@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from bianque.catalog.footprint import LoadPlan
-from bianque.errors import Busy, OutOfMemory, copy_of
+from bianque.errors import BianQueError, Busy, OutOfMemory, copy_of
 from bianque.types import Progress
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Pool:
         self.surveys: dict[str, Future[None]] = {}
         self.residents: dict[str, Resident] = {}  # the least recently used first
         self.queue: list[Lease] = []  # who waits, in order of arrival
+        self.failures: dict[str, str] = {}  # codes of what went wrong, of models whose last load failed
 
     def loaded(self, name: str) -> bool:
         return name in self.resident()
@@ -182,6 +183,7 @@ class Pool:
         try:
             self.survey(name)
         except BaseException as error:
+            self.failures[name] = code_of(error)
             found.set_exception(error)
         else:
             found.set_result(None)
@@ -200,6 +202,7 @@ class Pool:
     def enqueue(self, lease: Lease) -> None:
         with self.lock:
             if not self.possible(lease.name):
+                self.failures[lease.name] = OutOfMemory.code
                 raise no_room(lease.name, self.known[lease.name], self.total)
             if sum(other.name == lease.name for other in self.queue) >= self.max_waiting:
                 raise Busy(
@@ -308,11 +311,14 @@ class Pool:
             return
         with self.lock:
             resident.engine, resident.state = engine, "ready"  # also if it was cancelled too late to notice
+            self.failures.pop(resident.name, None)
             self.schedule()
 
     def fail(self, resident: Resident, error: BaseException) -> None:
         with self.lock:
             del self.residents[resident.name]
+            if not isinstance(error, Cancelled):
+                self.failures[resident.name] = code_of(error)
             if resident.state == "loading":  # after a cancelled load, whoever waits gets a load of their own
                 for lease in [lease for lease in self.queue if lease.name == resident.name]:
                     self.queue.remove(lease)
@@ -333,6 +339,10 @@ class Pool:
 def begin(target: Callable[[Resident], None], resident: Resident) -> None:
     name = f"{target.__name__.strip('_')} {resident.name}"
     threading.Thread(target=target, args=(resident,), name=name, daemon=True).start()
+
+
+def code_of(error: BaseException) -> str:
+    return error.code if isinstance(error, BianQueError) else "BQ_INTERNAL"
 
 
 def forget(error: BaseException | None) -> None:

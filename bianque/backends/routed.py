@@ -34,6 +34,9 @@ class Routed:
     def kernel(self, model: str) -> str | None:
         return self.of(model).kernel(model)
 
+    def failure(self, model: str) -> str | None:
+        return getattr(self.of(model), "failure", lambda name: None)(model)
+
     def prepare(self, model: str) -> None:
         self.of(model).prepare(model)
 

@@ -174,12 +174,13 @@ def _filled(row: Row, key: str) -> str:
 
 def _asked(question: str, row: Row) -> str:
     """The question; an instruction with its input, a title with what the patient writes below it, each said once."""
-    more = row.get({"instruction": "input", "ask": "title"}.get(question, ""))
+    beside = {"instruction": "input", "ask": "title"}.get(question)
+    more = row.get(beside) if beside else None
     if not isinstance(more, str) or more.strip() in _NOTHING:
         return _filled(row, question)
     if question == "instruction":
         return f"{_filled(row, question)}\n{more.strip()}"
-    title, below = more.strip(), row["ask"].strip() if isinstance(row["ask"], str) else ""
+    title, below = more.strip(), row["ask"].strip() if isinstance(row.get("ask"), str) else ""
     if below in _NOTHING:
         return legible(title, "title")
     return below if title.rstrip("。？?…. ") in below else f"{title}\n{below}"

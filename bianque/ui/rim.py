@@ -21,7 +21,9 @@ HEADERS = {
     "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(self), geolocation=()",
 }  # fmt: skip
-LARGEST = readers.MAX_BYTES + 4 * 2**20  # bytes of a call: a file to evaluate in its text, and the rest; others read less
+LARGEST = (
+    readers.MAX_BYTES + 4 * 2**20
+)  # bytes of a call: a file to evaluate in its text, and the rest; others read less
 UPLOAD = "/upload"  # for which Gradio has a limit of its own, as it is not held in memory
 WRONG = 20  # faults of one request that are told
 OPEN = "/heartbeat/"  # an answer of Gradio's that lasts as long as a page is open

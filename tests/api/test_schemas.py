@@ -58,6 +58,10 @@ def test_half_a_surrogate_pair_is_replaced_wherever_it_stands():
 
 def test_ten_thousand_rounds_are_refused_before_any_is_looked_at():
     rounds = [{"role": "user", "content": None}, {"role": "nobody"}] * 10_000
-    for read in (parse_history, openai_request.dialogue, lambda given: parse_history([["头痛", "多久了？"]] * len(given))):
+    for read in (
+        parse_history,
+        openai_request.dialogue,
+        lambda given: parse_history([["头痛", "多久了？"]] * len(given)),
+    ):
         with pytest.raises(TooLong, match="20000"):
             read(rounds)

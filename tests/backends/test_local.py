@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import threading
 import weakref
 from contextlib import aclosing
@@ -14,10 +15,12 @@ import pytest
 import torch
 from torch import nn
 
+from bianque.api.probes import readiness
 from bianque.backends.local import Local, drop
+from bianque.backends.routed import Routed
 from bianque.catalog.footprint import RESERVE, LoadPlan
 from bianque.checkpoints import loader
-from bianque.errors import BadInput, OutOfMemory, UnknownModel
+from bianque.errors import BadInput, LoadFailed, OutOfMemory, UnknownModel
 from bianque.nn import cpu
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
@@ -66,6 +69,28 @@ def test_a_reply_loads_its_model_first_and_leaves_it_there(folder):
     assert not {"queued", "loading"} & set(asyncio.run(reply(found, "one")))
     with pytest.raises(UnknownModel):
         asyncio.run(reply(found, "three"))
+
+
+def test_readyz_says_that_a_load_failed_until_one_succeeds(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "one")
+    config = tmp_path / "one" / "config.json"
+    sound = config.read_text()
+    config.write_text("{")
+    found = local(tmp_path / "one", 10_000)
+    session = SimpleNamespace(backend=Routed([found]), ask="one", advise="two")
+    two = {"name": "two", "loaded": False}
+    assert readiness(session) == ({"status": "ready", "ask": {"name": "one", "loaded": False}, "advise": two}, 200)
+    with pytest.raises(LoadFailed):
+        asyncio.run(reply(found, "one"))
+    failed = {"name": "one", "loaded": False, "failed": "BQ_LOAD_FAILED"}
+    assert readiness(session) == ({"status": "failing", "ask": failed, "advise": two}, 200)
+    config.write_text(sound)
+    asyncio.run(reply(found, "one"))
+    assert readiness(session) == ({"status": "ready", "ask": {"name": "one", "loaded": True}, "advise": two}, 200)
+    small = local(folder, 10)
+    with pytest.raises(OutOfMemory):
+        asyncio.run(reply(small, "two"))
+    assert small.failure("two") == "BQ_NO_MEMORY" and small.failure("one") is None
 
 
 def test_a_model_is_held_at_the_precision_that_its_name_says(folder):

@@ -358,6 +358,11 @@ def test_what_is_told_of_a_record_can_be_written(write):
         str(problem).encode()
 
 
+def test_a_field_without_a_name_is_no_title(write):
+    (case,), problems = streamed(write(json.dumps([{"input": A, "output": D, "": ".."}])))
+    assert texts(case) == [A, D] and not problems
+
+
 def test_models_of_an_export_that_are_no_names_stop_nothing(write):
     odd = EXPORT | {"messages": [EXPORT["messages"][0], EXPORT["messages"][1] | {"model": {"a": 1}}]}
     (case,), problems = streamed(write(whole(odd)))
