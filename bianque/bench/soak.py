@@ -1,7 +1,7 @@
 """`python -m bianque bench soak`: half an hour of visitors of every kind, and whether anything of them stays behind.
 
 They consult through the page's own queue, `/chat` and `/v1`; some leave in the middle of a reply, and some call and never
-come for the answer. The server's memory, threads, files and sockets are sampled into a CSV all the while.
+come for the answer. The server's memory, threads, files and sockets are sampled into a CSV all the while, and drawn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from bianque.bench.page import served
 from bianque.nn import cpu
 
 EVERY = 5.0  # seconds between two samples
-WARM = 0.25  # of the time, which is not judged
+# What is not judged: weights, traces and knowledge are loaded meanwhile, and results that nobody fetches wait ten minutes
+# for their callers, so that only then as many go as come. A run of less than twice that is judged by its second half.
+WARM = 600.0  # seconds
 FLAT = 0.05  # by how much memory may differ between the first and the last quarter of what is judged
 QUIET = 20.0  # seconds after the last visitor until what is left is counted
 
@@ -56,24 +58,25 @@ def sample(pid: int, seconds: float, turns: int) -> Sample:
 
 
 async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
-    """A message of the page's own box, in a session of its own."""
+    """A message of the page's own box, in a session of its own, which ends with its heartbeat as a closed tab's does."""
     config = (await client.get("/config")).json()
     place, event = next(
         (i, e) for i, e in enumerate(config["dependencies"]) if e["queue"] and "submit" in str(e["targets"])
     )
     values = {part["id"]: part["props"].get("value") for part in config["components"]}
     given = [said if part == event["targets"][0][0] else values.get(part) for part in event["inputs"]]
-    joined: dict[str, Any] = {"session_hash": f"soak{seed}x{time.monotonic_ns()}", "fn_index": place, "data": given}
-    load.accepted(await client.post("/gradio_api/queue/join", json=joined))
-    params = {"session_hash": joined["session_hash"]}
-    async with client.stream("GET", "/gradio_api/queue/data", params=params) as answer:
-        async for line in answer.aiter_lines():
-            if "process_generating" in line:
-                yield said, 0
-            elif '"success":false' in line.replace(": ", ":"):
-                raise Refused(load.code_in(line, 500))
-            elif "process_completed" in line:
-                return
+    session = f"soak{seed}x{time.monotonic_ns()}"
+    joined: dict[str, Any] = {"session_hash": session, "fn_index": place, "data": given}
+    async with client.stream("GET", f"/gradio_api/heartbeat/{session}"):
+        load.accepted(await client.post("/gradio_api/queue/join", json=joined))
+        async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as answer:
+            async for line in answer.aiter_lines():
+                if "process_generating" in line:
+                    yield said, 0
+                elif '"success":false' in line.replace(": ", ":"):
+                    raise Refused(load.code_in(line, 500))
+                elif "process_completed" in line:
+                    return
 
 
 def left(door: Callable[..., Parts]) -> Callable[..., Parts]:
@@ -132,9 +135,36 @@ async def soaked(
     return found, tally
 
 
+def warmed(found: list[Sample]) -> float:
+    """Seconds after which a run is judged."""
+    return min(WARM, found[-2].seconds / 2)
+
+
+def drawn(found: list[Sample], wide: int = 640, high: int = 90) -> str:
+    """An SVG: memory, threads, files and sockets over time, each from nothing to its most; what is judged is not grey."""
+    end, marks = found[-1].seconds or 1.0, list[str]()
+    for row, (name, unit) in enumerate((("memory", 1e6), ("threads", 1), ("files", 1), ("sockets", 1))):
+        values = [getattr(one, name) / unit for one in found]
+        most, below = max(*values, 1), row * (high + 30) + high + 20
+        line = " ".join(
+            f"{one.seconds / end * wide:.1f},{below - v / most * high:.1f}"
+            for one, v in zip(found, values, strict=True)
+        )
+        title = f"{name}{' MB' if unit > 1 else ''}: {min(values):.0f}–{max(values):.0f}, {values[-1]:.0f} when all had left"
+        marks += [f'<text x="0" y="{below - high - 6}">{title}</text>', f'<path d="M0 {below}H{wide}" stroke="#999"/>',
+                  f'<polyline points="{line}" fill="none" stroke="#22694f" stroke-width="1.5"/>']  # fmt: skip
+    tall, warm = 4 * (high + 30), warmed(found) / end * wide
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {tall + 14}" font-family="sans-serif" font-size="12">'
+        f'<rect width="{warm:.1f}" height="{tall}" fill="#eee"/>{"".join(marks)}'
+        f'<text x="0" y="{tall + 6}">0–{end:.0f} s, {found[-1].turns} turns; grey: warm-up, not judged</text></svg>\n'
+    )
+
+
 def judged(found: list[Sample], tally: Tally) -> list[str]:
     """What is not as it should be, a sentence each; none if all is well."""
-    busy = [one for one in found[:-1] if one.seconds >= WARM * found[-2].seconds]
+    warm = warmed(found)
+    busy = [one for one in found[:-1] if one.seconds >= warm]
     quarter = max(1, len(busy) // 4)
     wrong = []
     first, last = (statistics.median(one.memory for one in part) for part in (busy[:quarter], busy[-quarter:]))
@@ -159,7 +189,9 @@ def soak(options: Any) -> None:
               f"{one.sockets} sockets  {one.turns} turns", flush=True)  # fmt: skip
     wrong = judged(found, tally)
     print("\n".join(wrong) or "flat: memory within 5 %, nothing left open, nothing lost")
-    print(f"every sample: {options.csv}")
+    plot = options.csv.with_suffix(".svg")
+    plot.write_text(drawn(found), encoding="utf-8")
+    print(f"judged from second {warmed(found):.0f} on; every sample: {options.csv}, drawn: {plot}")
     rounds.save(options, samples=[asdict(one) for one in found], wrong=wrong, **tally.figures())
     if wrong:
         raise SystemExit(1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
@@ -30,6 +31,16 @@ def test_the_verdict():
     ]  # fmt: skip
     tally.errors["ReadError"] = 1
     assert soak.judged(samples(), tally) == ["replies lost: ReadError 1"]
+
+
+def test_what_comes_while_warming_up_is_not_judged_and_grey_in_the_plot():
+    cold = [Sample(5.0 * n, 10**9 if n >= 120 else 10**6 * n, 20, 5, 15, n) for n in range(360)]
+    found = [*cold, Sample(1820.0, 10**9, 20, 5, 5, 360)]
+    assert soak.warmed(found) == 600.0 and soak.judged(found, Tally(1)) == []
+    assert soak.warmed(found[:20]) == found[18].seconds / 2  # a short run
+    plot = ElementTree.fromstring(soak.drawn(found))
+    assert [len(line.get("points").split()) for line in plot.iter("{*}polyline")] == [361] * 4
+    assert plot.find("{*}rect").get("width") == f"{600 / 1820 * 640:.1f}"
 
 
 @pytest.mark.process
