@@ -39,7 +39,7 @@ def test_what_comes_while_warming_up_is_not_judged_and_grey_in_the_plot():
     assert soak.warmed(found) == 600.0 and soak.judged(found, Tally(1)) == []
     assert soak.warmed(found[:20]) == found[18].seconds / 2  # a short run
     plot = ElementTree.fromstring(soak.drawn(found))
-    assert [len(line.get("points").split()) for line in plot.iter("{*}polyline")] == [361] * 4
+    assert [len(line.get("points").split()) for line in plot.findall(".//{*}polyline")] == [361] * 4
     assert plot.find("{*}rect").get("width") == f"{600 / 1820 * 640:.1f}"
 
 
