@@ -43,7 +43,13 @@ def known(settings: Settings) -> tuple[Settings, tuple[Model, ...]]:
     """Every card there is, and the settings with the folders that cards of the user's file name; BIANQUE_PATHS wins."""
     cards, folders = read(settings.cards) if settings.cards else ((), {})
     paths = {**folders, **settings.paths}
-    check_names(paths, [card.name for card in (*builtin.CARDS, *cards)])
+    names = [card.name for card in (*builtin.CARDS, *cards)]
+    check_names(paths, names)
+    for name in settings.preload:
+        if name.partition("@")[0] not in names:
+            raise SettingsError(
+                f"BIANQUE_PRELOAD 有 {name!r}：没有这张卡片 (no card has this name)；可用的有 (there are): {', '.join(names)}"
+            )
     for card in cards:
         if card.checkpoint and card.repo is None and card.name not in paths:
             raise SettingsError(

@@ -128,8 +128,15 @@ def _opened(path: Path) -> Iterator[Any]:
 def _encoding(content: bytes, name: str, whole: bool = True) -> tuple[str, tuple[str, ...]]:
     """UTF-8, UTF-16 with its mark, or GB18030 for what has more wrong than right characters as UTF-8, JSON many of them.
 
-    Of a file's beginning (not `whole`) the last character may be cut off.
+    Of a file's beginning (not `whole`) the last character may be cut off. BadInput for what was saved in its place.
     """
+    if content.startswith(b"version https://git-lfs"):
+        raise BadInput(
+            f"{name}: 只是 Git LFS 指针，没有内容：请用 git lfs pull 或 hf download 下载真正的文件 "
+            "(a Git LFS pointer, not the file: download it with git lfs pull or hf download)"
+        )
+    if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise BadInput(f"{name}: 是一个网页，不是数据：请重新下载 (a saved web page, not the data: download it again)")
     if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and content[2:]:
         return "utf-16", ("按 UTF-16 编码读取 (read as UTF-16)",)
     try:

@@ -352,6 +352,12 @@ def test_a_folder_for_a_card_that_nobody_knows_is_refused(tmp_path, name, hint):
     assert name in str(caught.value) and hint in str(caught.value)
 
 
+def test_a_card_to_preload_that_nobody_knows_is_refused():
+    custom.known(Settings(preload=("bianque-2@8", "ask-mini")))
+    with pytest.raises(SettingsError, match="BIANQUE_PRELOAD 有 'BianQue-2'"):
+        custom.known(Settings(preload=("BianQue-2",)))
+
+
 def test_a_card_needs_a_repo_or_a_place(tmp_path):
     path = written(tmp_path, {"name": "my-mini", "like": "ask-mini"})
     with pytest.raises(SettingsError, match=r"'my-mini'.*repo.*path"):

@@ -298,6 +298,16 @@ def test_a_file_that_is_no_text_is_told_at_once(write, content):
         streamed(write(content, "x.csv"))
 
 
+@pytest.mark.parametrize(
+    "content, told",
+    [(b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "LFS"), (b"\n<!DOCTYPE html>\n<html>", "web page")],
+)
+@pytest.mark.parametrize("read", [streamed, readers.preview])
+def test_what_was_saved_in_a_files_place_is_named(write, read, content, told):
+    with pytest.raises(BadInput, match=told):
+        read(write(content, "x.json"))
+
+
 def test_what_stands_behind_a_list_is_named(write):
     cases, (problem,) = streamed(write(json.dumps([GOOD]) + "\n]x"))
     assert len(cases) == 1 and problem.number == 2
