@@ -43,6 +43,10 @@ EXCEPTIONS = {
     ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
     ("train.complaints", "consult.encoder"): "it learns over the vectors that are served",
     ("train.complaints", "consult.recognise"): "it writes what is read there",
+    **{
+        ("train.choice", f"consult.{part}"): "it learns what answers and follow-ups are chosen by, over what is served"
+        for part in ("answers", "choice", "encoder", "follows", "hearing", "told")
+    },
     ("train.told", "consult.encoder"): "it learns over the vectors that are served",
     ("train.told", "consult.told"): "it writes what is read there",
 }
@@ -69,7 +73,9 @@ FOREIGN = {
     ("consult.learning", "numpy"),
     ("consult.understanding", "numpy"),
     ("consult.validation", "numpy"),
-    ("consult.hearing", "numpy"),
+    ("consult.answers", "numpy"),
+    ("consult.choice", "numpy"),
+    ("consult.follows", "numpy"),
     ("consult.recognise", "numpy"),
     ("consult.told", "numpy"),
     ("consult.replies", "regex"),
@@ -217,7 +223,7 @@ def test_the_pure_folders_need_the_standard_library_alone():
 
 @pytest.mark.parametrize(
     "module, known", [("types", ()), ("errors", ()), ("consult.patterns", ()), ("consult.questions", ("consult.patterns",)),
-                      ("consult.triage", ("consult.features", "consult.patterns", "consult.understanding", "data.script"))],
+                      ("consult.triage", ("consult.encoder", "consult.features", "consult.patterns", "consult.understanding", "data.script"))],
 )  # fmt: skip
 def test_facts_know_nobody_but_the_reader_of_their_tables(module, known):
     assert {short(imported) for importing, imported in ARROWS if short(importing) == module} == set(known)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bianque.consult import answers
+from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.patterns import pattern
@@ -32,6 +32,7 @@ SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an openi
 SAME_MEANING = 0.7  # cosine
 BESIDES = 0.35  # pairs that a clause nobody asked for shares with an answer: of 900 openings, 86 % of such are right
 SURE = 0.5  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
+SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
@@ -119,7 +120,7 @@ class Hearing:
         """Read a round, which begins with its complaint."""
         asked = [self.slots(m.content) if m.role == "assistant" else {} for m in dialogue]
         said = [m.content for m in dialogue if m.role == "user"]
-        votes = Counter(self.recogniser.complaints(said[:TURNS])) if said else Counter[str]()
+        votes = Counter(self.likely(said)) if said else Counter[str]()
         nothing = votes.pop(NONE, 0.0)
         for found in asked:
             votes.update(
@@ -132,14 +133,12 @@ class Hearing:
             if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
-        if share_of_child := self.unlikely_child(said):
-            votes.update({name: (share_of_child - 1) * votes[name] for name in self.of_children & votes.keys()})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
-        if share < SURE:
+        if share < (SURE if triage.language(said[0]).startswith("zh") else SURE_ABROAD):
             best = GENERIC
         heard.entry = entry = self.entries[best]
         if best == GENERIC:
@@ -160,16 +159,21 @@ class Hearing:
             pending = []
         return heard
 
-    def unlikely_child(self, said: Sequence[str]) -> float:
-        """What a child's complaint counts where nobody speaks of a child, or somebody says that it is none; else 0."""
-        text = "\n".join(said)
-        if pattern("people", "grown").search(text):
-            return GROWN
-        return 0.0 if pattern("people", "child").search(text) else NO_CHILD
+    def likely(self, said: Sequence[str]) -> dict[str, float]:
+        """The probability of each complaint; a child's counts less where nobody speaks of a child."""
+        found, text = self.recogniser.complaints(said[:TURNS]), "\n".join(said)
+        worth = GROWN if pattern("people", "grown").search(text) else NO_CHILD
+        if worth == NO_CHILD and pattern("people", "child").search(text):
+            return found
+        found = {name: worth * share if name in self.of_children else share for name, share in found.items()}
+        total = sum(found.values())
+        return {name: share / total for name, share in found.items()}
 
     def named(self, said: Sequence[str]) -> str:
         """The complaint in the visitor's own words: what a known way to open names, a known rarer one, or the first clause."""
         text = next((text for text in said if CLAUSE.sub("", text)), "")
+        if not triage.language(text).startswith("zh"):
+            return ""
         for naming in self.naming:
             if match := naming.fullmatch(text.rstrip("。！？?! ")):
                 return match[1]

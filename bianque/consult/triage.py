@@ -50,7 +50,7 @@ def judge(text: str) -> Danger:
         return Danger()
     found = understanding.danger(text)
     for rule, row in _rules("must"):
-        outranked = found.certainty == "sure" and found.level in ("crisis", row["level"])
+        outranked = found.certainty == "sure" and found.level == "crisis"
         if not outranked and any(rule.search(part) for part in (plain, *features.pieces(plain))):
             return replace(found, level=row["level"], kind=row["kind"], certainty="sure", score=1.0, piece=plain)
     return found

@@ -294,7 +294,7 @@ def lines(
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = kind(**json.loads(line))
-            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=tells(row)).has
+            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=dict(tells(row))).has
         except (ValueError, TypeError):
             raise BadInput(f"{path}:{number}: needs to be {form}") from None
         if (entry := bundled().complaints.get(row.complaint)) is None:

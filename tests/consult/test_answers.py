@@ -36,9 +36,9 @@ def heard(complaint: str, slot: str, said: str) -> str | None:
 @pytest.mark.parametrize(
     ("complaint", "slot", "said", "value"),
     [
-        ("insomnia", "duration", "有两个来月了吧", "months"),
-        ("insomnia", "duration", "十来天了", "weeks"),
-        ("cough", "fever", "没烧，量了三十六度五", "none"),
+        ("insomnia", "duration", "得有半年多了吧", "months"),
+        ("insomnia", "duration", "就这三天", "days"),
+        ("cough", "fever", "不烧", "none"),
         ("abdominal_pain", "fever", "倒是不发烧", "none"),
         ("abdominal_pain", "bowel", "就是有点拉稀，没血", "loose"),
         ("abdominal_pain", "site", "右下边，一按就疼", "right"),
@@ -51,14 +51,13 @@ def test_an_answer_in_words_of_its_own(complaint, slot, said, value):
 @pytest.mark.parametrize(
     ("complaint", "slot", "said", "not_value"),
     [
-        ("knee_pain", "look", "不烫，就是有点肿", "red"),
+        ("knee_pain", "swell", "不烫，就是有点肿", "hot"),
         ("abdominal_pain", "bowel", "没便血", "blood"),
-        ("cough", "fever", "您说什么", "has"),
+        ("cough", "fever", "您说什么", "high"),
     ],
 )
 def test_a_word_is_no_answer(complaint, slot, said, not_value):
-    entry = bundled().complaints[complaint]
-    slot = slot if slot in entry.slot else entry.slots[0].key
+    assert not_value in bundled().complaints[complaint].slot[slot].values
     assert heard(complaint, slot, said) != not_value
 
 
@@ -89,7 +88,7 @@ def test_what_anybody_may_ask_is_answered(ask):
 
 
 def test_what_is_not_known_is_said():
-    found = guard().answer("我家猫能不能也抹这个", Heard(entry=bundled().complaints["gout"]))
+    found = guard().answer("隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"]))
     assert found and found.say == guard().common.unanswered
     assert guard().answer("我今年五十岁", Heard(entry=bundled().complaints["gout"])) is None
     assert guard().answer("怎么办", Heard()) is None
