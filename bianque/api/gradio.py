@@ -89,6 +89,16 @@ def add_chat(session: Session, limits: Limits) -> None:
         assert last is not None
         return last
 
+    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=AT_ONCE)
+    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=AT_ONCE)
+    add_compare(session, limits)
+    add_models(session)
+    add_summary(limits)
+
+
+def add_compare(session: Session, limits: Limits) -> None:
+    """Register the comparison of several contenders."""
+
     async def compare_(
         message: str,
         contenders: list[str | SpecAsked],
@@ -112,6 +122,12 @@ def add_chat(session: Session, limits: Limits) -> None:
         except Exception as error:
             raise calm(error) from None
 
+    gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=AT_ONCE)
+
+
+def add_models(session: Session) -> None:
+    """Register the list of models."""
+
     def models() -> list[Card]:
         """The models there are."""
         held = session.backend
@@ -125,11 +141,7 @@ def add_chat(session: Session, limits: Limits) -> None:
             for card in held.models()
         ]  # fmt: skip
 
-    gr.api(chat, api_name="chat", concurrency_id="chat", concurrency_limit=AT_ONCE)
-    gr.api(chat_once, api_name="chat_once", concurrency_id="chat", concurrency_limit=AT_ONCE)
-    gr.api(compare_, api_name="compare", concurrency_id="chat", concurrency_limit=AT_ONCE)
     gr.api(models, api_name="models", queue=False)
-    add_summary(limits)
 
 
 async def compared(

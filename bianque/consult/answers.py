@@ -31,6 +31,11 @@ def negated(text: str) -> bool:
     return len(NEGATION.findall(text)) % 2 == 1
 
 
+def denied(label: str, fact: str) -> bool:
+    """Whether an answer says that there is nothing of what was asked."""
+    return label == "none" or negated(fact)
+
+
 def features(said: Said, question: Question) -> NDArray[Any]:
     """[answers, WIDTH] of a message against each answer of a question."""
     import numpy as np
@@ -47,7 +52,7 @@ def features(said: Said, question: Question) -> NDArray[Any]:
             (likeness(one, other), i, j) for i, one in enumerate(said.pairs) for j, other in enumerate(answer.pairs)
         )
         turned = negated(said.clauses[mine]) != negated(answer.texts[its])
-        none = label == "none" or negated(fact)
+        none = denied(label, fact)
         ago = [one for text in answer.texts for one in spans(text)]
         apart = min((abs(math.log(a / b)) for a in own for b in ago), default=math.inf)
         rows.append([

@@ -35,7 +35,7 @@ ENOUGH = 5  # questions, fewer of which are too few to close on
 LONGEST = 60  # turns of a round that are read
 SAME_ASKED = 0.66  # cosine of a question to one that anybody may ask
 ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
-MOST_ADVICE = 4  # sentences of advice that the knowledge base adds
+SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
 PRESSING = re.compile(r"120|110|12356|不想活|自杀|轻生")
@@ -183,7 +183,10 @@ class Guard:
             return None
         asked = [said, *(part for part in sentences(said)[::-1] if asks(part))]
         for question in dict.fromkeys(asked):
-            if found := self.follows(question, heard.entry.follow) or self.anyones(question):
+            anyones, own = self.anyones(question), self.follows(question, heard.entry.follow)
+            if own and anyones and self.nearness(question, anyones) > self.nearness(question, own):
+                return anyones
+            if found := own or anyones:
                 return found
         return Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered) if asks(said) else None
 
@@ -195,11 +198,22 @@ class Guard:
     def nearness(self, question: str, known: Follow) -> float:
         return max(float(encoded(ask) @ encoded(question[: follows.LONGEST])) for ask in known.ask)
 
-    def follow_up(self, reply: str, follow: Follow) -> str:
+    def follow_up(self, reply: str, follow: Follow, heard: Heard) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""
         fours = grams(reply, 4)
         answers = max(len(fours & grams(say, 4)) / len(fours) for say in follow.say) if fours else 0.0
-        return reply if answers >= ANSWERED else random.Random(reply).choice(follow.say)
+        if answers >= ANSWERED or heard.entry is None:
+            return reply
+        r, entry, known = random.Random(reply), heard.entry, heard.known
+        said = r.choice(follow.say)
+        for kind in ("assess", "doctor"):
+            if f"{{{kind}}}" in said:
+                rule = next(rule for rule in getattr(entry, kind) if rule.holds(known))
+                said = said.replace(f"{{{kind}}}", sentence(r.choice(rule.say)))
+        if "{advice}" in said:
+            rules = sorted((rule for rule in entry.advice if rule.holds(known)), key=lambda rule: not rule.when)
+            said = said.replace("{advice}", "".join(sentence(r.choice(rule.say)) for rule in rules[:SOME_ADVICE]))
+        return said.replace("{department}", entry.department).replace("{x}", heard.x or "这种情况")
 
 
 class Filter:
@@ -323,11 +337,13 @@ class Guarded:
                         shown, waiting = shown + waiting, ""
             if shown or danger or follow or len(waiting) >= SHORTEST:
                 break
+        if waiting.rstrip().endswith("：") and not shown:  # what leads over to a list of which nothing is left
+            waiting = ""
         more = waiting
         if danger and not heard.advised:
             more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
         elif follow:
-            more = found.follow_up(waiting, follow)
+            more = found.follow_up(waiting, follow, heard)
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
         elif not shown + waiting and heard.entry:

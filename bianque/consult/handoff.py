@@ -24,6 +24,7 @@ READ = 60
 
 MUCH = 30
 """Characters of a first message, from which an advice may follow it at once."""
+WORD = 6  # characters of an answer of a word or two: 后脑勺
 HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
@@ -171,6 +172,8 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
     heavy = HEAVY.get("changes" if best == "new" and phase != "advising" else best, 0.0)
     if found[best] - found[other] < heavy:
         best = other
+    if best == "question" and phase == "asking" and len(text) <= WORD and not asks(text):
+        best = "answer"
     if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow
         return "opening"
     return best

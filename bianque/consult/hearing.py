@@ -38,6 +38,7 @@ OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
 TURNS = 6  # of the visitor, by which the complaint is recognised
 SAME_SYMPTOM = 0.5  # cosine of a rarer complaint to a known one of the same part of the body
+DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我|本人|最近|这几天|今天|这两天|老是?|总是?)+"
 )
@@ -234,7 +235,17 @@ class Hearing:
                 heard.told[slot.key] = self.given(said, known[slot.key])
 
     def given(self, said: Said, question: Question) -> str | None:
-        """The answer that the words give in any wording; None where it is none of them or not sure."""
+        """The answer that the words give in any wording; None where it is none of them or not sure.
+
+        没有 at their head denies what was asked, whatever is told besides.
+        """
+        denies = (
+            label
+            for label, fact in zip(question.answers, question.facts.texts, strict=True)
+            if answers.denied(label, fact)
+        )
+        if DENIAL.match(CLAUSE.split(said.text)[0]) and (label := next(denies, None)):
+            return label
         found = self.answers(answers.features(said, question))
         return None if found is None else list(question.answers)[found]
 

@@ -17,6 +17,8 @@ from bianque.consult.patterns import asset
 from bianque.consult.questions import plain
 from bianque.types import Message
 
+WAITING = 5  # messages after the danger in which help may still be waited for
+WORTH_ANSWERING = 6  # characters beside "it is taken care of"
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
@@ -53,18 +55,19 @@ def care(dialogue: Sequence[Message]) -> str | None:
     """
     said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
     newest, open_, lang = said[-1], None, triage.language(said[-1])
-    emergency, handled = None, False
-    for text in said:
-        found = triage.judge(text)
-        if found.certainty == "sure":
-            open_ = found
-            emergency = found if found.level == "emergency" else None
-        elif open_ and open_.level == "emergency" and triage.settled(text):
-            open_, handled = None, text is newest
-    asks_on = emergency and newest is not said[0] and triage.judge(newest).certainty != "sure"
-    if emergency and asks_on and (answer := triage.while_waiting(emergency, newest)):
+    waiting, told, done = None, 0, None
+    for place, text in enumerate(said):
+        found, done = triage.judge(text), triage.settled(text)
+        if found.certainty == "sure" and not (done and open_):
+            open_, done = found, None
+            waiting, told = (found if found.level == "emergency" else None), place
+        elif done and (open_ or waiting) and (open_ is None or open_.level == "emergency"):
+            open_, waiting = None, None if done == "over" else waiting
+        else:
+            done = None
+    if waiting and 0 < len(said) - 1 - told <= WAITING and (answer := triage.while_waiting(waiting, newest)):
         return answer
-    if handled:
+    if done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:
         return triage.resumed(lang)
     if open_ is None:
         return None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from bianque.consult import features, understanding
 from bianque.consult.encoder import encode, encoded
@@ -83,13 +83,8 @@ def notice(found: Danger, lang: str) -> Notice:
     )  # fmt: skip
 
 
-@cache
-def _groups() -> Mapping[str, str]:
-    return {kind: name for name, row in asset("notices")["groups"].items() for kind in row["kinds"]}
-
-
 def group_of(found: Danger) -> str:
-    return _groups().get(found.kind, "self" if found.level == "crisis" else "any")
+    return understanding.groups().get(found.kind, "self" if found.level == "crisis" else "any")
 
 
 def told(found: Danger, lang: str) -> Sequence[str]:
@@ -130,10 +125,35 @@ def encode_once(texts: tuple[str, ...]) -> Any:
     return encode(texts)
 
 
-def settled(text: str) -> bool:
-    """Whether a message says that the emergency is taken care of, or was none."""
-    plain = features.clean(text)
-    return not plain.endswith(("?", "吗", "么")) and any(re.search(row, plain) for row in asset("notices")["settled"])
+def settled(text: str) -> Literal["handled", "over"] | None:
+    """Whether a message says that help is on its way, or that the emergency is over or was none."""
+    found, _ = _settling(text)
+    return found
+
+
+def beyond_settling(text: str) -> str:
+    """What a message says besides that."""
+    return _settling(text)[1]
+
+
+CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")
+
+
+def _settling(text: str) -> tuple[Literal["handled", "over"] | None, str]:
+    found: Literal["handled", "over"] | None = None
+    beyond = ""
+    for clause in CLAUSES.findall(features.clean(text)):
+        core = clause.strip("，。！；,!;\n ")
+        asked = core.endswith(("?", "？", "吗", "么")) or clause.rstrip().endswith(("?", "？"))
+        how = next(
+            (how for how, rows in asset("notices")["settled"].items() if any(re.search(row, core) for row in rows)),
+            None,
+        )
+        if how is None or asked:
+            beyond += clause
+        elif found != "over":
+            found = how
+    return found, beyond
 
 
 def resumed(lang: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bianque.consult import features
 from bianque.consult.encoder import encode
+from bianque.consult.patterns import asset
 from bianque.consult.questions import asks
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ LOOKED, QUIET = 8, -0.1
 """Pieces of a text that are encoded: at most so many, those whose n-grams look most like danger, and none below that."""
 VOTERS = 8
 """Known sentences of a level that name the kind together."""
+KIND_SURE = 0.5  # the share of their votes that must be for kinds with the same first aid
 
 
 class Known(NamedTuple):
@@ -114,7 +116,10 @@ class Model:
     thresholds: Mapping[str, float]
 
     def nearest(self, vector: Floats, level: Level | None) -> tuple[str, tuple[Near, ...]]:
-        """The kind that the nearest sentences of the level name, and the three nearest of all."""
+        """The kind that the nearest sentences of the level name, and the three nearest of all.
+
+        "" where they do not agree on what is to be done: first aid for something else does harm.
+        """
         import numpy as np
 
         likeness = self.triage.vectors[: len(self.known)] @ vector
@@ -127,7 +132,15 @@ class Model:
         of_level = (place for place in order if self.known[place].label == level and self.known[place].kind)
         for place, _ in zip(of_level, range(VOTERS), strict=False):
             votes[self.known[place].kind] += float(np.exp(8 * likeness[place]))  # type: ignore[assignment]
-        return (votes.most_common(1)[0][0] if votes else ""), near
+        kind = votes.most_common(1)[0][0] if votes else ""
+        alike = sum(vote for other, vote in votes.items() if groups().get(other) == groups().get(kind))
+        return (kind if alike >= KIND_SURE * sum(votes.values()) else ""), near
+
+
+@cache
+def groups() -> Mapping[str, str]:
+    """The group of each kind: what is to be done."""
+    return {kind: name for name, row in asset("notices")["groups"].items() for kind in row["kinds"]}
 
 
 @cache

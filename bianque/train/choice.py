@@ -18,10 +18,11 @@ import torch
 from bianque.consult import answers, encoder, follows, hearing
 from bianque.consult.choice import Choice
 from bianque.consult.told import Said, questions
-from bianque.data.knowledge import bundled, further_answers, further_follows, further_openings
+from bianque.data.knowledge import Follow, bundled, further_answers, further_follows, further_openings
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
-ANSWER_SURE, FOLLOW_SURE = 0.7, 0.6  # least probabilities: a wrong answer does more harm than none
+KNOWN, LEFT_OUT = 0.05, 0.2  # what a follow-up's own wordings are worth beside written questions
+ANSWER_SURE, FOLLOW_SURE = 0.65, 0.5  # least probabilities: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
 
 
@@ -67,14 +68,24 @@ def answer_cases(vectors: Vectors) -> list[Case]:
 
 
 def follow_cases(vectors: Vectors) -> list[Case]:
+    """Written questions, and the known wordings each against the others, as they stand and left out."""
     found = follows.Follows(hearing.texts(bundled()), follows.choice(), vectors)
-    return [
-        Case(
-            found.features(row.ask, vectors([row.ask])[0], known), [place == row.follow for place in range(len(known))]
-        )
-        for row in further_follows()
-        for known in [bundled().complaints[row.complaint].follow]
-    ]
+
+    def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> Case:
+        features = found.features(ask, vectors([ask])[0], known)
+        return Case(features, [place == right for place in range(len(known))], weight)
+
+    complaints = bundled().complaints
+    cases = [case(row.ask, complaints[row.complaint].follow, row.follow) for row in further_follows()]
+    for entry in complaints.values():
+        for place, one in enumerate(entry.follow):
+            for ask in one.ask:
+                cases.append(case(ask, entry.follow, place, KNOWN))
+                if others := tuple(other for other in one.ask if other != ask):
+                    rest = one.model_copy(update={"ask": others})
+                    left = (*entry.follow[:place], rest, *entry.follow[place + 1 :])
+                    cases.append(case(ask, left, place, LEFT_OUT))
+    return cases
 
 
 def train(cases: Sequence[Case], sure: float, seed: int = 0) -> dict[str, Any]:
@@ -121,9 +132,10 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     every = answer_cases(vectors)
     written = [case for case in every if case.weight == 1.0]
     openings = [case for case in every if case.weight != 1.0]
+    asked = follow_cases(vectors)
     return {
         **validated("answers", written, openings, ANSWER_SURE, folds, seed),
-        **validated("follow-ups", follow_cases(vectors), [], FOLLOW_SURE, folds, seed),
+        **validated("follow-ups", [one for one in asked if one.weight == 1.0], [one for one in asked if one.weight != 1.0], FOLLOW_SURE, folds, seed),
     }  # fmt: skip
 
 

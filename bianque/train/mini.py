@@ -188,12 +188,7 @@ class Lessons(IterableDataset[dict[str, Tensor]]):
 
 
 def train(
-    role: Role,
-    data: Sequence[Path],
-    out: Path,
-    plan: Plan,
-    work: Path,
-    say: Callable[[str], None] = print,
+    role: Role, data: Sequence[Path], out: Path, plan: Plan, work: Path, say: Callable[[str], None] = print
 ) -> None:
     """Train one model and write it to `out` as the real ones are stored (config, tokenizer, fp16 shards).
 
@@ -201,89 +196,114 @@ def train(
     """
     work.mkdir(parents=True, exist_ok=True)
     records = load(data, say)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(plan.seed)
     if not (work / SUBJECTS[role].pieces).exists():
         make_vocabulary(role, records, work, plan)
-    subject = SUBJECTS[role](work, plan)
-    model = subject.model.to(device)
-    optimizers = optimisers(model, plan)
-    if plan.compile:
-        for name in subject.compiled:
-            setattr(model, name, torch.compile(getattr(model, name), dynamic=True))
-    size = sum(p.numel() for p in model.parameters())
-    held_out = [subject.batch(rows) for rows in examination(subject, role, plan)]
-    say(f"{role}-mini: {size / 1e6:.1f} M parameters, {device}")
+    run = Run(role, plan, work, say)
+    run.restore()
+    run.learn(records)
+    held_out = [run.subject.batch(rows) for rows in examination(run.subject, role, plan)]
+    run.state["held_out"] = mean_loss(run.subject, held_out, run.device)
+    said = f"held-out loss {run.state['held_out']:.4f} after {run.state['step']} steps"
+    say(f"{role}-mini: {said}, {run.state['seconds'] / 60:.1f} min")
+    run.save()
+    publish(run.subject, out, work)
+    (out / "training.json").write_text(json.dumps(run.report(), indent=1, default=str) + "\n")
 
-    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "log": []}
-    checkpoint = work / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
-        model.load_state_dict(saved["model"])
-        for optimizer, restored in zip(optimizers, saved["optimizers"], strict=True):
+
+class Run:
+    """One model's training: `state` counts its steps, seconds and tokens, and holds what was said of the loss."""
+
+    def __init__(self, role: Role, plan: Plan, work: Path, say: Callable[[str], None]) -> None:
+        self.role, self.plan, self.work, self.say = role, plan, work, say
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(plan.seed)
+        self.subject = SUBJECTS[role](work, plan)
+        self.model = self.subject.model.to(self.device)
+        self.optimizers = optimisers(self.model, plan)
+        if plan.compile:
+            for name in self.subject.compiled:
+                setattr(self.model, name, torch.compile(getattr(self.model, name), dynamic=True))
+        self.size = sum(p.numel() for p in self.model.parameters())
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "log": []}
+        say(f"{role}-mini: {self.size / 1e6:.1f} M parameters, {self.device}")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work / "checkpoint.pt"
+
+    def restore(self) -> None:
+        """Go on from a checkpoint, if there is one."""
+        if not self.checkpoint.exists():
+            return
+        saved = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+        self.model.load_state_dict(saved["model"])
+        for optimizer, restored in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(restored)
-        state = saved["state"]
-        say(f"resumed behind step {state['step']}")
+        self.state = saved["state"]
+        self.say(f"resumed behind step {self.state['step']}")
 
-    lessons = Lessons(subject, role, records, plan, state["step"])
-    loader = DataLoader(
-        lessons, batch_size=None, num_workers=plan.workers, pin_memory=device.type == "cuda",
-        prefetch_factor=2 * GROUP if plan.workers else None,
-    )  # fmt: skip
-    begun, before = time.monotonic(), state["seconds"]
-    said = saved_at = begun
-    total = torch.zeros((), device=device)
-    counted = 0
-    model.train()
-    for batch in loader:
-        elapsed = before + time.monotonic() - begun
-        share = max(state["step"] / plan.steps, elapsed / (60 * plan.minutes))
-        if share >= 1:
-            break
-        for optimizer in optimizers:
+    def save(self) -> None:
+        save(self.checkpoint, self.model, self.optimizers, self.state)
+
+    def learn(self, records: Sequence[Record]) -> None:
+        """Until the plan's steps or minutes are over. ArithmeticError names a loss that is no number."""
+        plan, state = self.plan, self.state
+        lessons = Lessons(self.subject, self.role, records, plan, state["step"])
+        loader = DataLoader(
+            lessons, batch_size=None, num_workers=plan.workers, pin_memory=self.device.type == "cuda",
+            prefetch_factor=2 * GROUP if plan.workers else None,
+        )  # fmt: skip
+        begun, before = time.monotonic(), state["seconds"]
+        said = saved_at = begun
+        total, counted = torch.zeros((), device=self.device), 0
+        self.model.train()
+        for batch in loader:
+            state["seconds"] = before + time.monotonic() - begun
+            share = max(state["step"] / plan.steps, state["seconds"] / (60 * plan.minutes))
+            if share >= 1:
+                break
+            total, counted = total + self.step(batch, share), counted + 1
+            now = time.monotonic()
+            if now - said > 20:
+                state["seconds"] = before + now - begun
+                self.tell(share, (total / counted).item())
+                said, total, counted = now, torch.zeros((), device=self.device), 0
+            if now - saved_at >= 60 * plan.save_minutes:
+                self.save()
+                saved_at = now
+        state["seconds"] = before + time.monotonic() - begun
+
+    def step(self, batch: dict[str, Tensor], share: float) -> torch.Tensor:
+        """One step at the rate of this share of the plan: its loss."""
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = plan.rate * plan.rate_at(share, state["step"])
-        loss = loss_of(subject, batch, device)
+                group["lr"] = self.plan.rate * self.plan.rate_at(share, self.state["step"])
+        loss = loss_of(self.subject, batch, self.device)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        total, counted = total + loss.detach(), counted + 1
-        state["step"] += 1
-        state["tokens"] += sum(part.numel() for name, part in batch.items() if name in ("ids", "source", "target"))
-        now = time.monotonic()
-        if now - said > 20:
-            state["seconds"] = before + now - begun
-            row = {
-                "step": state["step"], "share": round(share, 3), "minutes": round(state["seconds"] / 60, 2),
-                "loss": round((total / counted).item(), 4), "tokens_a_second": round(state["tokens"] / state["seconds"]),
-            }  # fmt: skip
-            if not math.isfinite(row["loss"]):
-                raise ArithmeticError(f"{role}-mini: the loss at step {state['step']} is {row['loss']}; lower the rate")
-            state["log"].append(row)
-            say(json.dumps(row))
-            said, total, counted = now, torch.zeros((), device=device), 0
-        if now - saved_at >= 60 * plan.save_minutes:
-            save(checkpoint, model, optimizers, state)
-            saved_at = now
-    state["seconds"] = before + time.monotonic() - begun
-    state["held_out"] = mean_loss(subject, held_out, device)
-    say(
-        f"{role}-mini: held-out loss {state['held_out']:.4f} after {state['step']} steps, {state['seconds'] / 60:.1f} min"
-    )
-    save(checkpoint, model, optimizers, state)
-    publish(subject, out, work)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    report = {
-        "role": role,
-        "parameters": size,
-        "plan": asdict(plan),
-        "torch": torch.__version__,
-        "device": where,
-        **state,
-    }
-    (out / "training.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
+        self.state["step"] += 1
+        read = (part.numel() for name, part in batch.items() if name in ("ids", "source", "target"))
+        self.state["tokens"] += sum(read)
+        return loss.detach()
+
+    def tell(self, share: float, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise ArithmeticError(f"{self.role}-mini: the loss at step {self.state['step']} is {loss}; lower the rate")
+        row = {
+            "step": self.state["step"], "share": round(share, 3), "minutes": round(self.state["seconds"] / 60, 2),
+            "loss": round(loss, 4), "tokens_a_second": round(self.state["tokens"] / self.state["seconds"]),
+        }  # fmt: skip
+        self.state["log"].append(row)
+        self.say(json.dumps(row))
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "role": self.role, "parameters": self.size, "plan": asdict(self.plan), "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU", **self.state,
+        }  # fmt: skip
 
 
 def both(arguments: Sequence[str]) -> int:
