@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bianque.errors import BadInput
-from bianque.nn import cpu
+from bianque.nn import blocks, cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,25 +281,13 @@ def scales_and_zeros(scale: Tensor, form: Form) -> Tensor:
 
 
 def int4_cpu(weight: Tensor, scale: Tensor, form: Form) -> tuple[Tensor, Tensor]:
-    block = packed_block()
+    block = blocks.packed_block()
     if block and form.out % block == 0:
-        return blocked(weight, block), scales_and_zeros(scale, form)
+        return blocks.blocked(weight, block), scales_and_zeros(scale, form)
     # A part at a time: torch takes 32 bits a weight here, eight times what the layer needs.
     parts = (unpacked(part).int() + 8 for part in weight.split(1024))
     packed = torch.cat([torch._convert_weight_to_int4pack_for_cpu(part, 2) for part in parts])
     return packed, scales_and_zeros(scale, form)
-
-
-def blocked(weight: Tensor, block: int) -> Tensor:
-    """Published 4-bit rows [rows, width / 2] as torch packs them, uint8: what `unblocked` takes apart, at a fifth of the time."""
-    out = torch.empty_like(weight, dtype=torch.uint8)
-    for part, made in zip(weight.split(block), out.split(block), strict=True):
-        # −8 … 7 to 0 … 15 is one bit of each half.
-        low, high = (part.view(torch.uint8) ^ 0x88).view(2, block // 2, -1)
-        pairs = made.view(-1, 2, block // 2)
-        pairs[:, 0] = (low >> 4 | high & 0xF0).T
-        pairs[:, 1] = (low & 15 | high << 4).T
-    return out
 
 
 def int4_few(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
@@ -308,7 +296,7 @@ def int4_few(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
 
 def int4_many(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
     """The packed kernel takes as long for each row; a whole prompt is faster through dequantised weights."""
-    block = packed_block()
+    block = blocks.packed_block()
     if not block or form.out % block:
         return int4_few(x, weight, scale, form)
     dtype = wide(x)
@@ -318,7 +306,7 @@ def int4_many(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
 
 def int4_digits(x: Tensor, weight: Tensor, scale: Tensor, form: Form) -> Tensor:
     """As `int4_many`, through integer products: two to three times as fast where the CPU has them."""
-    block = packed_block()
+    block = blocks.packed_block()
     if not block or form.out % block:
         return int4_few(x, weight, scale, form)
     (both, unit), out = split(x), []
@@ -343,24 +331,7 @@ def int4_parts(weight: Tensor, scale: Tensor, form: Form, block: int) -> Iterato
     """A packed matrix some rows at a time: numbers −8 … 7, int8 [rows, width], and scales [rows, width / span]."""
     rows = at_once(weight, form)
     for part, s in zip(weight.split(rows), scale[..., 0].T.split(rows), strict=True):
-        yield unblocked(part, block).sub_(8).view(torch.int8), s
-
-
-def unblocked(weight: Tensor, block: int) -> Tensor:
-    """Packed rows [rows, width / 2] as numbers 0 to 15, uint8 [rows, width], if they lie in blocks of `block`.
-
-    A block holds its columns one after another; a byte of it two rows, `block / 2` apart, the lower in the low half.
-    """
-    bytes_ = weight.view(len(weight) // block, -1, block // 2).transpose(1, 2).contiguous()
-    return torch.cat((bytes_ & 15, bytes_ >> 4), dim=1).view(len(weight), -1)
-
-
-@cache
-def packed_block() -> int:
-    """Rows in a block of torch's packed layout, which depends on the CPU and is nobody's promise; 0 if it is another."""
-    numbers = torch.arange(128 * 32).view(128, 32) * 1103515245 >> 16 & 15  # no two rows or columns are alike
-    found = torch._convert_weight_to_int4pack_for_cpu(numbers.int(), 2)
-    return next((block for block in (64, 32) if torch.equal(unblocked(found, block).long(), numbers)), 0)
+        yield blocks.unblocked(part, block).sub_(8).view(torch.int8), s
 
 
 # CUDA.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bianque.errors import BadInput
-from bianque.nn import kernels, quant
+from bianque.nn import blocks, kernels, quant
 from bianque.nn.kernels import KERNELS, Form, Machine
 from tests.tiny import numbers
 
@@ -114,16 +114,16 @@ def test_a_large_layer_is_packed_in_parts(form, monkeypatch):
 
 
 def test_the_packed_layout_is_known_or_left_alone():
-    block = kernels.packed_block()
+    block = blocks.packed_block()
     assert block == {"AVX512": 64, "AVX2": 32}.get(torch.backends.cpu.get_cpu_capability(), block)
     shown = (numbers(torch.Size((192, 64)), 3) * 8 + 8).int().clamp(0, 15)
     packed = torch._convert_weight_to_int4pack_for_cpu(shown, 2)
     assert block in (0, 32, 64)
-    assert not block or torch.equal(kernels.unblocked(packed, block).int(), shown)
+    assert not block or torch.equal(blocks.unblocked(packed, block).int(), shown)
 
 
 def test_an_unknown_packed_layout_costs_speed_alone(monkeypatch):
-    monkeypatch.setattr(kernels, "packed_block", lambda: 0)
+    monkeypatch.setattr(blocks, "packed_block", lambda: 0)
     form = Form(128, 64, 4, 64)
     weight, scale = layer(form)
     x = rows(70, form, BF16)
@@ -149,7 +149,7 @@ def test_the_probe_of_the_layout_tells_all_rows_and_columns_apart(monkeypatch):
     """A layout that only swapped two rows of a block must not pass for the known one."""
     real, seen = torch._convert_weight_to_int4pack_for_cpu, []
     monkeypatch.setattr(torch, "_convert_weight_to_int4pack_for_cpu", lambda n, t: (seen.append(n), real(n, t))[1])
-    kernels.packed_block.__wrapped__()
+    blocks.packed_block.__wrapped__()
     assert len({tuple(row) for row in seen[0].tolist()}) == 128
     assert len({tuple(column) for column in seen[0].T.tolist()}) == 32
 
