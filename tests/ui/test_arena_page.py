@@ -92,7 +92,7 @@ def bundled(tmp_path_factory):
     ]
     space = subprocess.Popen(run, cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, text=True)
     try:
-        wait_for(lambda: alive(port), 30)
+        wait_for(lambda: alive(port), 100)
         yield f"http://127.0.0.1:{port}/", folder, space
     finally:
         space.kill()
