@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine
+LATER = (
+    1.6  # what an answer must tell more surely than an opening: of 1,911 answers' asides 42 % are heard, 73 % rightly
+)
 BESIDES = 0.35  # pairs that a clause nobody asked for shares with an answer: of 900 openings, 86 % of such are right
 SURE = 0.5  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
 SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
@@ -223,9 +226,12 @@ class Hearing:
         said, known = Said.of(text, remembered), self.questions_of(entry.id)
         for key in pending:
             heard.told[key] = (
-                self.worded(entry.slot[key], text, 1) or self.given(said, known[key]) or heard.told.get(key)
+                self.worded(entry.slot[key], text, 1)
+                or self.denied(said, known[key])
+                or self.given(said, known[key])
+                or heard.told.get(key)
             )
-        opens = self.told(said, known) if not heard.asked else set()
+        opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:
                 continue
@@ -234,18 +240,15 @@ class Hearing:
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 heard.told[slot.key] = self.given(said, known[slot.key])
 
-    def given(self, said: Said, question: Question) -> str | None:
-        """The answer that the words give in any wording; None where it is none of them or not sure.
+    def denied(self, said: Said, question: Question) -> str | None:
+        """The answer that there is nothing of what was asked, where 没有 heads the words, whatever is told besides."""
+        if not DENIAL.match(CLAUSE.split(said.text)[0]):
+            return None
+        facts = zip(question.answers, question.facts.texts, strict=True)
+        return next((label for label, fact in facts if answers.denied(label, fact)), None)
 
-        没有 at their head denies what was asked, whatever is told besides.
-        """
-        denies = (
-            label
-            for label, fact in zip(question.answers, question.facts.texts, strict=True)
-            if answers.denied(label, fact)
-        )
-        if DENIAL.match(CLAUSE.split(said.text)[0]) and (label := next(denies, None)):
-            return label
+    def given(self, said: Said, question: Question) -> str | None:
+        """The answer that the words give in any wording; None where it is none of them or not sure."""
         found = self.answers(answers.features(said, question))
         return None if found is None else list(question.answers)[found]
 

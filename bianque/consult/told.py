@@ -118,14 +118,14 @@ class Told:
         self.weights, self.offset = arrays["weights"].astype("float32"), float(arrays["offset"])
         self.threshold = float(arrays["threshold"])
 
-    def __call__(self, said: Said, known: Mapping[str, Question]) -> set[str]:
-        """The questions that the message answers."""
+    def __call__(self, said: Said, known: Mapping[str, Question], margin: float = 0.0) -> set[str]:
+        """The questions that the message answers, by at least so much more than the least that a first message needs."""
         import numpy as np
 
         scores = self.linear.scores([said.text])[0]
         own = [scores[self.place[key]] if key in self.place else 0.0 for key in known]
         sure = np.column_stack([features(said, known), own]) @ self.weights + self.offset
-        return {key for key, one in zip(known, sure, strict=True) if one >= self.threshold}
+        return {key for key, one in zip(known, sure, strict=True) if one >= self.threshold + margin}
 
 
 def remembered(texts: Sequence[str]) -> NDArray[Any]:

@@ -100,3 +100,12 @@ def test_features_are_one_row_a_known_question():
     for text in ("安眠药能吃吗", "。。。", "吃" * 500):
         assert found.features(text, np.zeros(512, np.float32), known).shape == (len(known), follows.WIDTH)
         assert found(text, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "value"), [("没有，喘气好好的，嘴唇也没肿", "none"), ("没有啊", "none"), ("喘气很费劲", "breath")]
+)
+def test_a_bare_denial_denies(said, value):
+    found = Heard(entry=hearing().generic, asked={"danger"}, begun=True)
+    hearing().answered(found, hearing().generic, said, ["danger"])
+    assert found.told["danger"] == value
