@@ -7,6 +7,7 @@ one has and the other has not, spans of time) and a `Choice` is made, the same f
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from functools import cache
@@ -22,18 +23,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = Path(__file__).parent / "assets" / "answers.npz"
-NEGATION = re.compile("[没不无未否别沒無]")
+NEGATION = re.compile("[没不无未否沒無冇]|别(?![的处人])")
+NO_NEGATION = re.compile(
+    "不是没|没有?不|不得不|不错|不少|不久|差不多|不断|不过|不停|不一样|无名指|[要好]不好|有没有|是不是|特别|分别|区别"
+)
 OPENS_NO, OPENS_YES = re.compile("[没不无未否沒無]"), re.compile("[有是对嗯會会]")
-WIDTH = 19
+WIDTH = 22
+BEFORE = 4  # characters before a shared part in which a negation belongs to it
 
 
 def negated(text: str) -> bool:
-    return len(NEGATION.findall(text)) % 2 == 1
+    return NEGATION.search(NO_NEGATION.sub("", text)) is not None
 
 
 def denied(label: str, fact: str) -> bool:
     """Whether an answer says that there is nothing of what was asked."""
     return label == "none" or negated(fact)
+
+
+def turned_round(text: str, other: str) -> tuple[float, float]:
+    """Whether what both share is denied in one and not in the other, weighed by its length, and the length: up to 1."""
+    found = difflib.SequenceMatcher(None, text, other, autojunk=False).find_longest_match()
+    if found.size < 2:
+        return 0.0, 0.0
+    head = lambda of, at: negated(of[max(0, at - BEFORE) : at])
+    size = min(found.size, BEFORE) / BEFORE
+    inside = negated(text[found.a : found.a + found.size])
+    return (size if not inside and head(text, found.a) != head(other, found.b) else 0.0), size
 
 
 def features(said: Said, question: Question) -> NDArray[Any]:
@@ -62,7 +78,8 @@ def features(said: Said, question: Question) -> NDArray[Any]:
             negated(said.clauses[clause]) != negated(answer.texts[wording]),
             negated(said.clauses[closest]) != negated(fact), turned * alike, negated(fact),
             covered(fact), max(map(covered, answer.texts)), bool(own and ago), math.exp(-apart), near.mean(),
-            none and no, none and yes, no and not none,
+            none and no, none and yes, no and not none, *turned_round(said.text, fact),
+            max(turned_round(said.text, text)[0] for text in answer.texts),
         ])  # fmt: skip
     return np.array(rows, np.float32)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine
+PLAIN = 4  # characters of an answer that is one wherever it stands
 LATER = (
     1.6  # what an answer must tell more surely than an opening: of 1,911 answers' asides 42 % are heard, 73 % rightly
 )
@@ -226,7 +227,7 @@ class Hearing:
         said, known = Said.of(text, remembered), self.questions_of(entry.id)
         for key in pending:
             heard.told[key] = (
-                self.worded(entry.slot[key], text, 1)
+                self.worded(entry.slot[key], text, asked=True)
                 or self.denied(said, known[key])
                 or self.given(said, known[key])
                 or heard.told.get(key)
@@ -235,7 +236,7 @@ class Hearing:
         for slot in entry.slots:
             if slot.key in pending:
                 continue
-            if label := self.worded(slot, text, 4):
+            if label := self.worded(slot, text):
                 heard.told[slot.key] = label
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 heard.told[slot.key] = self.given(said, known[slot.key])
@@ -252,13 +253,18 @@ class Hearing:
         found = self.answers(answers.features(said, question))
         return None if found is None else list(question.answers)[found]
 
-    def worded(self, slot: Slot, text: str, shortest: int) -> str | None:
-        """The answer that stands in the text word for word; of several the longest."""
+    def worded(self, slot: Slot, text: str, asked: bool = False) -> str | None:
+        """The answer that stands in the text word for word and is not denied there; of several the longest.
+
+        A word or two are an answer to what was asked if they are all that was said.
+        """
+        bare = text.strip("，。！？,.!?~～ \n")
         found = {
             say: label
             for label, value in slot.values.items()
             for say in value.says
-            if len(say) >= shortest and say in text and (shortest == 1 or not speech.BOUND.match(say))
+            if (asked and say == bare)
+            or (len(say) >= PLAIN and stands(say, text) and (asked or not speech.BOUND.match(say)))
         }
         return found[max(found, key=len)] if found else None
 
@@ -303,6 +309,12 @@ class Hearing:
         elif r.random() < 0.5:
             ask = r.choice(common.ack) + ask
         return ask.replace("{x}", heard.x or "这种情况")
+
+
+def stands(say: str, text: str) -> bool:
+    """Whether a wording is in the text, and not behind a negation that is none of its own: 有糖尿病 in 没有糖尿病."""
+    place = text.find(say)
+    return place >= 0 and not answers.negated(text[max(0, place - 2) : place])
 
 
 def texts(part: object) -> Iterator[str]:

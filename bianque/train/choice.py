@@ -22,7 +22,7 @@ from bianque.data.knowledge import Follow, bundled, further_answers, further_fol
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
 KNOWN, LEFT_OUT = 0.05, 0.2  # what a follow-up's own wordings are worth beside written questions
-ANSWER_SURE, FOLLOW_SURE = 0.65, 0.5  # least probabilities: a wrong answer does more harm than none
+ANSWER_SURE, FOLLOW_SURE = 0.7, 0.5  # least probabilities: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
 
 
