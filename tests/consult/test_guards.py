@@ -240,6 +240,12 @@ def test_a_grown_person_gets_no_childs_complaint(turns, grown):
     assert entry and ({*entry.about} <= {"child", "baby"}) != grown
 
 
+def test_a_man_gets_no_womans_complaint():
+    turns = ("最近精液里带血丝", "现在孕几周？", "我是男的，没怀孕，就是出血")
+    entry = hearing().hear(talk(*turns)).entry
+    assert entry and "产科" not in entry.department and "妇科" not in entry.department
+
+
 def test_a_rarer_complaint_is_advised_on_by_its_part_of_the_body():
     heard = hearing().hear(talk("耳垂上起了个怪东西"))
     assert heard.entry is hearing().generic and heard.known["region"] == "ear"
