@@ -88,11 +88,10 @@ FOREIGN = {
     ("data.generate", "yaml"),
     ("data.generate", "pydantic"),
     ("data.dialogues", "pydantic_core"),
-    ("arena.ratings", "jinja2"),
     ("arena.ratings", "numpy"),
     ("arena.votes", "huggingface_hub"),
     ("consult.patterns", "yaml"),
-    ("consult.summary", "jinja2"),
+    ("templates", "jinja2"),
 }
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bianque import templates
 from bianque.arena.battle import Player, Vote
 from bianque.i18n import say
 
@@ -293,30 +294,25 @@ def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
+TEMPLATE = Path(__file__).parent / "assets" / "ratings.svg"
 _WIDTH, _EDGE, _ROW = 420, 12, 42  # so narrow that its text can be read on a phone
 
 
 def plot(ranking: Ranking, lang: str = "zh-CN") -> str:
     """An inline SVG of the ratings with their intervals, in the colour of the text around it."""
-    import jinja2
-
     standings = ranking.standings
     ends = [end for standing in standings for end in (standing.low, standing.high, standing.rating)]
     ticks = _ticks(min([MEAN, *ends]) - 4, max([MEAN, *ends]) + 4)
     low, high = ticks[0], ticks[-1]
     notes = [say(lang, "plot_prior")] if any(standing.prior for standing in standings) else []
     notes += [] if standings else [say(lang, "plot_none")]
-    folder = Path(__file__).with_name("assets")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("ratings.svg").render(
-        width=_WIDTH, edge=_EDGE, height=_ROW, bottom=_ROW * max(len(standings), 1) + 4,
+    return templates.fill(
+        TEMPLATE, width=_WIDTH, edge=_EDGE, height=_ROW, bottom=_ROW * max(len(standings), 1) + 4,
         x=lambda value: round(_EDGE + 12 + (value - low) / (high - low) * (_WIDTH - 2 * _EDGE - 24), 1),
         ticks=ticks if ends else (), title=say(lang, "plot_title", share=f"{ranking.confidence:.0%}"),
         rows=[_row(ranking, standing, lang) for standing in standings],
         notes=notes,
-    ).lstrip()  # fmt: skip
+    ).strip()  # fmt: skip
 
 
 def _row(ranking: Ranking, standing: Standing, lang: str) -> dict[str, Any]:

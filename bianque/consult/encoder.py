@@ -52,3 +52,13 @@ def encoded(text: str) -> Vectors:
     vector: Vectors = encode([text])[0]
     vector.flags.writeable = False
     return vector
+
+
+@functools.cache
+def _once(texts: tuple[str, ...]) -> Vectors:
+    return encode(texts)
+
+
+def nearness(text: str, known: tuple[str, ...]) -> float:
+    """The highest cosine of a text to one of the known ones, which are encoded once."""
+    return float((_once(known) @ encoded(text)).max())

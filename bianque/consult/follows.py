@@ -31,29 +31,28 @@ WIDTH = 12
 class Follows:
     """Over the texts of the knowledge base, in which a character or pair is the more particular the rarer it is."""
 
-    def __init__(
-        self, texts: Iterable[str], choice: Choice, vectors_of: Callable[[Sequence[str]], Any] = encode
-    ) -> None:
+    def __init__(self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> None:
         every = list(texts)
         self.seen = Counter(gram for text in every for gram in {*grams(text), *signs(text)})
-        self.count, self.choice, self.vectors_of = len(every), choice, vectors_of
-        self.known: dict[tuple[Follow, ...], list[tuple[Any, Any]]] = {}
+        self.count, self.vectors_of = len(every), vectors_of
+        self.known: dict[Follow, tuple[Any, Any]] = {}
 
     def __call__(self, question: str, known: tuple[Follow, ...]) -> Follow | None:
         """The known question that it is, None where it is none of them or not sure."""
         question = question[:LONGEST]
         if not known or not signs(question):
             return None
-        found = self.choice(self.features(question, encoded(question), known))
+        found = choice()(self.features(question, encoded(question), known))
         return None if found is None else known[found]
 
     def features(self, question: str, vector: NDArray[Any], known: tuple[Follow, ...]) -> NDArray[Any]:
         """[known questions, WIDTH]"""
         import numpy as np
 
-        if known not in self.known:
-            self.known[known] = [(self.vectors_of(one.ask), self.vectors_of(one.say)) for one in known]
-        near = [(asks @ vector, float((says @ vector).max())) for asks, says in self.known[known]]
+        for one in known:
+            if one not in self.known:
+                self.known[one] = self.vectors_of(one.ask), self.vectors_of(one.say)
+        near = [(asks @ vector, float((says @ vector).max())) for asks, says in map(self.known.__getitem__, known)]
         asked, said = [float(asks.max()) for asks, _ in near], [says for _, says in near]
         ahead = lambda scores, place: scores[place] - max(scores[:place] + scores[place + 1 :], default=0.0)
         rows = []

@@ -20,12 +20,12 @@ from typing import Any, Literal
 
 from bianque.backends.base import Backend
 from bianque.consult import follows, handoff
-from bianque.consult.encoder import encode, encoded
+from bianque.consult.encoder import encode, encoded, nearness
 from bianque.consult.hearing import Heard, Hearing, hearing, texts
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Follow, Generic, Rule, sentence
+from bianque.data.knowledge import Follow, Generic, Rule, first, sentence
 from bianque.types import Message, Piece, Sampling
 
 Flaw = Literal["repeat", "said", "foreign"]
@@ -63,7 +63,7 @@ class Guard:
         generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
         self.text = "\n".join(texts(self.knowledge))
-        self.follows = follows.Follows(self.text.splitlines(), follows.choice())
+        self.follows = follows.Follows(self.text.splitlines())
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
@@ -138,7 +138,7 @@ class Guard:
             return text
         for first_counts in (heard.entry.assess, heard.entry.doctor):  # of these the first that holds is said
             if source.part in first_counts:
-                right = next(rule for rule in first_counts if rule.holds(heard.known))
+                right = first(first_counts, heard.known)
                 if source.part is right or right in stood_in:
                     return text if source.part is right else ""
                 stood_in.append(right)
@@ -160,7 +160,7 @@ class Guard:
             return ""
         added = ""
         if not any(rule in said for rule in entry.assess):
-            added += sentence(r.choice(next(rule for rule in entry.assess if rule.holds(heard.known)).say))
+            added += sentence(r.choice(first(entry.assess, heard.known).say))
         rules = [rule for rule in entry.advice if rule.holds(heard.known) and rule not in said]
         lacking = max(0, MOST_ADVICE - 1 - sum(rule in said for rule in entry.advice))
         added += "".join(sentence(r.choice(rule.say)) for rule in rules[:lacking])
@@ -174,7 +174,7 @@ class Guard:
         if entry is None:
             return ""
         rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
-        rules.append(next(rule for rule in entry.doctor if rule.holds(heard.known)))
+        rules.append(first(entry.doctor, heard.known))
         return sentence(rules[0].say[0]).replace("{x}", heard.x or "这种情况")
 
     def answer(self, said: str, heard: Heard) -> Follow | None:
@@ -182,9 +182,9 @@ class Guard:
         if heard.entry is None:
             return None
         asked = [said, *(part for part in sentences(said)[::-1] if asks(part))]
-        for question in dict.fromkeys(asked):
+        for question in dict.fromkeys(one[: follows.LONGEST] for one in asked):
             anyones, own = self.anyones(question), self.follows(question, heard.entry.follow)
-            if own and anyones and self.nearness(question, anyones) > self.nearness(question, own):
+            if own and anyones and nearness(question, anyones.ask) > nearness(question, own.ask):
                 return anyones
             if found := own or anyones:
                 return found
@@ -192,11 +192,8 @@ class Guard:
 
     def anyones(self, question: str) -> Follow | None:
         """The question that anybody may ask, whatever the complaint, to which this one comes near."""
-        best = max(self.common.asked, key=lambda one: self.nearness(question, one))
-        return best if self.nearness(question, best) >= SAME_ASKED else None
-
-    def nearness(self, question: str, known: Follow) -> float:
-        return max(float(encoded(ask) @ encoded(question[: follows.LONGEST])) for ask in known.ask)
+        best = max(self.common.asked, key=lambda one: nearness(question, one.ask))
+        return best if nearness(question, best.ask) >= SAME_ASKED else None
 
     def follow_up(self, reply: str, follow: Follow, heard: Heard) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""
@@ -208,8 +205,7 @@ class Guard:
         said = r.choice(follow.say)
         for kind in ("assess", "doctor"):
             if f"{{{kind}}}" in said:
-                rule = next(rule for rule in getattr(entry, kind) if rule.holds(known))
-                said = said.replace(f"{{{kind}}}", sentence(r.choice(rule.say)))
+                said = said.replace(f"{{{kind}}}", sentence(r.choice(first(getattr(entry, kind), known).say)))
         if "{advice}" in said:
             rules = sorted((rule for rule in entry.advice if rule.holds(known)), key=lambda rule: not rule.when)
             said = said.replace("{advice}", "".join(sentence(r.choice(rule.say)) for rule in rules[:SOME_ADVICE]))

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from bianque import templates
 from bianque.consult import handoff, questions, triage
 from bianque.consult.patterns import asset, pattern, table
 from bianque.consult.questions import plain
@@ -33,6 +34,7 @@ OTHERS = 160
 ANSWER = 80  # of an answer beside its question
 DENSE, DENSEST = 550, 1100  # characters, a line break counted as ten, from which the type is smaller
 READ = 16_000  # characters of the newest turns that are looked through for danger signs
+TEMPLATE = Path(__file__).parent / "assets" / "summary.html"
 KEEPING = ("history", "other")  # sections in which a number of days is no duration of the complaint
 CLAUSE = re.compile(r"[^，,。！!？?；;\n]+[？?]?")
 STOP = re.compile(r"[。！？!?；;\n]")
@@ -103,15 +105,9 @@ class Summary:
 
     def html(self) -> str:
         """The page as a document of its own that prints on one A4; it asks nothing of any network."""
-        import jinja2
-
-        folder = Path(__file__).with_name("assets")
-        environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True)
         size = sum(len(quote.text) + len(quote.question) + 10 for quote in self.quotes())
         dense = "densest" if size > DENSEST else "dense" if size > DENSE else ""
-        return environment.get_template("summary.html").render(
-            summary=self, say=partial(say, self.lang), label=LABEL, dense=dense
-        )
+        return templates.fill(TEMPLATE, summary=self, say=partial(say, self.lang), label=LABEL, dense=dense)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs: plain lists and texts."""

@@ -13,13 +13,14 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from bianque.consult import features, understanding
-from bianque.consult.encoder import encode, encoded
+from bianque.consult.encoder import nearness
 from bianque.consult.patterns import asset, joined
 from bianque.consult.understanding import Certainty, Danger, Level, Near
 from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
+CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
 
@@ -112,17 +113,12 @@ def while_waiting(found: Danger, text: str) -> str | None:
     """The answer to what people ask while they wait for help in an emergency, None to anything else."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
     parts = dict.fromkeys([text, *features.pieces(features.clean(text))])
-    near = lambda row: max(float((encode_once(tuple(row["ask"])) @ encoded(part)).max()) for part in parts)
+    near = lambda row: max(nearness(part, tuple(row["ask"])) for part in parts)
     alike, row = max(((near(row), row) for row in known["questions"]), key=lambda one: one[0])
     if alike < SAME_ASKED:
         return None
     lang = language(text)
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
-
-
-@cache
-def encode_once(texts: tuple[str, ...]) -> Any:
-    return encode(texts)
 
 
 def settled(text: str) -> Literal["handled", "over"] | None:
@@ -134,9 +130,6 @@ def settled(text: str) -> Literal["handled", "over"] | None:
 def beyond_settling(text: str) -> str:
     """What a message says besides that."""
     return _settling(text)[1]
-
-
-CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")
 
 
 def _settling(text: str) -> tuple[Literal["handled", "over"] | None, str]:

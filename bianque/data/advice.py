@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from bianque.data.knowledge import Common, Complaint, Generic, Known, sentence
+from bianque.data.knowledge import Common, Complaint, Generic, Known, first, sentence
 
 
 def advice(r: random.Random, entry: Complaint, common: Common, known: Known, x: str, department: str) -> str:
@@ -16,7 +16,7 @@ def advice(r: random.Random, entry: Complaint, common: Common, known: Known, x: 
     out = ""
     if facts and shape < 0.75:
         out = r.choice(common.summary).format(facts="、".join(dict.fromkeys(facts)))
-    out += sentence(r.choice(next(rule.say for rule in entry.assess if rule.holds(known))))
+    out += sentence(r.choice(first(entry.assess, known).say))
     special = [rule for rule in entry.advice if rule.when and rule.holds(known)]
     general = [rule for rule in entry.advice if not rule.when]
     short = shape >= 0.9
@@ -38,4 +38,4 @@ def advice(r: random.Random, entry: Complaint, common: Common, known: Known, x: 
 def referral(r: random.Random, entry: Complaint, known: Known, department: str) -> str:
     if isinstance(entry, Generic) and r.random() < 0.7:
         return sentence(r.choice(entry.refer).format(department=department))
-    return sentence(r.choice(next(rule.say for rule in entry.doctor if rule.holds(known))))
+    return sentence(r.choice(first(entry.doctor, known).say))

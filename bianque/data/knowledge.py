@@ -71,6 +71,11 @@ class Rule(Strict):
         )
 
 
+def first(rules: Sequence[Rule], known: Known) -> Rule:
+    """The first that holds, of rules of which the last always does."""
+    return next(rule for rule in rules if rule.holds(known))
+
+
 class Follow(Strict):
     """A question that patients ask after the advice, and its answers."""
 
@@ -272,12 +277,11 @@ def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer
 def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
     """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
     found = []
-    for row, entry in lines(
-        path, FurtherFollow, '{"complaint": id, "ask": text, "follow": number or null}', lambda row: {}
-    ):
+    form = '{"complaint": id, "ask": text, "follow": number or null}'
+    for number, (row, entry) in enumerate(lines(path, FurtherFollow, form, lambda row: {}), 1):
         if row.follow is not None and not 0 <= row.follow < len(entry.follow):
             raise BadInput(
-                f"{path}: {row.ask!r}: follow={row.follow}: {row.complaint} has 0 to {len(entry.follow) - 1}"
+                f"{path}:{number}: follow={row.follow!r}: {row.complaint} has 0 to {len(entry.follow) - 1}, or null"
             )
         found.append(row)
     return found
@@ -304,9 +308,7 @@ def lines(
             if key not in entry.slot or any(
                 one not in values for one in ((value,) if isinstance(value, str) else value)
             ):
-                raise BadInput(
-                    f"{path}:{number}: has={{{key!r}: {value!r}}}: {row.complaint} has no such slot or value"
-                )
+                raise BadInput(f"{path}:{number}: {{{key!r}: {value!r}}}: {row.complaint} has no such slot or value")
         found.append((row, entry))
     return found
 

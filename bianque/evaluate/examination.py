@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from bianque import tables
+from bianque import tables, templates
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
 from bianque.data.dialogues import sample
@@ -155,15 +155,18 @@ def stored(path: Path) -> dict[tuple[str, str], Talk]:
 
 def page(result: Examined, seed: int) -> str:
     """The report: the figures, then every consultation with what was found wrong in it, the worst first."""
-    import jinja2
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True)
     talks = [
         (label, talk)
         for label, each in result.talks.items()
         for talk in sorted(each, key=lambda talk: -len(talk.faults) - 100 * (talk.error is not None))
     ]
     names = {entry.id: entry.name for entry in bundled().complaints.values()}
-    return environment.get_template("patients.html").render(
-        figures=result.figures, names=TITLES, shown=shown, talks=talks, complaints=names, seed=seed
+    return templates.fill(
+        ASSETS / "patients.html",
+        figures=result.figures,
+        names=TITLES,
+        shown=shown,
+        talks=talks,
+        complaints=names,
+        seed=seed,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from bianque import templates
 from bianque.consult.questions import questions
 from bianque.consult.text import length
 from bianque.data.formats import ASPECTS
@@ -50,18 +51,11 @@ def write(folder: Path, run: Mapping[str, Any], rows: Sequence[Row], metrics: Ma
 
 def page(run: Mapping[str, Any], rows: Sequence[Row], metrics: Mapping[str, Any]) -> str:
     """The whole document; its policy names the one script by its hash."""
-    import jinja2
-
     style, script = ((ASSETS / name).read_text("utf-8") for name in ("report.css", "report.js"))
     mark = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{mark}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"filled": filled, "columns": columns}
-    return environment.get_template("report.html").render(
-        policy=policy, style=style, script=script, data=embedded(run, rows, metrics), labels=labels(),
+    return templates.fill(
+        ASSETS / "report.html", {"filled": filled, "columns": columns}, policy=policy, style=style, script=script, data=embedded(run, rows, metrics), labels=labels(),
         notice=(label(), say("en", "label")), sums=sums(rows), brief=brief(run), facts=run_facts(run, metrics),
         figures=sections.figures(metrics, labels()["headings"]), bars=sections.bars(metrics),
         differences=sections.differences(metrics), spreads=sections.spreads(rows), failures=failures(rows),

@@ -69,7 +69,7 @@ def answer_cases(vectors: Vectors) -> list[Case]:
 
 def follow_cases(vectors: Vectors) -> list[Case]:
     """Written questions, and the known wordings each against the others, as they stand and left out."""
-    found = follows.Follows(hearing.texts(bundled()), follows.choice(), vectors)
+    found = follows.Follows(hearing.texts(bundled()), vectors)
 
     def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> Case:
         features = found.features(ask, vectors([ask])[0], known)
@@ -129,19 +129,14 @@ def write(folder: Path) -> None:
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     """What is chosen of the written cases that each fold's training left out."""
     vectors = Vectors()
-    every = answer_cases(vectors)
-    written = [case for case in every if case.weight == 1.0]
-    openings = [case for case in every if case.weight != 1.0]
-    asked = follow_cases(vectors)
-    return {
-        **validated("answers", written, openings, ANSWER_SURE, folds, seed),
-        **validated("follow-ups", [one for one in asked if one.weight == 1.0], [one for one in asked if one.weight != 1.0], FOLLOW_SURE, folds, seed),
-    }  # fmt: skip
+    return validated("answers", answer_cases(vectors), ANSWER_SURE, folds, seed) | validated(
+        "follow-ups", follow_cases(vectors), FOLLOW_SURE, folds, seed
+    )
 
 
-def validated(
-    name: str, cases: Sequence[Case], beside: Sequence[Case], sure: float, folds: int, seed: int
-) -> dict[str, float]:
+def validated(name: str, every: Sequence[Case], sure: float, folds: int, seed: int) -> dict[str, float]:
+    """Only written cases are left out and counted; the others are always learned beside them."""
+    cases, beside = ([case for case in every if (case.weight == 1.0) == written] for written in (True, False))
     order = random.Random(seed).sample(cases, len(cases))
     chosen: list[tuple[int | None, Case]] = []
     for fold in range(folds):

@@ -8,12 +8,13 @@ from typing import cast
 
 import torch
 
+from bianque import templates
 from bianque.models.base import LanguageModel
 from bianque.train import result
 from bianque.train.examples import Example
 from bianque.train.run import Run, write_whole
 
-ASSETS = Path(__file__).parent / "assets"
+TEMPLATE = Path(__file__).parent / "assets" / "report.html"
 SAMPLE_TOKENS = 120
 
 
@@ -26,14 +27,11 @@ def write(run: Run) -> Path:
 
 def page(run: Run) -> str:
     """The whole document; what people and models wrote is escaped by the template."""
-    import jinja2
-
     told = json.loads((run.files.out / "run.json").read_text(encoding="utf-8"))
     plain = {key: value for key, value in told.items() if key != "plan"}
     facts = [*plain.items(), *told["plan"].items()]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True)
-    return environment.get_template("report.html").render(
-        run=told, title=run.card.title, log=run.state.log, best=run.state.best, done=run.state.done, facts=facts,
+    return templates.fill(
+        TEMPLATE, run=told, title=run.card.title, log=run.state.log, best=run.state.best, done=run.state.done, facts=facts,
         samples=run.state.samples, curve=result.curve(run.state.log, run.card.title), warning=result.WARNING,
     )  # fmt: skip
 

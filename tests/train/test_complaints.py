@@ -6,7 +6,7 @@ import pytest
 
 from bianque.consult.recognise import Recogniser
 from bianque.consult.told import Told
-from bianque.data.knowledge import further_openings
+from bianque.data.knowledge import further_answers, further_follows, further_openings
 from bianque.errors import BadInput
 from bianque.train import complaints, told
 from bianque.train.complaints import Labelled
@@ -48,4 +48,24 @@ def test_a_line_that_is_no_opening_is_named(line, named, tmp_path):
     path.write_text('{"complaint": "cough", "say": "咳"}\n' + line, encoding="utf-8")
     with pytest.raises(BadInput, match=named) as raised:
         further_openings(path)
+    assert f"{path}:2" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "line", "named"),
+    [
+        (further_answers, '{"complaint": "cough", "slot": "fever", "say": "不烧"}', "needs to be"),
+        (further_answers, '{"complaint": "cough", "slot": "shoe", "ask": "a", "say": "b", "value": null}', "'shoe'"),
+        (further_answers, '{"complaint": "cough", "slot": "fever", "ask": "a", "say": "b", "value": "blue"}', "'blue'"),
+        (further_follows, '{"complaint": "nonsense", "ask": "a", "follow": 0}', "'nonsense'"),
+        (further_follows, '{"complaint": "cough", "ask": "a", "follow": 99}', "follow=99"),
+    ],
+)
+def test_a_line_that_is_no_answer_or_follow_up_is_named(read, line, named, tmp_path):
+    good = {further_answers: '{"complaint": "cough", "slot": "fever", "ask": "a", "say": "b", "value": null}',
+            further_follows: '{"complaint": "cough", "ask": "a", "follow": null}'}  # fmt: skip
+    path = tmp_path / "lines.jsonl"
+    path.write_text(f"{good[read]}\n{line}", encoding="utf-8")
+    with pytest.raises(BadInput, match=named) as raised:
+        read(path)
     assert f"{path}:2" in str(raised.value)
