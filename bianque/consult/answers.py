@@ -84,6 +84,11 @@ def features(said: Said, question: Question) -> NDArray[Any]:
     return np.array(rows, np.float32)
 
 
+def nearness(row: NDArray[Any]) -> float:
+    """Of an answer's features, the cosine of the nearest clause to one of its wordings or to its fact."""
+    return float(max(row[0], row[2]))
+
+
 @cache
 def answers() -> Choice:
     """The bundled one."""

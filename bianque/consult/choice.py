@@ -27,11 +27,11 @@ class Choice:
         likely: NDArray[Any] = np.exp(scores - scores.max())
         return likely / likely.sum()
 
-    def __call__(self, features: NDArray[Any]) -> int | None:
-        """The candidate, None where it is none of them or not sure."""
+    def __call__(self, features: NDArray[Any]) -> tuple[int | None, float]:
+        """The candidate and its probability, None where it is none of them or not sure."""
         likely = self.likely(features)[:-1]
         best = int(likely.argmax())
-        return best if likely[best] >= self.sure else None
+        return best if likely[best] >= self.sure else None, float(likely[best])
 
 
 def bundled(path: Path) -> Choice:

@@ -42,7 +42,7 @@ class Follows:
         question = question[:LONGEST]
         if not known or not signs(question):
             return None
-        found = choice()(self.features(question, encoded(question), known))
+        found, _ = choice()(self.features(question, encoded(question), known))
         return None if found is None else known[found]
 
     def features(self, question: str, vector: NDArray[Any], known: tuple[Follow, ...]) -> NDArray[Any]:

@@ -168,14 +168,15 @@ class Guard:
             added += referral(r, entry, heard.known, department)
         return added.replace("{x}", x)
 
-    def still(self, heard: Heard) -> str:
-        """What there is to say to news after the advice: what to do in this very case, or when to see a doctor."""
+    def still(self, heard: Heard, spoken: str) -> str:
+        """What there is to say to news after the advice, if it was not said yet: what to do in this very case, when to see a doctor."""
         entry = heard.entry
         if entry is None:
             return ""
         rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
         rules.append(first(entry.doctor, heard.known))
-        return sentence(rules[0].say[0]).replace("{x}", heard.x or "这种情况")
+        new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), rules[-1])
+        return sentence(new.say[0]).replace("{x}", heard.x or "这种情况")
 
     def answer(self, said: str, heard: Heard) -> Follow | None:
         """What the knowledge base answers to a visitor's question; that it has no answer, if it is a question at all."""
@@ -343,7 +344,7 @@ class Guarded:
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
         elif not shown + waiting and heard.entry:
-            more = found.still(heard)
+            more = found.still(heard, now.spoken)
         self.counts["advised in the knowledge base's words"] += more != waiting
         if more:
             yield Piece(text=more)
@@ -359,6 +360,7 @@ class Round:
         now = handoff.read_round(recent)
         turns = recent[now.start :]
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
+        self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")

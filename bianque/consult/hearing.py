@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine
+# A danger sign that nobody asked about is asked about instead of believed below this probability or this cosine to one of
+# its wordings: of those above both, in 1,500 openings that were not learned, 96 % had been told; of all that are chosen 89 %.
+GRAVE, SAME_SIGN = 0.8, 0.65
 PLAIN = 4  # characters of an answer that is one wherever it stands
 LATER = (
     1.6  # what an answer must tell more surely than an opening: of 1,911 answers' asides 42 % are heard, 73 % rightly
@@ -55,6 +58,13 @@ class Sentence(NamedTuple):
 
     complaint: str
     part: Rule | Follow
+
+
+class Given(NamedTuple):
+    """What was answered, None where it is none of the known answers or not sure; and whether in plain words."""
+
+    answer: str | None
+    plain: bool = False
 
 
 @dataclass(slots=True)
@@ -231,7 +241,7 @@ class Hearing:
             heard.told[key] = (
                 self.worded(entry.slot[key], text, asked=True)
                 or self.denied(said, known[key])
-                or self.given(said, known[key])
+                or self.given(said, known[key]).answer
                 or heard.told.get(key)
             )
         opens = self.told(said, known, LATER if heard.asked else 0.0)
@@ -241,7 +251,9 @@ class Hearing:
             if label := self.worded(slot, text):
                 heard.told[slot.key] = label
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
-                heard.told[slot.key] = self.given(said, known[slot.key])
+                given = self.given(said, known[slot.key])
+                if given.plain or not any(given.answer in rule.values(slot.key) for rule in entry.urgent):
+                    heard.told[slot.key] = given.answer
 
     def denied(self, said: Said, question: Question) -> str | None:
         """The answer that there is nothing of what was asked, where 没有 heads the words, whatever is told besides."""
@@ -250,10 +262,13 @@ class Hearing:
         facts = zip(question.answers, question.facts.texts, strict=True)
         return next((label for label, fact in facts if answers.denied(label, fact)), None)
 
-    def given(self, said: Said, question: Question) -> str | None:
-        """The answer that the words give in any wording; None where it is none of them or not sure."""
-        found = self.answers(answers.features(said, question))
-        return None if found is None else list(question.answers)[found]
+    def given(self, said: Said, question: Question) -> Given:
+        """The answer that the words give in any wording."""
+        features = answers.features(said, question)
+        found, sure = self.answers(features)
+        if found is None:
+            return Given(None)
+        return Given(list(question.answers)[found], sure >= GRAVE and answers.nearness(features[found]) >= SAME_SIGN)
 
     def worded(self, slot: Slot, text: str, asked: bool = False) -> str | None:
         """The answer that stands in the text word for word and is not denied there; of several the longest.

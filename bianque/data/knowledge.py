@@ -64,11 +64,14 @@ class Rule(Strict):
     when: dict[str, str | tuple[str, ...]] = Field(default={}, alias="if")
     say: Texts
 
+    def values(self, key: str) -> tuple[str, ...]:
+        """Those of a slot with which the rule can hold; none where it does not ask about the slot."""
+        value = self.when.get(key, ())
+        return value if isinstance(value, tuple) else (value,)
+
     def holds(self, known: Known) -> bool:
         """A slot that nobody told about meets no condition."""
-        return all(
-            known.get(key) in (value if isinstance(value, tuple) else (value,)) for key, value in self.when.items()
-        )
+        return all(known.get(key) in self.values(key) for key in self.when)
 
 
 def first(rules: Sequence[Rule], known: Known) -> Rule:

@@ -142,7 +142,7 @@ def validated(name: str, every: Sequence[Case], sure: float, folds: int, seed: i
     for fold in range(folds):
         rest = [case for place, case in enumerate(order) if place % folds != fold]
         choice = Choice(train([*rest, *beside], sure, seed))
-        chosen += [(choice(case.features), case) for case in order[fold::folds]]
+        chosen += [(choice(case.features)[0], case) for case in order[fold::folds]]
     made = [(place, case) for place, case in chosen if place is not None]
     right = sum(case.right[place] for place, case in made)
     return {

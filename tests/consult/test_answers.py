@@ -12,6 +12,7 @@ from bianque.consult.hearing import Heard, hearing
 from bianque.consult.spans import spans
 from bianque.consult.told import Said, questions
 from bianque.data.knowledge import bundled
+from bianque.types import Message
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_features_are_one_row_an_answer():
 def test_a_choice_is_made_where_it_is_sure():
     arrays = {"hidden": np.eye(2), "offset": np.zeros(2), "output": np.array([9.0, 0.0]), "nothing": 0.0, "sure": 0.8}
     choice = Choice(arrays)
-    assert choice(np.array([[0.0, 1.0], [1.0, 0.0]])) == 1
-    assert choice(np.array([[1.0, 0.0], [1.0, 0.0]])) is None and choice(np.array([[0.0, 0.0]])) is None
+    assert choice(np.array([[0.0, 1.0], [1.0, 0.0]]))[0] == 1
+    assert choice(np.array([[1.0, 0.0], [1.0, 0.0]]))[0] is None and choice(np.array([[0.0, 0.0]]))[0] is None
     assert choice.likely(np.array([[1.0, 1.0]])).sum() == pytest.approx(1)
 
 
@@ -109,3 +110,9 @@ def test_a_bare_denial_denies(said, value):
     found = Heard(entry=hearing().generic, asked={"danger"}, begun=True)
     hearing().answered(found, hearing().generic, said, ["danger"])
     assert found.told["danger"] == value
+
+
+def test_a_danger_that_is_only_likely_is_asked_about():
+    found = hearing().hear([Message("user", "这两天起床一站起来眼前发黑，差点摔了，有点害怕")])
+    assert found.entry and found.entry.id == "low_blood_pressure"
+    assert "danger" in found.open and guard().danger(found) is None  # 眼前发黑 is no black stool

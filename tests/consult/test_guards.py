@@ -317,3 +317,14 @@ def test_a_question_in_between_is_answered_as_the_knowledge_base_would():
     dialogue = [*talk(OPENING.content, ASKED), Message("user", follow.ask[0])]
     said = replies(Scripted(["单纯的感冒之后很常见，感冒一刻钟以上就会好转。"] * 3), "advise-mini", dialogue)
     assert said in follow.say
+
+
+def test_news_after_the_advice_gets_nothing_that_was_said_already():
+    entry = hearing().entries["insomnia"]
+    advised = [*talk(OPENING.content, ASKED, "两周了"), Message("assistant", entry.advice[0].say[0], "advising")]
+    told, said = [], list(advised)
+    for news in ("最近工作压力大", "白天没精神"):
+        said.append(Message("user", news))
+        told.append(replies(Scripted(["很可能是疲劳、干点滴状缺觉。"] * 3), "advise-mini", said))
+        said.append(Message("assistant", told[-1], "advising"))
+    assert told[0] != told[1] and all(one.strip("。") in guard().text for one in told)
