@@ -1,18 +1,21 @@
 """What Gradio keeps of calls that are over, let go.
 
 Of each call without a session of its own, as curl makes it, Gradio 6.31 keeps a session: half a megabyte, ten thousand
-of them, and an empty set for ever. Nothing here needs any of it: endpoints are stateless, and the page's state lives in
-the visitor's browser but for the arena's battle, which it keeps two hours.
+of them, and an empty set for ever; of a reply that nobody fetches, each step of its writing. Nothing here needs any of
+it: endpoints are stateless, and the page's state lives in the visitor's browser but for the arena's battle, which it
+keeps two hours. Of a visitor's session it keeps a copy of the page and a new component for each that was ever updated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
+
+from gradio.server_messages import ProcessCompletedMessage, ProcessGeneratingMessage
 
 from bianque.evaluate.quota import Folders
 
@@ -31,9 +34,12 @@ def sweep(app: Any, now: datetime | None = None) -> None:
     used, pending, messages = holder.time_last_used, queue.pending_event_ids_session, queue.pending_messages_per_session
     for session in (*pending, *messages):
         used.setdefault(session, now)  # a call that never ran
+    built = app.get_blocks().default_config.blocks
     for state in holder.session_data.values():
-        state.config_values.clear()  # a copy of the page for deep links, which it does not have
+        lighten(state, built)
     busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+    for session in filter(CALL.fullmatch, messages.keys() - busy):
+        thin(messages[session])
     for session, last in [*used.items()]:
         last = used[session] = min(last, now)  # the clock may have been set back
         kept = IDLE if not CALL.fullmatch(session) else UNFETCHED if pending.get(session) else 0
@@ -41,6 +47,24 @@ def sweep(app: Any, now: datetime | None = None) -> None:
             for table in (used, holder.session_data, pending, messages):
                 table.pop(session, None)
     app.iterators_to_reset &= queue.event_ids_to_events.keys()
+
+
+def lighten(state: Any, built: Mapping[int, Any]) -> None:
+    """Take from a session its copy of the page, for deep links that there are none of, and the components updated since
+    the last look: those of the page do as well, unless what may be chosen has changed."""
+    own = state.blocks_config.blocks
+    for key in state.config_values:
+        if key in built and own.get(key) is not built[key] and not hasattr(built[key], "choices"):
+            own[key] = built[key]
+    state.config_values.clear()
+
+
+def thin(waiting: asyncio.Queue[Any]) -> None:
+    """Of a reply that has ended, which a late caller reads whole, only the end."""
+    kept = [message for message in waiting._queue if not isinstance(message, ProcessGeneratingMessage)]  # type: ignore[attr-defined]
+    if any(isinstance(message, ProcessCompletedMessage) for message in kept):
+        waiting._queue.clear()  # type: ignore[attr-defined]
+        waiting._queue.extend(kept)  # type: ignore[attr-defined]
 
 
 @asynccontextmanager

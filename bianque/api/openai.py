@@ -23,7 +23,7 @@ from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
 from bianque.api.limits import Limits
-from bianque.api.openai_request import ChatRequest, Refused, parse
+from bianque.api.openai_request import ChatRequest, InvalidRequest, parse
 from bianque.api.openai_wire import Completion, Json, data, error_object, failed, failure, usage_of
 from bianque.catalog import builtin
 from bianque.catalog.card import Model
@@ -90,7 +90,7 @@ def card_of(session: Session, name: str) -> Model:
     try:
         return builtin.find(session.cards, name)
     except BadInput as error:
-        raise Refused(str(error), "model") from None
+        raise InvalidRequest(str(error), "model") from None
 
 
 async def lines(session: Session, asked: ChatRequest, limits: Limits) -> AsyncGenerator[bytes, None]:
@@ -174,7 +174,7 @@ async def body_of(request: Request) -> object:
     try:
         return json.loads(found)
     except (ValueError, RecursionError):
-        raise Refused("请求的正文不是 JSON (the body is not JSON)", None) from None
+        raise InvalidRequest("请求的正文不是 JSON (the body is not JSON)", None) from None
 
 
 def allowed(request: Request, key: str | None) -> bool:

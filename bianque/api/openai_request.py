@@ -42,7 +42,7 @@ RULE = "\n\n———\n\n"
 NOTICES = re.compile(r"\A.*\n\n———(?:\n\n|\s*\Z)", re.DOTALL)
 
 
-class Refused(BadInput):
+class InvalidRequest(BadInput):
     """`param` is the field that is not what it may be."""
 
     def __init__(self, text: str, param: str | None, code: str = BadInput.code) -> None:
@@ -73,17 +73,17 @@ class ChatRequest:
 def parse(body: object) -> ChatRequest:
     """The request in a JSON body; Refused names the field, what is there and what is needed."""
     if not isinstance(body, dict):
-        raise Refused("请求的正文需要是 JSON 对象 (the body must be a JSON object)", None)
+        raise InvalidRequest("请求的正文需要是 JSON 对象 (the body must be a JSON object)", None)
     for name, changes in REFUSED.items():
         if body.get(name) is not None and changes(body[name]):
-            raise Refused(
+            raise InvalidRequest(
                 f"{name}={shown(body[name])}: 这里不支持，请去掉 (not supported here: leave it out)",
                 name, "unsupported_parameter",
             )  # fmt: skip
     turns, roles = dialogue(body.get("messages"))
     stream, n = flag(body, "stream"), whole(body, "n", 1, MOST_CHOICES) or 1
     if stream and n > 1:
-        raise Refused(f"n={n}: 流式时只能是 1 (must be 1 with stream)", "n", "unsupported_parameter")
+        raise InvalidRequest(f"n={n}: 流式时只能是 1 (must be 1 with stream)", "n", "unsupported_parameter")
     others = [name for name, value in body.items() if value is not None and name not in USED and name not in REFUSED]
     return ChatRequest(
         model=model(body), history=tuple(turns[:-1]), message=turns[-1].content, drawn=sampling(body),
@@ -95,7 +95,7 @@ def parse(body: object) -> ChatRequest:
 def model(body: Mapping[str, Any]) -> str:
     name = body.get("model")
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
-        raise Refused(f"model={shown(name)}: 需要模型的名称，如 auto (a model's name is needed)", "model")
+        raise InvalidRequest(f"model={shown(name)}: 需要模型的名称，如 auto (a model's name is needed)", "model")
     return clean(name)
 
 
@@ -106,7 +106,7 @@ def dialogue(messages: object) -> tuple[list[Message], list[str]]:
     before the visitor's first message is dropped.
     """
     if not isinstance(messages, list) or not messages:
-        raise Refused("messages: 需要非空的列表 (a list with at least one message is needed)", "messages")
+        raise InvalidRequest("messages: 需要非空的列表 (a list with at least one message is needed)", "messages")
     check_count("messages", messages)
     turns: list[tuple[str, list[str]]] = []
     left_out: list[str] = []
@@ -117,7 +117,7 @@ def dialogue(messages: object) -> tuple[list[Message], list[str]]:
             left_out.append(role)
             continue
         if role not in ("user", "assistant"):
-            raise Refused(
+            raise InvalidRequest(
                 f"{where}.role={shown(role)}: 可选 (choose one of) user, assistant, system, developer", f"{where}.role"
             )
         content = text(item.get("content"), f"{where}.content")
@@ -129,7 +129,7 @@ def dialogue(messages: object) -> tuple[list[Message], list[str]]:
         elif turns or role == "user":
             turns.append((role, [content]))
     if not turns or turns[-1][0] != "user":
-        raise Refused("messages: 最后一条需要是 user 的 (the last message must be the user's)", "messages")
+        raise InvalidRequest("messages: 最后一条需要是 user 的 (the last message must be the user's)", "messages")
     speaker = lambda role: cast(Literal["user", "assistant"], role)
     return [Message(speaker(role), "\n".join(parts)) for role, parts in turns], list(dict.fromkeys(left_out))
 
@@ -141,15 +141,17 @@ def text(content: object, where: str) -> str:
     if isinstance(content, str):
         return clean(content)
     if not isinstance(content, list):
-        raise Refused(f"{where}={shown(content)}: 需要字符串或 text 段的列表 (a string or a list of text parts)", where)
+        raise InvalidRequest(
+            f"{where}={shown(content)}: 需要字符串或 text 段的列表 (a string or a list of text parts)", where
+        )
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else part
         if kind != "text" or not isinstance(part, dict):
-            raise Refused(
+            raise InvalidRequest(
                 f"{where}[{place}].type={shown(kind)}: 只接受 text (only text is read here)", f"{where}[{place}].type"
             )
         if not isinstance(part.get("text"), str):
-            raise Refused(
+            raise InvalidRequest(
                 f"{where}[{place}].text={shown(part.get('text'))}: 需要字符串 (a string is needed)",
                 f"{where}[{place}].text",
             )
@@ -173,7 +175,9 @@ def number(body: Mapping[str, Any], name: str, least: float, most: float) -> flo
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise Refused(f"{name}={shown(value)}: 需要 {least} 到 {most} 之间的数 (a number from {least} to {most})", name)
+        raise InvalidRequest(
+            f"{name}={shown(value)}: 需要 {least} 到 {most} 之间的数 (a number from {least} to {most})", name
+        )
     return value
 
 
@@ -183,21 +187,21 @@ def whole(body: Mapping[str, Any], name: str, least: int, most: int | None = Non
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         until = "" if most is None else f"，至多 (at most) {most}"
-        raise Refused(f"{name}={shown(value)}: 需要整数，至少 (a whole number, at least) {least}{until}", name)
+        raise InvalidRequest(f"{name}={shown(value)}: 需要整数，至少 (a whole number, at least) {least}{until}", name)
     return value
 
 
 def flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise Refused(f"{name}={shown(value)}: 需要 true 或 false (true or false is needed)", name)
+        raise InvalidRequest(f"{name}={shown(value)}: 需要 true 或 false (true or false is needed)", name)
     return bool(value)
 
 
 def stops(value: object) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(given, list) or len(given) > MOST_STOPS or not all(isinstance(stop, str) for stop in given):
-        raise Refused(
+        raise InvalidRequest(
             f"stop={shown(value)}: 需要字符串，或至多 {MOST_STOPS} 个字符串 (a string or up to {MOST_STOPS})", "stop"
         )
     return tuple(filter(None, map(clean, given)))
@@ -208,7 +212,7 @@ def usage_wanted(body: Mapping[str, Any]) -> bool:
     if options is None:
         return False
     if not isinstance(options, dict):
-        raise Refused(f"stream_options={shown(options)}: 需要对象 (an object is needed)", "stream_options")
+        raise InvalidRequest(f"stream_options={shown(options)}: 需要对象 (an object is needed)", "stream_options")
     return flag(options, "include_usage")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 
 from bianque import __version__
-from bianque.api.openai_request import RULE, ChatRequest, Refused
+from bianque.api.openai_request import RULE, ChatRequest, InvalidRequest
 from bianque.consult.session import Delta, Event, Failure, Notice
 from bianque.consult.transcript import Transcript
 from bianque.errors import BadInput, Busy, UnknownModel
@@ -55,7 +55,7 @@ def error_object(message: str, kind: str, param: str | None, code: str | None) -
 def failure(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers for an error, in its own words if it is one of ours."""
     told = Failure.of(error)
-    if isinstance(error, Refused):
+    if isinstance(error, InvalidRequest):
         return 400, error_object(told.text, "invalid_request_error", error.param, told.code), {}
     status, kind, code = ERRORS.get(told.code, (500, "server_error", None))
     param = "model" if isinstance(error, UnknownModel) else "messages" if isinstance(error, BadInput) else None

@@ -21,7 +21,7 @@ from bianque.bench.rounds import Figures
 from bianque.catalog.builtin import by_name
 from bianque.catalog.card import Model
 from bianque.checkpoints import loader
-from bianque.checkpoints.convert import SHARD, Writer
+from bianque.checkpoints.convert import SHARD, ShardWriter
 from bianque.checkpoints.convert import convert as write
 from bianque.checkpoints.hub import BUNDLED
 from bianque.nn import cpu, packed
@@ -59,7 +59,7 @@ def checkpoint(folder: Path, arch: str, size: str, layers: int | None) -> tuple[
     (folder / "config.json").write_text(json.dumps(shapes.config_of(arch, size, layers)))
     (folder / vocabulary).write_bytes((BUNDLED / card.name / vocabulary).read_bytes())
     model, _ = loader.skeleton(card, folder)
-    writer = Writer(folder, SHARD)
+    writer = ShardWriter(folder, SHARD)
     for name, tensor in shapes.noise({name: weight.shape for name, weight in model.named_parameters()}):
         writer.add(name, tensor.half())
     writer.close()

@@ -34,7 +34,7 @@ QUIET = 20.0  # seconds after the last visitor until what is left is counted
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ServerSample:
     """A server at one moment: seconds since the start, bytes, counts, and the turns that have been answered."""
 
     seconds: float
@@ -45,7 +45,7 @@ class Sample:
     turns: int
 
 
-def sample(pid: int, seconds: float, turns: int) -> Sample:
+def sample(pid: int, seconds: float, turns: int) -> ServerSample:
     """From /proc; OSError where there is none (not Linux)."""
     place = Path(f"/proc/{pid}")
     opened = []
@@ -54,7 +54,7 @@ def sample(pid: int, seconds: float, turns: int) -> Sample:
             opened.append(str(link.readlink()))
     sockets = sum(name.startswith("socket:") for name in opened)
     threads = sum(1 for _ in (place / "task").iterdir())
-    return Sample(seconds, cpu.resident_memory(pid) or 0, threads, len(opened) - sockets, sockets, turns)
+    return ServerSample(seconds, cpu.resident_memory(pid) or 0, threads, len(opened) - sockets, sockets, turns)
 
 
 async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], tokens: int, seed: int) -> Parts:
@@ -104,14 +104,14 @@ DOORS = (by_page, load.by_chat, load.by_v1, left(load.by_chat), left(load.by_v1)
 
 async def soaked(
     address: str, server: subprocess.Popen[bytes], options: Any, csv_file: Path
-) -> tuple[list[Sample], Tally]:
+) -> tuple[list[ServerSample], Tally]:
     seconds = options.minutes * 60
     tally, begun, numbers = Tally(options.visitors), time.monotonic(), count()
-    found: list[Sample] = []
+    found: list[ServerSample] = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     with csv_file.open("w", newline="") as opened:
         rows = csv.writer(opened)
-        rows.writerow(field.name for field in fields(Sample))
+        rows.writerow(field.name for field in fields(ServerSample))
 
         def look() -> None:
             found.append(sample(server.pid, round(time.monotonic() - begun, 1), tally.turns.total()))
@@ -135,12 +135,12 @@ async def soaked(
     return found, tally
 
 
-def warmed(found: list[Sample]) -> float:
+def warmed(found: list[ServerSample]) -> float:
     """Seconds after which a run is judged."""
     return min(WARM, found[-2].seconds / 2)
 
 
-def drawn(found: list[Sample], wide: int = 640, high: int = 90) -> str:
+def drawn(found: list[ServerSample], wide: int = 640, high: int = 90) -> str:
     """An SVG: memory, threads, files and sockets over time, each from nothing to its most; what is judged is not grey."""
     end, marks = found[-1].seconds or 1.0, list[str]()
     for row, (name, unit) in enumerate((("memory", 1e6), ("threads", 1), ("files", 1), ("sockets", 1))):
@@ -161,7 +161,7 @@ def drawn(found: list[Sample], wide: int = 640, high: int = 90) -> str:
     )
 
 
-def judged(found: list[Sample], tally: Tally) -> list[str]:
+def judged(found: list[ServerSample], tally: Tally) -> list[str]:
     """What is not as it should be, a sentence each; none if all is well."""
     warm = warmed(found)
     busy = [one for one in found[:-1] if one.seconds >= warm]

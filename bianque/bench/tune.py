@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from bianque.bench import rounds, shapes
 from bianque.train import low_rank, memory
 from bianque.train.learners import ChatGLMLearner, Learner, learner_of, pad, summed_loss
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 from bianque.train.samples import Sample
 
 RANK, RATE = 8, 2e-4
@@ -125,7 +125,7 @@ def everywhere(learner: Any, batch: Sequence[Sample], options: Any) -> torch.Ten
 
 def estimated(options: Any, bits: int) -> float:
     """What `tune` would have said beforehand."""
-    plan = Plan(lora=RANK, bits=cast(Any, bits), batch=options.batch, length=options.length,
+    plan = TunePlan(lora=RANK, bits=cast(Any, bits), batch=options.batch, length=options.length,
                 checkpointing=options.checkpointing)  # fmt: skip
     config = shapes.config_of(options.arch, options.size, options.layers)
     skeleton = lambda bits: shapes.skeleton(config, options.arch, bits)[0]

@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[tuple[Model, ...], dict[str, Path]]:
     facts, folders = dict(builtin.FACTS), dict[str, Path]()
     given = parsed(path)
     for place, item in enumerate(given if isinstance(given, list) else [given], 1):
-        entry = Entry(path, place, item)
+        entry = CardEntry(path, place, item)
         found = entry.facts(facts)
         facts[found["name"]] = found
         folders |= entry.folders(found["name"])
@@ -105,7 +105,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class Entry:
+class CardEntry:
     """One card of the file while it is checked."""
 
     def __init__(self, path: Path, place: int, given: Any) -> None:
@@ -153,7 +153,7 @@ class Entry:
 
         from bianque.catalog import schema
 
-        kind: type[schema.Strict] = schema.RemoteCard if remote else schema.LocalCard
+        kind: type[schema.StrictCard] = schema.RemoteCard if remote else schema.LocalCard
         wrong = None
         try:
             kind.model_validate(self.given)

@@ -69,14 +69,14 @@ REPO = r"[\w.-]{1,96}/[\w.-]{1,96}"
 PLACE = "本机的位置 (a place on this machine)"
 
 
-class Strict(BaseModel):
+class StrictCard(BaseModel):
     """Nothing is converted, and no field is there that is not named here; a field that is not given is not set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", regex_engine="python-re")
     elsewhere: ClassVar[Mapping[str, str]] = {}  # of fields that belong to another place, which
 
 
-class SamplingGiven(Strict):
+class SamplingGiven(StrictCard):
     temperature: float = number(0, 2)
     top_p: float = number(0.01, 1)
     top_k: int = whole(0, 100_000)
@@ -88,7 +88,7 @@ class SamplingGiven(Strict):
     seed: int | None = whole(0, 2**63 - 1, OR_NULL)
 
 
-class RemoteSampling(Strict):
+class RemoteSampling(StrictCard):
     """What every OpenAI-compatible server takes; the rest goes into a card's `body`, under its server's own names."""
 
     elsewhere = dict.fromkeys(
@@ -103,7 +103,7 @@ class RemoteSampling(Strict):
     seed: int | None = whole(0, 2**63 - 1, OR_NULL)
 
 
-class Shown(Strict):
+class Shown(StrictCard):
     """What every card says, wherever its model runs."""
 
     name: str = matching(r"\w[\w.-]{0,63}", "1 到 64 个字母、数字、汉字、点、横线 (letters, digits, dots, dashes)")
@@ -162,12 +162,12 @@ class RemoteCard(Shown):
     arena: bool = Field(description="true 或 false")
 
 
-def place(kind: type[Strict], path: Sequence[int | str]) -> tuple[type[Strict], list[str]]:
+def place(kind: type[StrictCard], path: Sequence[int | str]) -> tuple[type[StrictCard], list[str]]:
     """The model and the names of the field that a fault's path leads to; items of a list are the list's."""
     first, *rest = path
     field = kind.model_fields.get(str(first))
     inner = field.annotation if field else None
-    if rest and isinstance(inner, type) and issubclass(inner, Strict):
+    if rest and isinstance(inner, type) and issubclass(inner, StrictCard):
         kind, names = place(inner, rest)
         return kind, [str(first), *names]
     return kind, [str(first)]

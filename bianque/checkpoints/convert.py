@@ -57,7 +57,7 @@ def convert(
         changed |= {"quantization_config": {"quant_method": quant.OWN, "bits": bits}}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        writer = Writer(out, limit)
+        writer = ShardWriter(out, limit)
         for done, shard in enumerate(shards, 1):
             for name, tensor in converted(card, model, shard, merging):
                 if name not in prefix:
@@ -124,7 +124,7 @@ def copy_rest(folder: Path, out: Path, config: dict[str, Any]) -> None:
     part.replace(out / "config.json")
 
 
-class Writer:
+class ShardWriter:
     """Gathers tensors and writes a shard whenever the next one would not fit."""
 
     def __init__(self, out: Path, limit: int) -> None:

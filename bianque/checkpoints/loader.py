@@ -35,7 +35,7 @@ MOST_LAYERS = 1000  # each is built before a weight is read
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class LoaderKind:
     """An architecture: `model_type` in config.json, config and model classes, its tokenizer and the tokenizer's file."""
 
     model_type: str
@@ -49,10 +49,10 @@ def chatglm_tokenizer(config: ChatGLMConfig, path: Path) -> Tokenizer:
     return EarlyChatGLMTokenizer(path) if config.early else ChatGLMTokenizer(path)
 
 
-ARCHITECTURES: dict[str, Kind] = {
-    "t5": Kind("t5", T5Config, T5, lambda config, path: T5Tokenizer(path), "spiece.model"),
-    "chatglm": Kind("chatglm", ChatGLMConfig, ChatGLM, chatglm_tokenizer, "ice_text.model"),
-    "baichuan": Kind(
+ARCHITECTURES: dict[str, LoaderKind] = {
+    "t5": LoaderKind("t5", T5Config, T5, lambda config, path: T5Tokenizer(path), "spiece.model"),
+    "chatglm": LoaderKind("chatglm", ChatGLMConfig, ChatGLM, chatglm_tokenizer, "ice_text.model"),
+    "baichuan": LoaderKind(
         "baichuan", BaichuanConfig, Baichuan, lambda config, path: BaichuanTokenizer(path), "tokenizer.model"
     ),
 }

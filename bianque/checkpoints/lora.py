@@ -100,7 +100,7 @@ MEDICALGPT = Recipe(rank=8, alpha=16, parts=(True, False, True))
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class LoraDelta:
     """The change of one weight: `down` [parts·r, in], `up` [changed rows, r], and which parts of its rows it is for."""
 
     down: Tensor
@@ -124,7 +124,7 @@ class Delta:
 class Adapter:
     """A LoRA in memory, by the names of the weights it changes."""
 
-    def __init__(self, title: str, deltas: Mapping[str, Delta]) -> None:
+    def __init__(self, title: str, deltas: Mapping[str, LoraDelta]) -> None:
         self.title, self.deltas = title, deltas
         self.met: set[str] = set()
 
@@ -199,7 +199,7 @@ def stored(path: Path) -> Path:
     return found
 
 
-def deltas(factors: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Delta]:
+def deltas(factors: Mapping[str, Tensor], recipe: Recipe) -> dict[str, LoraDelta]:
     """Pairs of factors by the name of their weight; ValueError names whatever is no such pair."""
     pairs: dict[str, dict[str, Tensor]] = {}
     for key, tensor in factors.items():
@@ -214,7 +214,7 @@ def deltas(factors: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Delta]:
     return {f"{module}.weight": joined(module, pair, recipe) for module, pair in pairs.items()}
 
 
-def joined(module: str, pair: Mapping[str, Tensor], recipe: Recipe) -> Delta:
+def joined(module: str, pair: Mapping[str, Tensor], recipe: Recipe) -> LoraDelta:
     if len(pair) != 2:
         raise ValueError(f"{module} has a lora_{next(iter(pair))} only")
     down, up = pair["A"], pair["B"]
@@ -225,4 +225,4 @@ def joined(module: str, pair: Mapping[str, Tensor], recipe: Recipe) -> Delta:
     if down.ndim != 2 or not changed * rank or len(down) != changed * rank or len(up) % changed:
         shapes = f"lora_A {tuple(pair['A'].shape)}, lora_B {tuple(pair['B'].shape)}"
         raise ValueError(f"{module}: {shapes} are no pair of factors, with enable_lora={list(recipe.parts)}")
-    return Delta(down, up, recipe.scaling(module, rank), parts)
+    return LoraDelta(down, up, recipe.scaling(module, rank), parts)

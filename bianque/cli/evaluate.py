@@ -192,7 +192,7 @@ def followed(begin: Callable[[], AsyncGenerator[Any, None]], out: Path, fresh: b
     from bianque.cli import terminal
     from bianque.evaluate.run import RunProgress
 
-    line = Line()
+    line = ProgressLine()
 
     async def work() -> Any:
         step = None
@@ -236,7 +236,7 @@ def tell(outcome: Outcome, fresh: bool) -> None:
         )
 
 
-class Line:
+class ProgressLine:
     """The progress on stderr: a bar in a terminal, now and then a line in a file."""
 
     def __init__(self) -> None:

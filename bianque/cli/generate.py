@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bianque.catalog.card import Model
     from bianque.consult.session import Session
     from bianque.data.filters import Checks, Sifted
-    from bianque.data.generate import Run
+    from bianque.data.generate import GenerationRun
     from bianque.data.journal import Costs, Speaker
     from bianque.types import Sampling
 
@@ -135,13 +135,13 @@ def positive(count: int) -> int:
 
 def carry_out(
     kind: str, asked: Asked, names: Sequence[str],
-    work: Callable[[Run, Sequence[Speaker], Checks], Awaitable[Sifted]], requests: int, length: int, material: str,
+    work: Callable[[GenerationRun, Sequence[Speaker], Checks], Awaitable[Sifted]], requests: int, length: int, material: str,
 ) -> int:  # fmt: skip
     """Generate with progress on stderr; what came of it on stdout."""
     from bianque.consult import questions, triage
     from bianque.data.filters import Checks
-    from bianque.data.generate import Run, save
-    from bianque.data.journal import Journal
+    from bianque.data.generate import GenerationRun, save
+    from bianque.data.journal import RequestJournal
     from bianque.data.writers import beside, check_name
 
     check_name(asked.out)
@@ -152,10 +152,10 @@ def carry_out(
         "max_new_tokens": asked.tokens, "material": hashlib.sha256(material.encode(errors="replace")).hexdigest()[:16],
     }  # fmt: skip
     print(planned(asked, costs, requests, length), file=sys.stderr)
-    line = Line(costs)
+    line = RequestsLine(costs)
     path = beside(asked.out, "journal.jsonl")
-    with Journal(path, question, costs, asked.at_once, line.show) as journal:
-        run = line.run = Run(journal, asked.seed)
+    with RequestJournal(path, question, costs, asked.at_once, line.show) as journal:
+        run = line.run = GenerationRun(journal, asked.seed)
 
         async def all_of_it() -> Sifted:
             return await work(run, who, Checks(danger, questions.asks))
@@ -181,12 +181,12 @@ def planned(asked: Asked, costs: Costs, requests: int, length: int) -> str:
     return f"约 {requests} 个请求 (about so many requests){money}{limit}"
 
 
-class Line:
+class RequestsLine:
     """The progress on stderr, now and then a line."""
 
     def __init__(self, costs: Costs) -> None:
         self.costs, self.shown = costs, time.monotonic()
-        self.run: Run | None = None
+        self.run: GenerationRun | None = None
 
     def show(self) -> None:
         now = time.monotonic()
@@ -271,17 +271,17 @@ def consulting(session: Session, name: str) -> Speaker:
     """The pair as the page has it: it asks, then it advises."""
     from bianque.consult.session import Done
     from bianque.consult.spec import Choices, SamplingOverrides
-    from bianque.data.journal import Reply, Speaker
+    from bianque.data.journal import JournalReply, Speaker
     from bianque.types import Message
 
-    async def ask(messages: Sequence[Message], sampling: Sampling) -> Reply:
+    async def ask(messages: Sequence[Message], sampling: Sampling) -> JournalReply:
         *history, last = messages
-        reply = Reply("")
+        reply = JournalReply("")
         choices = Choices("auto", sampling=SamplingOverrides(seed=sampling.seed))
         async with aclosing(session.reply(history, last.content, choices)) as events:
             async for event in events:
                 if isinstance(event, Done):
-                    reply = Reply(event.message.content, event.usage, event.finish)
+                    reply = JournalReply(event.message.content, event.usage, event.finish)
         return reply
 
     return Speaker(name, ask, prompted=False, priced=False)

@@ -43,7 +43,7 @@ def train_mini(
 
     from bianque.train import mini
 
-    plan = mini.Plan(**changes(set_ or (), mini.Plan))
+    plan = mini.MiniPlan(**changes(set_ or (), mini.MiniPlan))
     if role == "both":
         return mini.both(arguments(out, work, data or (), threads, set_ or ()))
     if threads:
@@ -100,15 +100,15 @@ def tune(
     from bianque.nn import cpu
     from bianque.settings import Settings
     from bianque.train import result, tune
-    from bianque.train.plan import Plan
+    from bianque.train.plan import TunePlan
     from bianque.train.run import Files
 
     cpu.configure_runtime()
     settings, known = custom.known(Settings.read())
     found = builtin.find(builtin.by_name(known), card)
     given = dict(bits=bits, epochs=epochs, batch=batch, accumulate=accumulate, length=length, rate=rate)
-    plan = Plan(
-        **given | {"checkpointing": checkpointing, "lora": -1 if lora is None else lora} | changes(set_ or (), Plan)
+    plan = TunePlan(
+        **given | {"checkpointing": checkpointing, "lora": -1 if lora is None else lora} | changes(set_ or (), TunePlan)
     )
     if push:
         result.signed_in(push)

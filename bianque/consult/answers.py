@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bianque.consult.choice import Choice, bundled
 from bianque.consult.spans import spans
 from bianque.consult.text import likeness
-from bianque.consult.told import Question, Said
+from bianque.consult.told import Question, Utterance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def turned_round(text: str, other: str) -> tuple[float, float]:
     return (size if not inside and head(text, found.a) != head(other, found.b) else 0.0), size
 
 
-def features(said: Said, question: Question) -> NDArray[Any]:
+def features(said: Utterance, question: Question) -> NDArray[Any]:
     """[answers, WIDTH] of a message against each answer of a question."""
     import numpy as np
 

@@ -27,7 +27,7 @@ class Notice:
     nearest: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, found: triage.Notice) -> Notice:
+    def of(cls, found: triage.DangerNotice) -> Notice:
         near = tuple(one.text for one in found.nearest)
         return cls(found.level, found.text, found.certainty, found.kind, found.tel, found.do, near)
 

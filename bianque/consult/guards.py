@@ -280,14 +280,14 @@ class Guarded:
         else:
             self.counts["replies"] += 1
             found = await asyncio.to_thread(guard)
-            now = await asyncio.to_thread(Round, found, dialogue)
+            now = await asyncio.to_thread(GuardedRound, found, dialogue)
             draw = lambda attempt: self.backend.stream(model, now.hinted, again(sampling, attempt))
             source = run(draw, found, now)
         async with aclosing(source) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def asking(self, draw: Draw, found: Guard, now: Round) -> AsyncGenerator[Piece, None]:
+    async def asking(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         text, end, heard = "", None, now.heard
         for attempt in range(ATTEMPTS):
             self.counts["drawn again"] += bool(attempt)
@@ -314,7 +314,7 @@ class Guarded:
         if end:
             yield end
 
-    async def advising(self, draw: Draw, found: Guard, now: Round) -> AsyncGenerator[Piece, None]:
+    async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         shown, end, heard = "", None, now.heard
         danger, follow = found.danger(heard), now.follow
         for attempt in range(ATTEMPTS):
@@ -352,7 +352,7 @@ class Guarded:
             yield replace(end, text="")
 
 
-class Round:
+class GuardedRound:
     """The round under way, read: what was heard, what the visitor said, and how the model is told of it."""
 
     def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:

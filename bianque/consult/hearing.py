@@ -20,7 +20,7 @@ from bianque.consult.encoder import encode, encoded
 from bianque.consult.patterns import pattern
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
-from bianque.consult.told import CLAUSE, Question, Said, Told, questions, remembered, told
+from bianque.consult.told import CLAUSE, Question, Told, Utterance, questions, remembered, told
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Generic, Knowledge, Rule, Slot, bundled
 from bianque.types import Message
@@ -236,7 +236,7 @@ class Hearing:
         """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
         if not text.strip():
             return
-        said, known = Said.of(text, remembered), self.questions_of(entry.id)
+        said, known = Utterance.of(text, remembered), self.questions_of(entry.id)
         for key in pending:
             heard.told[key] = (
                 self.worded(entry.slot[key], text, asked=True)
@@ -255,14 +255,14 @@ class Hearing:
                 if given.plain or not any(given.answer in rule.values(slot.key) for rule in entry.urgent):
                     heard.told[slot.key] = given.answer
 
-    def denied(self, said: Said, question: Question) -> str | None:
+    def denied(self, said: Utterance, question: Question) -> str | None:
         """The answer that there is nothing of what was asked, where 没有 heads the words, whatever is told besides."""
         if not DENIAL.match(CLAUSE.split(said.text)[0]):
             return None
         facts = zip(question.answers, question.facts.texts, strict=True)
         return next((label for label, fact in facts if answers.denied(label, fact)), None)
 
-    def given(self, said: Said, question: Question) -> Given:
+    def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording."""
         features = answers.features(said, question)
         found, sure = self.answers(features)
@@ -285,7 +285,7 @@ class Hearing:
         }
         return found[max(found, key=len)] if found else None
 
-    def besides(self, slot: Slot, said: Said) -> bool:
+    def besides(self, slot: Slot, said: Utterance) -> bool:
         """Whether a clause that nobody asked for is much like an answer: pairs of characters, and the cosine of the two."""
         says = [
             say for value in slot.values.values() for say in value.says if len(say) >= 4 and not speech.BOUND.match(say)

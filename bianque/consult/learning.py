@@ -44,7 +44,7 @@ THRESHOLDS = {"likely": 0.15, "sure": 0.35, "piece": 0.45}
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledSentence:
     text: str
     label: str
     kind: str = ""
@@ -57,7 +57,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Plan:
+class HeadPlan:
     labels: tuple[str, ...]
     gamma: float = 2.0
     share: float = 2.0
@@ -68,8 +68,8 @@ class Plan:
     """How far the classes are weighed alike: 1 wholly, 0 as they are."""
 
 
-TRIAGE = Plan(("none", "emergency", "crisis"))
-INTENT = Plan(
+TRIAGE = HeadPlan(("none", "emergency", "crisis"))
+INTENT = HeadPlan(
     ("answer", "advice", "question", "opening", "follow", "new", "stop", "chat"),
     gamma=1.0,
     common=0.5,
@@ -82,15 +82,15 @@ INTENT = Plan(
 class Rows:
     """Examples as numbers: vectors [n, 512], and of each its buckets and their weights; rarity [buckets]."""
 
-    examples: Sequence[Example]
-    plan: Plan
+    examples: Sequence[LabelledSentence]
+    plan: HeadPlan
     vectors: Floats
     places: list[NDArray[np.int64]]
     values: list[Floats]
     rarity: Floats
 
 
-def rows(examples: Sequence[Example], plan: Plan) -> Rows:
+def rows(examples: Sequence[LabelledSentence], plan: HeadPlan) -> Rows:
     import numpy as np
 
     texts = [features.clean(example.text) for example in examples]
@@ -105,7 +105,7 @@ def rows(examples: Sequence[Example], plan: Plan) -> Rows:
     return Rows(examples, plan, encode(texts), places, values, rarity)
 
 
-def _words(text: str, example: Example, plan: Plan) -> Counter[str]:
+def _words(text: str, example: LabelledSentence, plan: HeadPlan) -> Counter[str]:
     if plan.own:
         return understanding.intent_words(text, example.opening, example.doctor)
     return features.grams(features.folded(text))
@@ -270,10 +270,10 @@ def lines(path: Path, labels: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def triage_examples(folder: Path = FOLDER) -> list[Example]:
+def triage_examples(folder: Path = FOLDER) -> list[LabelledSentence]:
     """The labelled sentences, then ordinary ones of the knowledge base."""
     found = [
-        Example(row["text"], row["label"], row.get("kind") or "", group=path.stem)
+        LabelledSentence(row["text"], row["label"], row.get("kind") or "", group=path.stem)
         for path in sorted((folder / "triage").glob("*.jsonl"))
         for row in lines(path, TRIAGE.labels)
     ]
@@ -281,11 +281,11 @@ def triage_examples(folder: Path = FOLDER) -> list[Example]:
         said for opening, said in _patients() if hashlib.md5(said.encode()).digest()[0] < (96 if opening else 8)
     ]
     return found + [
-        Example(said, "none", "ordinary", weight=0.5, group="knowledge") for said in dict.fromkeys(ordinary)
+        LabelledSentence(said, "none", "ordinary", weight=0.5, group="knowledge") for said in dict.fromkeys(ordinary)
     ]
 
 
-def with_misspelt(examples: Sequence[Example], weight: float = MISSPELT) -> list[Example]:
+def with_misspelt(examples: Sequence[LabelledSentence], weight: float = MISSPELT) -> list[LabelledSentence]:
     """The examples, then a copy of each as somebody else would type it, but of ordinary ones; alone if the weight is 0."""
     written = (one for one in examples if one.group != "knowledge")
     copies = (replace(one, text=varied(one.text), weight=one.weight * weight) for one in written)
@@ -309,7 +309,7 @@ def _several(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def intent_examples(folder: Path = FOLDER) -> list[Example]:
+def intent_examples(folder: Path = FOLDER) -> list[LabelledSentence]:
     """The labelled messages, then some of the knowledge base."""
     found = []
     for path in sorted((folder / "intents").glob("*.jsonl")):
@@ -319,22 +319,24 @@ def intent_examples(folder: Path = FOLDER) -> list[Example]:
                 raise BadInput(f"{path}: {row['text']}: phase={phase!r}: write asking, advising or null")
             first = None if opening == row["text"] and not doctor else opening
             place = PHASES.index(phase)
-            found.append(Example(row["text"], row["label"], "", place, first, doctor, group=opening or row["text"]))
+            found.append(
+                LabelledSentence(row["text"], row["label"], "", place, first, doctor, group=opening or row["text"])
+            )
     return found + list(_consultations())
 
 
-def _consultations() -> Iterator[Example]:
+def _consultations() -> Iterator[LabelledSentence]:
     """Wishes for advice and small talk. Its openings, answers and follow-ups blur the borders and are left out (measured)."""
     asking, nowhere = PHASES.index("asking"), PHASES.index(None)
     known = knowledge.bundled()
     entries = list(known.complaints.values())
     for number, said in enumerate(known.common.want):
         entry = entries[number % len(entries)]
-        yield Example(said, "advice", "", asking, entry.open[0].say, entry.slots[0].ask[0], 0.5, entry.id)
+        yield LabelledSentence(said, "advice", "", asking, entry.open[0].say, entry.slots[0].ask[0], 0.5, entry.id)
     for situation in known.common.situations:
         if situation.id in _CHAT:
             for number, said in enumerate(situation.patient):
                 entry = entries[number]
                 first = number % 2 or "during" not in situation.when
                 opening, doctor = (None, None) if first else (entry.open[0].say, entry.slots[0].ask[0])
-                yield Example(said, "chat", "", nowhere if first else asking, opening, doctor, 0.5, entry.id)
+                yield LabelledSentence(said, "chat", "", nowhere if first else asking, opening, doctor, 0.5, entry.id)

@@ -31,7 +31,7 @@ def character_grams(text: str) -> Iterator[str]:
     return (text[i : i + size] for size in range(1, LONGEST_GRAM + 1) for i in range(len(text) - size + 1))
 
 
-class Linear:
+class LinearScores:
     """Scores of a text: `dense` [512, K] over its sentence vector; `sparse` [V, K] over `grams` [V] with their `idf`; `bias` [K].
 
     `sparse` is int8, and `step` [K] what one is worth.
@@ -56,7 +56,7 @@ class Linear:
         return scores
 
 
-class Recogniser(Linear):
+class Recogniser(LinearScores):
     """`names` [K] beside the arrays of its scores."""
 
     def __init__(self, arrays: Any) -> None:

@@ -53,7 +53,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Danger:
+class DangerSign:
     """A danger sign in the patient's words, and the notice about it."""
 
     level: str
@@ -67,7 +67,7 @@ class Summary:
     """The page's content. `left_out`: quotations of a section for which there was no room."""
 
     lang: str
-    dangers: tuple[Danger, ...]
+    dangers: tuple[DangerSign, ...]
     sections: Mapping[Section, tuple[Quote, ...]]
     left_out: Mapping[Section, int]
     models: tuple[str, ...]
@@ -146,16 +146,16 @@ def _message(turn: Mapping[str, Any]) -> Message:
     return Message(turn["role"], turn["content"], turn.get("phase"), turn.get("model"))
 
 
-def dangers(messages: Sequence[Message]) -> list[Danger]:
+def dangers(messages: Sequence[Message]) -> list[DangerSign]:
     """The danger signs that the patient told of, each once, the newest turns first where there are very many."""
-    found: dict[str, Danger] = {}
+    found: dict[str, DangerSign] = {}
     room = READ
     for turn in reversed(range(len(messages))):
         text = messages[turn].content
         if messages[turn].role != "user" or (room := room - len(text)) < 0:
             continue
         if notice := triage.check(text):
-            found[notice.sign] = Danger(notice.level, notice.sign, notice.text, cut(text.strip(), turn, 160))
+            found[notice.sign] = DangerSign(notice.level, notice.sign, notice.text, cut(text.strip(), turn, 160))
     return sorted(reversed(found.values()), key=lambda danger: danger.level)
 
 

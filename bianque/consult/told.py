@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bianque.consult.encoder import encode, encoded
-from bianque.consult.recognise import Linear
+from bianque.consult.recognise import LinearScores
 from bianque.consult.text import grams, likeness
 from bianque.data import speech
 from bianque.data.knowledge import Complaint
@@ -77,7 +77,7 @@ def questions(entry: Complaint, vectors_of: Callable[[Sequence[str]], Any] = enc
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Utterance:
     """A patient's message and its clauses: vectors [clauses + 1, 512], the whole last, and the clauses' pairs."""
 
     text: str
@@ -86,13 +86,13 @@ class Said:
     pairs: tuple[frozenset[str], ...]
 
     @classmethod
-    def of(cls, text: str, vectors_of: Callable[[Sequence[str]], Any] = encode) -> Said:
+    def of(cls, text: str, vectors_of: Callable[[Sequence[str]], Any] = encode) -> Utterance:
         text = text[:LONGEST]
         clauses = tuple(clause for clause in CLAUSE.split(text) if len(clause) >= SHORTEST) or (text,)
         return cls(text, clauses, vectors_of([*clauses, text]), tuple(map(grams, clauses)))
 
 
-def features(said: Said, known: Mapping[str, Question]) -> NDArray[Any]:
+def features(said: Utterance, known: Mapping[str, Question]) -> NDArray[Any]:
     """[questions, 11]: to answers, facts and question the highest cosines of a clause and of all, and shared pairs; shared characters."""
     import numpy as np
 
@@ -113,12 +113,12 @@ class Told:
     """`keys` [K], the questions with scores of their own; `weights` [12] and `offset` over the features and that score."""
 
     def __init__(self, arrays: Any) -> None:
-        self.linear = Linear(arrays)
+        self.linear = LinearScores(arrays)
         self.place = {key: i for i, key in enumerate(arrays["keys"].tolist())}
         self.weights, self.offset = arrays["weights"].astype("float32"), float(arrays["offset"])
         self.threshold = float(arrays["threshold"])
 
-    def __call__(self, said: Said, known: Mapping[str, Question], margin: float = 0.0) -> set[str]:
+    def __call__(self, said: Utterance, known: Mapping[str, Question], margin: float = 0.0) -> set[str]:
         """The questions that the message answers, by at least so much more than the least that a first message needs."""
         import numpy as np
 

@@ -25,7 +25,7 @@ DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class DangerNotice:
     """What a visitor is told at once, all in one language.
 
     `sign` is the short name of what was recognised, `do` what to do until help comes, `tel` the numbers to offer, the
@@ -62,13 +62,13 @@ def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
     return tuple((re.compile(joined(row["pattern"])), row) for row in asset("triage")[group])
 
 
-def check(text: str) -> Notice | None:
+def check(text: str) -> DangerNotice | None:
     """What the visitor is told about a message, None where no danger shows."""
     found = judge(text)
     return notice(found, language(text)) if found.level else None
 
 
-def notice(found: Danger, lang: str) -> Notice:
+def notice(found: Danger, lang: str) -> DangerNotice:
     """The notice of a danger that was seen."""
     assert found.level and found.certainty
     table, (sign, when, do) = asset("notices"), told(found, lang)
@@ -78,7 +78,7 @@ def notice(found: Danger, lang: str) -> Notice:
         kind = found.level
     words = in_language(table[kind][found.certainty], lang).format(sign=sign, when=when)
     tel = table["tel"].get(group, table["tel"][found.level])
-    return Notice(
+    return DangerNotice(
         found.level, words, sign, found.kind, found.certainty, do if found.certainty == "sure" else "", tuple(tel),
         found.nearest, lang,
     )  # fmt: skip

@@ -107,7 +107,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Model:
+class TriageHeads:
     """The heads, the sentences that the triage head knows, in its order and before their misspelt copies; the thresholds."""
 
     triage: Head
@@ -144,7 +144,7 @@ def groups() -> Mapping[str, str]:
 
 
 @cache
-def model() -> Model:
+def model() -> TriageHeads:
     """The trained heads, read once. FileNotFoundError before the first training."""
     return read(FOLDER / "heads.npz")
 
@@ -154,7 +154,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f"intent-{path.name}")
 
 
-def read(path: Path) -> Model:
+def read(path: Path) -> TriageHeads:
     import numpy as np
 
     arrays: dict[str, Any] = {}
@@ -164,7 +164,7 @@ def read(path: Path) -> Model:
     settings, known = (json.loads(bytes(arrays.pop(name)).decode("utf-8")) for name in ("settings", "known"))
     of = lambda head: {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{head}.")}
     triage, intent = (Head(of(head), settings[head]) for head in ("triage", "intent"))
-    return Model(triage, intent, tuple(Known(*row) for row in known), settings["thresholds"])
+    return TriageHeads(triage, intent, tuple(Known(*row) for row in known), settings["thresholds"])
 
 
 def alarm(scores: Floats) -> float:
@@ -172,7 +172,7 @@ def alarm(scores: Floats) -> float:
     return float(max(scores[1], scores[2]) - scores[0])
 
 
-def danger(text: str, using: Model | None = None) -> Danger:
+def danger(text: str, using: TriageHeads | None = None) -> Danger:
     """Judge a message: whole, and a long one piece by piece too, so that what is hidden in a story is heard.
 
     A piece has lost what stood around it (在小说里, 后来好了), so it must be surer than the whole to be believed.
@@ -211,7 +211,7 @@ def intent(
     opening: str | None = None,
     doctor: str | None = None,
     phase: str | None = None,
-    using: Model | None = None,
+    using: TriageHeads | None = None,
 ) -> dict[str, float]:
     """What a message wants: its labels and their scores, the best first.
 

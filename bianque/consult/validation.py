@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bianque.consult import learning
-from bianque.consult.learning import FOLDER, INTENT, TRIAGE, Example, Plan
+from bianque.consult.learning import FOLDER, INTENT, TRIAGE, HeadPlan, LabelledSentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,9 @@ def measure(folder: Path = FOLDER, misspelt: float = learning.MISSPELT) -> dict[
     }
 
 
-def crossed(examples: Sequence[Example], plan: Plan, folds: Sequence[str], misspelt: float) -> tuple[Floats, Floats]:
+def crossed(
+    examples: Sequence[LabelledSentence], plan: HeadPlan, folds: Sequence[str], misspelt: float
+) -> tuple[Floats, Floats]:
     """[examples, labels]: scores of each example, and of its misspelt copy, by heads that have not read its fold."""
     import numpy as np
 
@@ -64,7 +66,7 @@ def crossed(examples: Sequence[Example], plan: Plan, folds: Sequence[str], missp
     return found[:n], found[n:]
 
 
-def _triage(examples: Sequence[Example], scores: Floats) -> dict[str, float]:
+def _triage(examples: Sequence[LabelledSentence], scores: Floats) -> dict[str, float]:
     import numpy as np
 
     alarm = np.maximum(scores[:, 1], scores[:, 2]) - scores[:, 0]

@@ -11,7 +11,7 @@ from bianque.types import Phase
 
 
 @dataclass(slots=True)
-class Turn:
+class ComposedTurn:
     """One turn, and what a model that only asks, or only advises, would say in its place (None: nothing of use)."""
 
     role: Literal["patient", "doctor"]
@@ -31,7 +31,7 @@ class Turn:
 class Consultation:
     entry: Complaint
     x: str
-    turns: list[Turn]
+    turns: list[ComposedTurn]
 
     def record(self, name: str) -> dict[str, Any]:
         turns = [

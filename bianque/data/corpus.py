@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from bianque.data import readers, records
 from bianque.data.cleaning import Duplicates, masked
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.data.readers import Problem
 from bianque.data.records import Item, Records
 from bianque.data.writers import beside, finished, plain_name, writing
@@ -128,10 +128,13 @@ def build(
 
 
 def kept_whole(
-    read: Iterable[tuple[str, Case] | Problem], path: Path, lose: Callable[[Dropped], None], repairs: Counter[str]
-) -> Iterator[tuple[str, Case]]:
+    read: Iterable[tuple[str, CorpusDialogue] | Problem],
+    path: Path,
+    lose: Callable[[Dropped], None],
+    repairs: Counter[str],
+) -> Iterator[tuple[str, CorpusDialogue]]:
     """The dialogues, of which BianQue's rows each go on from the one before: the last of them is the dialogue."""
-    before: tuple[str, Case] | None = None
+    before: tuple[str, CorpusDialogue] | None = None
     unknown = 0
     for one in read:
         if isinstance(one, Problem):
@@ -152,7 +155,7 @@ def kept_whole(
         yield before
 
 
-def continues(case: Case, before: Case) -> bool:
+def continues(case: CorpusDialogue, before: CorpusDialogue) -> bool:
     """Whether a dialogue begins with all of the one before it."""
     said = len(before.messages)
     return case.recorded == before.recorded and len(case.messages) > said and case.messages[:said] == before.messages
@@ -218,7 +221,7 @@ class Cleaner:
         self.rules, self.asks, self.limit, self.report = rules, asks, limit, Report()
         self.duplicates = Duplicates(rules.similar)
         self.names = Counter[tuple[str, str]]()
-        self.write: Callable[[Case], None] = lambda case: None
+        self.write: Callable[[CorpusDialogue], None] = lambda case: None
         self.drop: Callable[[Dropped], None] = lambda lost: None
 
     @property
@@ -251,7 +254,7 @@ class Cleaner:
             facts["error"] = str(error)
         return facts
 
-    def take(self, case: Case, path: Path, lose: Callable[[Dropped], None]) -> bool:
+    def take(self, case: CorpusDialogue, path: Path, lose: Callable[[Dropped], None]) -> bool:
         """Clean a dialogue and write it; False if it is left out."""
         report = self.report
         report.repairs.update(case.repairs)
@@ -272,7 +275,7 @@ class Cleaner:
         self.write(self.named(case))
         return True
 
-    def fault(self, case: Case, asking: list[bool], found: Counter[str]) -> tuple[str, str] | None:
+    def fault(self, case: CorpusDialogue, asking: list[bool], found: Counter[str]) -> tuple[str, str] | None:
         """Why a dialogue is left out, and what exactly; None if it is kept."""
         rules = self.rules
         longest = max(len(message.content) for message in case.messages)
@@ -290,7 +293,7 @@ class Cleaner:
         before = self.duplicates.seen("\n".join(message.content for message in whole), f"{case.set}/{case.id}")
         return ("duplicate", before) if before else None
 
-    def named(self, case: Case) -> Case:
+    def named(self, case: CorpusDialogue) -> CorpusDialogue:
         """An id of its own for every dialogue of a set."""
         key = case.set, case.id
         self.names[key] += 1

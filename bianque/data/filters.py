@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bianque.data.cleaning import Duplicates, masked
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 
 SIMILAR = 0.7  # of two openings, from which on the later one is a duplicate: QingGeng's threshold, here by characters
 SHORTEST, LONGEST = (4, 10), (600, 1500)  # characters of a patient's and of a doctor's turn
@@ -35,8 +35,8 @@ class Checks:
 class Sifted:
     """Generated dialogues: those that are kept, those for somebody to look at, and what became of the others."""
 
-    kept: list[Case] = field(default_factory=list)
-    aside: list[tuple[str, Case]] = field(default_factory=list)
+    kept: list[CorpusDialogue] = field(default_factory=list)
+    aside: list[tuple[str, CorpusDialogue]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     personal: Counter[str] = field(default_factory=Counter)
 
@@ -53,7 +53,7 @@ def rules() -> dict[str, Any]:
 
 
 def sift(
-    cases: Iterable[Case], checks: Checks, before: Sequence[str] = (), passages: dict[str, str] | None = None
+    cases: Iterable[CorpusDialogue], checks: Checks, before: Sequence[str] = (), passages: dict[str, str] | None = None
 ) -> Sifted:
     """Judge dialogues in their order; `before` are openings that count as there already, as those of the seeds.
 
@@ -79,7 +79,7 @@ def sift(
     return found
 
 
-def judged(case: Case, checks: Checks, passages: dict[str, str] | None) -> tuple[str, str] | None:
+def judged(case: CorpusDialogue, checks: Checks, passages: dict[str, str] | None) -> tuple[str, str] | None:
     """Why a dialogue is dropped or set aside; None if it is good."""
     patient = [message.content for message in case.messages if message.role == "user"]
     doctor = [message.content for message in case.messages if message.role == "assistant"]
@@ -124,7 +124,7 @@ def consulted(doctor: list[str], checks: Checks) -> tuple[str, str] | None:
     return ("drop", "no_advice") if checks.asks(doctor[-1]) else None
 
 
-def grounded(case: Case, passage: str) -> tuple[str, str] | None:
+def grounded(case: CorpusDialogue, passage: str) -> tuple[str, str] | None:
     """An answer from a passage says nothing about figures that are in neither passage nor question."""
     question, answer = (message.content for message in case.messages)
     listed = re.sub(r"(?m)^\s*\d+[.、)）]", "", answer)  # the numbers of a list

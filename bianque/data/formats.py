@@ -29,7 +29,7 @@ Kind = str  # the name of a row of FORMATS, here and in `published`
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class CorpusDialogue:
     """One dialogue; its turns alternate and the patient (`user`) begins.
 
     recorded: the model that gave the doctor's turns; None: a human doctor did, and replies are compared with them
@@ -72,9 +72,9 @@ def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
     return tuple(Message("user" if turn.role == "patient" else "assistant", turn.text) for turn in turns)
 
 
-def _dialogue(record: Record, number: int, name: str) -> Case:
+def _dialogue(record: Record, number: int, name: str) -> CorpusDialogue:
     """Our own: `{"id", "source", "turns": [{"role": "patient" | "doctor", "text"}]}`."""
-    return Case(record.id, record.source, _messages(record.turns))
+    return CorpusDialogue(record.id, record.source, _messages(record.turns))
 
 
 # --- recordings ---------------------------------------------------------------------------------------------------
@@ -129,9 +129,9 @@ class Recording(Shape):
     model: Text
 
 
-def _recording(record: Recording, number: int, name: str) -> Case:
+def _recording(record: Recording, number: int, name: str) -> CorpusDialogue:
     judged = Judged(record.gpt4.given()) if record.gpt4 else None
-    return Case(
+    return CorpusDialogue(
         record.id, record.set, _messages(record.turns), record.model, judged, tuple(record.reference)
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ class _Input(Shape):
     turns: Turns[Turn] = Field(alias="input")
 
 
-def _pair(record: Pair, number: int, name: str) -> Case:
+def _pair(record: Pair, number: int, name: str) -> CorpusDialogue:
     """BianQue-1.0's fine-tuning rows, after upstream `data/cMedialog_example.csv`: one next turn each.
 
     `input` is the dialogue up to an empty 医生： label, its turns parted by a line feed or, as that file has it, by a
@@ -180,7 +180,7 @@ def _pair(record: Pair, number: int, name: str) -> Case:
         what = Bilingual("以医生的话结尾", "ends with the doctor's words")
         raise Flaw("input", what, Bilingual("请把它放进 target", "move them to target"))
     messages = (*_messages(found), Message("assistant", unescaped(record.target)))
-    return Case(str(number), name, messages, first=len(found) // 2, notes=_notes({"type": record.type}))
+    return CorpusDialogue(str(number), name, messages, first=len(found) // 2, notes=_notes({"type": record.type}))
 
 
 def _notes(raw: object) -> dict[str, str]:
@@ -200,10 +200,10 @@ class DiscDialogue(Shape):
     dataset_info: Any = None
 
 
-def _disc_dialogue(record: DiscDialogue, number: int, name: str) -> Case:
+def _disc_dialogue(record: DiscDialogue, number: int, name: str) -> CorpusDialogue:
     """DISC-MedLLM `eval/dialogues/*.json`: what a model said to a simulated patient; no scores."""
     messages, notes = _messages(record.conversation), _notes(record.dataset_info)
-    return Case(record.id, record.source.lower(), messages, record.model, notes=notes)
+    return CorpusDialogue(record.id, record.source.lower(), messages, record.model, notes=notes)
 
 
 _TALK = re.compile(r"\[start of conversation\]\s*(.*?)\s*\[end of conversation\]\s*$", re.DOTALL)
@@ -223,7 +223,7 @@ class _Prompt(Shape):
     turns: Annotated[Turns[Turn], AfterValidator(_spoken)] = Field(alias="prompt")
 
 
-def _disc_scores(record: DiscScores, number: int, name: str) -> Case:
+def _disc_scores(record: DiscScores, number: int, name: str) -> CorpusDialogue:
     """DISC-MedLLM `eval/gpt4_scores/*/*.jsonl`: the judge's prompt, which holds the dialogue, and its raw answer."""
     talk = _TALK.search(record.prompt)
     if not talk:
@@ -234,7 +234,7 @@ def _disc_scores(record: DiscScores, number: int, name: str) -> Case:
     messages = _messages(checked(_Prompt, {"prompt": listed}).turns)
     given = {aspect.lower().replace(" ", "_"): float(value) for aspect, value in _SCORE.findall(record.scores)}
     judged = Judged(checked(Scores, given, "scores").given(), record.prompt, record.scores)
-    return Case(record.id, record.source.lower(), messages, record.model, judged)
+    return CorpusDialogue(record.id, record.source.lower(), messages, record.model, judged)
 
 
 class Cmb(Shape):
@@ -243,9 +243,9 @@ class Cmb(Shape):
     first_question: Text
 
 
-def _cmb(record: Cmb, number: int, name: str) -> Case:
+def _cmb(record: Cmb, number: int, name: str) -> CorpusDialogue:
     """DISC-MedLLM `eval/samples/CMB-cases.json`: a first question made of a case record; no answer."""
-    return Case(record.id, "cmb-clin", (Message("user", record.first_question),), notes={"case": record.case})
+    return CorpusDialogue(record.id, "cmb-clin", (Message("user", record.first_question),), notes={"case": record.case})
 
 
 class Cmd(Shape):
@@ -256,11 +256,11 @@ class Cmd(Shape):
     raw_case: Any = None
 
 
-def _cmd(record: Cmd, number: int, name: str) -> Case:
+def _cmd(record: Cmd, number: int, name: str) -> CorpusDialogue:
     """DISC-MedLLM `eval/samples/cmd_samples.json`: a question and a human's answer."""
     messages = (Message("user", record.question), Message("assistant", record.raw_anwser))
     notes = _notes({"department": record.department, "raw_case": record.raw_case})
-    return Case(record.id, "cmd", messages, notes=notes)
+    return CorpusDialogue(record.id, "cmd", messages, notes=notes)
 
 
 class Cmid(Shape):
@@ -270,10 +270,10 @@ class Cmid(Shape):
     dataset_info: Any = None
 
 
-def _cmid(record: Cmid, number: int, name: str) -> Case:
+def _cmid(record: Cmid, number: int, name: str) -> CorpusDialogue:
     """DISC-MedLLM `eval/samples/cmid_samples.json`: a question with its intent labels; no answer."""
     notes = _notes(record.dataset_info) | _notes({"cate": record.cate})
-    return Case(record.id, "cmid", (Message("user", record.question),), notes=notes)
+    return CorpusDialogue(record.id, "cmid", (Message("user", record.question),), notes=notes)
 
 
 class Reference(Shape):
@@ -284,27 +284,27 @@ class Reference(Shape):
     reference: Text
 
 
-def _reference(record: Reference, number: int, name: str) -> Case:
-    return Case(record.id, record.set, (), reference=(record.reference,))
+def _reference(record: Reference, number: int, name: str) -> CorpusDialogue:
+    return CorpusDialogue(record.id, record.set, (), reference=(record.reference,))
 
 
-class Format(NamedTuple):
+class FileFormat(NamedTuple):
     """`case` makes a case, or several, of a checked record, its number, and the file's name."""
 
     kind: Kind
     keys: frozenset[str]  # a record with all of these is of this kind
     record: type[Shape] | None  # None: `case` checks the object itself
-    case: Callable[[Any, int, str], Case | list[Case]]
+    case: Callable[[Any, int, str], CorpusDialogue | list[CorpusDialogue]]
 
 
 FORMATS = (  # the first that fits
-    Format("recordings", frozenset({"turns", "model"}), Recording, _recording),
-    Format("dialogues", frozenset({"turns"}), Record, _dialogue),
-    Format("disc-dialogues", frozenset({"conversation", "model"}), DiscDialogue, _disc_dialogue),
-    Format("disc-scores", frozenset({"prompt", "scores"}), DiscScores, _disc_scores),
-    Format("cmb-clin", frozenset({"case", "first_question"}), Cmb, _cmb),
-    Format("cmd", frozenset({"question", "raw_anwser"}), Cmd, _cmd),
-    Format("cmid", frozenset({"question", "cate"}), Cmid, _cmid),
-    Format("bianque-csv", frozenset({"input", "target"}), Pair, _pair),
-    Format("references", frozenset({"id", "reference"}), Reference, _reference),
+    FileFormat("recordings", frozenset({"turns", "model"}), Recording, _recording),
+    FileFormat("dialogues", frozenset({"turns"}), Record, _dialogue),
+    FileFormat("disc-dialogues", frozenset({"conversation", "model"}), DiscDialogue, _disc_dialogue),
+    FileFormat("disc-scores", frozenset({"prompt", "scores"}), DiscScores, _disc_scores),
+    FileFormat("cmb-clin", frozenset({"case", "first_question"}), Cmb, _cmb),
+    FileFormat("cmd", frozenset({"question", "raw_anwser"}), Cmd, _cmd),
+    FileFormat("cmid", frozenset({"question", "cate"}), Cmid, _cmid),
+    FileFormat("bianque-csv", frozenset({"input", "target"}), Pair, _pair),
+    FileFormat("references", frozenset({"id", "reference"}), Reference, _reference),
 )

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bianque.data import records
 from bianque.data.dialogues import Flaw
 from bianque.data.filters import Checks, Sifted, sift
-from bianque.data.formats import Case
-from bianque.data.journal import Failed, Journal, Reply, Speaker, Stopped
+from bianque.data.formats import CorpusDialogue
+from bianque.data.journal import JournalReply, RequestFailed, RequestJournal, Speaker, Stopped
 from bianque.data.knowledge import Complaint, Knowledge, bundled
 from bianque.data.writers import beside, finished, record, writing
 from bianque.errors import BadInput
@@ -39,16 +39,16 @@ TURNS = 8  # of the doctor in a consultation, at most
 # --- seeds, passages, patients ------------------------------------------------------------------------------------
 
 
-class Strict(BaseModel):
+class StrictRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Seed(Strict):
+class Seed(StrictRecord):
     input: str = Field(min_length=1)
     output: str = Field(min_length=1)
 
 
-class Scenario(Strict):
+class Scenario(StrictRecord):
     """A class of scenario dialogues, what it is about, and examples of it."""
 
     name: str = Field(min_length=1)
@@ -191,32 +191,34 @@ def filled(item: dict[str, Any], *keys: str) -> list[str] | None:
 
 
 @dataclass(slots=True)
-class Run:
+class GenerationRun:
     """What one call generates. `cases` are all that came back, in the order of their ids; the rest is counted."""
 
-    journal: Journal
+    journal: RequestJournal
     seed: int = 0
-    cases: dict[str, list[Case]] = field(default_factory=dict)  # by the id of what brought them
+    cases: dict[str, list[CorpusDialogue]] = field(default_factory=dict)  # by the id of what brought them
     counts: Counter[str] = field(default_factory=Counter)
 
-    async def all(self, jobs: Iterable[tuple[str, Awaitable[list[Case]]]]) -> None:
+    async def all(self, jobs: Iterable[tuple[str, Awaitable[list[CorpusDialogue]]]]) -> None:
         """Carry jobs out at once; one that fails, or is stopped, leaves the others alone."""
         named = list(jobs)
         results = await asyncio.gather(*(job for _, job in named), return_exceptions=True)
         for (name, _), result in zip(named, results, strict=True):
             if isinstance(result, list):
                 self.cases[name] = result
-            elif not isinstance(result, Failed | Stopped):
+            elif not isinstance(result, RequestFailed | Stopped):
                 raise result
 
-    def found(self) -> list[Case]:
+    def found(self) -> list[CorpusDialogue]:
         return [case for cases in self.cases.values() for case in cases]
 
-    def case(self, name: str, texts: Sequence[str], model: str, **notes: str) -> Case:
-        return Case(name, "generated", tuple(alternating(texts)), model, notes=notes)
+    def case(self, name: str, texts: Sequence[str], model: str, **notes: str) -> CorpusDialogue:
+        return CorpusDialogue(name, "generated", tuple(alternating(texts)), model, notes=notes)
 
 
-async def scenario(run: Run, who: Speaker, kind: Scenario, others: Sequence[Scenario], name: str) -> list[Case]:
+async def scenario(
+    run: GenerationRun, who: Speaker, kind: Scenario, others: Sequence[Scenario], name: str
+) -> list[CorpusDialogue]:
     """One request for scenarios of a class, shown seeds of its own and of other classes."""
     draw = random.Random(f"{run.seed}/{name}")
     own = draw.sample(kind.seeds, min(len(kind.seeds), EXAMPLES // 2))
@@ -231,7 +233,7 @@ async def scenario(run: Run, who: Speaker, kind: Scenario, others: Sequence[Scen
     return [run.case(f"{name}-{n}", pair, who.name, **{"class": kind.name}) for n, pair in enumerate(good, 1)]
 
 
-async def dialogues(run: Run, who: Speaker, kinds: Sequence[Scenario], count: int, checks: Checks) -> Sifted:
+async def dialogues(run: GenerationRun, who: Speaker, kinds: Sequence[Scenario], count: int, checks: Checks) -> Sifted:
     """As many scenarios of each class; what the filters take out is asked for again, ROUNDS times."""
     wanted = {kind.name: count // len(kinds) + (place < count % len(kinds)) for place, kind in enumerate(kinds)}
     seeds = [seed.input for kind in kinds for seed in kind.seeds]
@@ -258,7 +260,7 @@ def number(name: str) -> tuple[int, str]:
 
 def balanced(found: Sifted, wanted: dict[str, int]) -> Sifted:
     """No more of a class than is wanted of it."""
-    kept, taken = list[Case](), Counter[str]()
+    kept, taken = list[CorpusDialogue](), Counter[str]()
     for case in found.kept:
         kind = case.notes["class"]
         if taken[kind] < wanted[kind]:
@@ -269,7 +271,7 @@ def balanced(found: Sifted, wanted: dict[str, int]) -> Sifted:
     return found
 
 
-async def questions(run: Run, who: Speaker, passage: Passage) -> list[Case]:
+async def questions(run: GenerationRun, who: Speaker, passage: Passage) -> list[CorpusDialogue]:
     """Questions on a passage, each answered with the passage before the model's eyes."""
     asked = prompts()["questions"].format(count=A_REQUEST, passage=passage.text)
     reply = await run.journal.ask(f"{passage.id}/questions", who, [Message("user", asked)], run.seed)
@@ -277,26 +279,28 @@ async def questions(run: Run, who: Speaker, passage: Passage) -> list[Case]:
     run.counts["unreadable"] += not texts
     names = [f"{passage.id}/{place}" for place in range(1, len(texts) + 1)]
 
-    async def answered(name: str, question: str) -> Case:
+    async def answered(name: str, question: str) -> CorpusDialogue:
         text = prompts()["answer"].format(passage=passage.text, question=question)
         reply = await run.journal.ask(name, who, [Message("user", text)], run.seed)
         return run.case(name, (question, reply.text.strip()), who.name, passage=passage.id, title=passage.title)
 
     pairs = zip(names, texts, strict=True)
     found = await asyncio.gather(*(answered(*pair) for pair in pairs), return_exceptions=True)
-    if strange := [one for one in found if isinstance(one, BaseException) and not isinstance(one, Failed | Stopped)]:
+    if strange := [
+        one for one in found if isinstance(one, BaseException) and not isinstance(one, RequestFailed | Stopped)
+    ]:
         raise strange[0]
-    return [one for one in found if isinstance(one, Case)]
+    return [one for one in found if isinstance(one, CorpusDialogue)]
 
 
-async def knowledge(run: Run, who: Speaker, listed: Sequence[Passage], count: int, checks: Checks) -> Sifted:
+async def knowledge(run: GenerationRun, who: Speaker, listed: Sequence[Passage], count: int, checks: Checks) -> Sifted:
     """Questions and answers on the first `count` passages."""
     chosen = listed[:count]
     await run.all((passage.id, questions(run, who, passage)) for passage in chosen)
     return sift(run.found(), checks, passages={passage.id: passage.text for passage in chosen})
 
 
-async def consultation(run: Run, doctor: Speaker, patient: Speaker, who: Persona) -> list[Case]:
+async def consultation(run: GenerationRun, doctor: Speaker, patient: Speaker, who: Persona) -> list[CorpusDialogue]:
     """A patient and a doctor, turn by turn, until the patient has no more to ask."""
     said, told = [who.opening], prompts()
     brief = told["patient"].replace("{complaint}", who.complaint).replace("{facts}", "、".join(who.facts))
@@ -321,7 +325,7 @@ def alternating(said: Sequence[str]) -> list[Message]:
     return [Message("assistant" if place % 2 else "user", text) for place, text in enumerate(said)]
 
 
-def spoken(reply: Reply, label: str) -> str:
+def spoken(reply: JournalReply, label: str) -> str:
     """A reply without the label of who speaks."""
     text = reply.text.strip()
     for name in label.split("|"):
@@ -329,7 +333,7 @@ def spoken(reply: Reply, label: str) -> str:
     return text
 
 
-async def consultations(run: Run, doctor: Speaker, patient: Speaker, count: int, checks: Checks) -> Sifted:
+async def consultations(run: GenerationRun, doctor: Speaker, patient: Speaker, count: int, checks: Checks) -> Sifted:
     """`count` consultations between two models, each about another complaint as long as there are any."""
     listed = [persona(number, run.seed) for number in range(count)]
     await run.all((who.id, consultation(run, doctor, patient, who)) for who in listed)
@@ -339,7 +343,7 @@ async def consultations(run: Run, doctor: Speaker, patient: Speaker, count: int,
 # --- what comes of it ---------------------------------------------------------------------------------------------
 
 
-def save(out: Path, found: Sifted, run: Run) -> dict[str, Any]:
+def save(out: Path, found: Sifted, run: GenerationRun) -> dict[str, Any]:
     """Write what is kept, what somebody has to look at (`….aside.jsonl`), and a report; the report."""
     journal, costs = run.journal, run.journal.costs
     with writing(out) as write:

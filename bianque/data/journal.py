@@ -25,13 +25,13 @@ TOKENS = 1.5  # tokens that a character of a prompt may be, at most, where a ser
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class JournalReply:
     text: str
     usage: Usage = field(default_factory=Usage)
     finish: Finish | None = None
 
 
-Ask = Callable[[Sequence[Message], Sampling], Awaitable[Reply]]
+Ask = Callable[[Sequence[Message], Sampling], Awaitable[JournalReply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,13 @@ class Speaker:
     def of(cls, backend: Backend, model: str, sampling: Sampling, remote: bool, name: str = "") -> Speaker:
         """A card of any backend, under its own name if no other is given."""
 
-        async def ask(messages: Sequence[Message], sampling: Sampling) -> Reply:
+        async def ask(messages: Sequence[Message], sampling: Sampling) -> JournalReply:
             text, usage, finish = "", Usage(), None
             async with aclosing(backend.stream(model, messages, sampling)) as pieces:
                 async for piece in pieces:
                     text += piece.text
                     usage, finish = piece.usage or usage, piece.finish or finish
-            return Reply(text, usage, finish)
+            return JournalReply(text, usage, finish)
 
         return cls(name or model, ask, sampling, prompted=remote, priced=remote)
 
@@ -63,7 +63,7 @@ class Stopped(Exception):
     """No further request is made: the budget is spent, or the server does not answer."""
 
 
-class Failed(Exception):
+class RequestFailed(Exception):
     """One request failed; the next run tries it again."""
 
 
@@ -109,7 +109,7 @@ def characters(messages: Sequence[Message]) -> int:
     return sum(len(message.content) for message in messages)
 
 
-class Journal:
+class RequestJournal:
     """`with Journal(path, question, costs) as journal:`; `question` is what makes answers reusable: kind, models, seed.
 
     BadInput if the file belongs to another question, Busy if another process writes it.
@@ -126,7 +126,7 @@ class Journal:
         self.stopped: str | None = None
         self.file: IO[bytes] | None = None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RequestJournal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = open(self.path, "a+b")  # closed by __exit__
@@ -192,7 +192,7 @@ class Journal:
         """The ids that were asked, in their order."""
         return [name for name in self.lines if name.startswith(beginning)]
 
-    async def ask(self, name: str, who: Speaker, messages: Sequence[Message], seed: int = 0) -> Reply:
+    async def ask(self, name: str, who: Speaker, messages: Sequence[Message], seed: int = 0) -> JournalReply:
         """The answer, asked once. Failed if there is none now, Stopped if no more is asked at all."""
         drawn = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big") >> 1
         sampling = replace(who.sampling, seed=drawn)
@@ -202,7 +202,7 @@ class Journal:
         known = self.lines.get(name)
         if known and "reply" in known:
             if known["prompt"] == prompt:
-                return Reply(known["reply"], Usage(*known["usage"]), known["finish"])
+                return JournalReply(known["reply"], Usage(*known["usage"]), known["finish"])
             raise BadInput(
                 f"{self.path}: {name} 当时的提示不同；请换一个 --out (was asked with another prompt: choose another --out)"
             )
@@ -211,7 +211,7 @@ class Journal:
 
     async def request(
         self, name: str, who: Speaker, messages: Sequence[Message], sampling: Sampling, prompt: str
-    ) -> Reply:
+    ) -> JournalReply:
         most = self.costs.most(messages, sampling.max_new_tokens) if who.priced else 0.0
         while not self.stopped and self.under_way and not self.costs.allows(most):
             self.returned.clear()  # those under way may cost less than they could
@@ -230,7 +230,7 @@ class Journal:
             self.keep({**line, "error": str(error), "code": error.code})
             if self.in_a_row >= FAILURES:
                 self.stopped = f"接连 {FAILURES} 个请求失败 (failed requests in a row): {error}"
-            raise Failed(str(error)) from error
+            raise RequestFailed(str(error)) from error
         finally:
             self.costs.reserved -= most
             self.under_way -= 1

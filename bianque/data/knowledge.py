@@ -24,14 +24,14 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=Tru
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Condition = Mapping[str, "str | tuple[str, ...]"]
 Known = Mapping[str, str]  # slot → value, as far as the patient has told
-Part = TypeVar("Part", bound="Strict")
+Part = TypeVar("Part", bound="StrictEntry")
 
 
-class Strict(BaseModel):
+class StrictEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, ignored_types=(cached_property,))
 
 
-class Opening(Strict):
+class Opening(StrictEntry):
     """How a patient begins, and what that already tells (a value may be one of several)."""
 
     say: Text
@@ -43,14 +43,14 @@ class Opening(Strict):
         return {"say": given} if isinstance(given, str) else given
 
 
-class Value(Strict):
+class Value(StrictEntry):
     """One answer: the patient's wordings, and the fact as the doctor sums it up."""
 
     says: Texts
     fact: Text
 
 
-class Slot(Strict):
+class Slot(StrictEntry):
     """One thing that the doctor asks: wordings of the one question, and the answers there are."""
 
     key: Text
@@ -58,7 +58,7 @@ class Slot(Strict):
     values: Annotated[dict[str, Value], Field(min_length=2)]
 
 
-class Rule(Strict):
+class Rule(StrictEntry):
     """Sentences (wordings of one) that hold if all its conditions do."""
 
     when: dict[str, str | tuple[str, ...]] = Field(default={}, alias="if")
@@ -79,14 +79,14 @@ def first(rules: Sequence[Rule], known: Known) -> Rule:
     return next(rule for rule in rules if rule.holds(known))
 
 
-class Follow(Strict):
+class Follow(StrictEntry):
     """A question that patients ask after the advice, and its answers."""
 
     ask: Texts
     say: Texts
 
 
-class Complaint(Strict):
+class Complaint(StrictEntry):
     id: Text
     name: Text
     group: Text
@@ -131,7 +131,7 @@ class Complaint(Strict):
         return next((rule for rule in self.urgent if rule.holds(known)), None)
 
 
-class Symptom(Strict):
+class Symptom(StrictEntry):
     """A rarer complaint in the words of a patient."""
 
     x: Text
@@ -140,7 +140,7 @@ class Symptom(Strict):
     who: Literal["self", "woman", "man", "elder", "child", "baby"]
 
 
-class Place(Strict):
+class Place(StrictEntry):
     """Parts of the body; any of `feelings` there is one more complaint."""
 
     region: Text
@@ -159,7 +159,7 @@ class Generic(Complaint):
     named: Texts  # first questions begin with one of these
 
 
-class Situation(Strict):
+class Situation(StrictEntry):
     """Something that is no complaint: thanks, a photo, another language …"""
 
     id: Text
@@ -169,7 +169,7 @@ class Situation(Strict):
     doctor: Texts
 
 
-class Rare(Strict):
+class Rare(StrictEntry):
     x: Text
     who: Literal["self", "woman", "man", "elder", "child", "baby"]
 
@@ -177,7 +177,7 @@ class Rare(Strict):
 Openings = dict[str, Annotated[tuple[Opening, ...], Field(min_length=1)]]
 
 
-class Examination(Strict):
+class Examination(StrictEntry):
     """Openings and rarer complaints that are kept from training, to examine with."""
 
     usual: Openings
@@ -185,7 +185,7 @@ class Examination(Strict):
     generic: tuple[Rare, ...] = ()
 
 
-class Common(Strict):
+class Common(StrictEntry):
     hello: Texts
     ack: Texts
     close: Texts
@@ -211,7 +211,7 @@ class Common(Strict):
     situations: tuple[Situation, ...]
 
 
-class Knowledge(Strict):
+class Knowledge(StrictEntry):
     complaints: dict[str, Complaint]
     generic: Generic
     common: Common

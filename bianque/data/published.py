@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bianque.data.dialogues import TEXT, Bilingual, Flaw, kind
-from bianque.data.formats import Case, Format
-from bianque.data.repair import SIDES, Said, legible, messages, spoken
+from bianque.data.formats import CorpusDialogue, FileFormat
+from bianque.data.repair import SIDES, RawTurn, legible, messages, spoken
 
 Row = Mapping[str, Any]
 _LABEL = re.compile(r"^\s*(病人|患者|医生)[：:]", re.MULTILINE)
@@ -24,13 +24,15 @@ _NOTES = ("department", "title", "diagnosis", "type", "topic", "class", "passage
 _ASKS = ("request", "提问", "询问")
 
 
-def _case(row: Row, number: int, name: str, turns: list[Said], repairs: list[str], model: str | None = None) -> Case:
+def _case(
+    row: Row, number: int, name: str, turns: list[RawTurn], repairs: list[str], model: str | None = None
+) -> CorpusDialogue:
     """A case with the record's own id, source and notes, where it has them."""
     id_ = next((str(row[key]).strip() for key in _IDS if isinstance(row.get(key), str | int)), "")
     source = row.get("source")
     source = source.strip() if isinstance(source, str) else ""
     notes = {key: row[key].strip() for key in _NOTES if isinstance(row.get(key), str) and row[key].strip()}
-    return Case(
+    return CorpusDialogue(
         id_ or str(number), source or name, messages(turns), model, notes=notes, repairs=tuple(repairs)
     )  # fmt: skip
 
@@ -38,7 +40,7 @@ def _case(row: Row, number: int, name: str, turns: list[Said], repairs: list[str
 # --- lists of turns -----------------------------------------------------------------------------------------------
 
 
-class Talk(NamedTuple):
+class TurnsForm(NamedTuple):
     """A kind whose records hold a list of turns: its field, and the keys of who speaks and of what is said."""
 
     kind: str
@@ -50,7 +52,7 @@ class Talk(NamedTuple):
     opens: bool = False  # where that is the first turn, and not only where the doctor speaks first
 
 
-def _talk(talk: Talk, row: Row, number: int, name: str) -> Case:
+def _talk(talk: TurnsForm, row: Row, number: int, name: str) -> CorpusDialogue:
     repairs = list[str]()
     listed = row[talk.field]
     if isinstance(listed, dict):  # by columns, as `datasets` writes a sequence
@@ -61,19 +63,19 @@ def _talk(talk: Talk, row: Row, number: int, name: str) -> Case:
     opening = next((row[key] for key in talk.opening if isinstance(row.get(key), str)), "")
     turns = list(_turns(talk, listed))
     if talk.opens and opening.strip():
-        turns.insert(0, Said("patient", legible(opening, talk.opening[0])))
+        turns.insert(0, RawTurn("patient", legible(opening, talk.opening[0])))
     found = spoken(turns, talk.field, repairs, legible(opening, talk.field))
     return _case(row, number, name, found, repairs)
 
 
-def _turns(talk: Talk, listed: list[Any]) -> Iterator[Said]:
+def _turns(talk: TurnsForm, listed: list[Any]) -> Iterator[RawTurn]:
     for place, turn in enumerate(listed):
         if not isinstance(turn, dict):
             wanted = f"{talk.who[0]}, {talk.text[0]}"
             remedy = Bilingual(f"请写成含 {wanted} 的对象", f"give an object with {wanted}")
             raise Flaw(f"{talk.field}[{place}]", kind(turn), remedy)
         if len(turn) == 2 and not turn.keys() - SIDES.keys():  # {"human": …, "assistant": …}, a round
-            yield from (Said(side, text) for side, text in turn.items())
+            yield from (RawTurn(side, text) for side, text in turn.items())
             continue
         who = next((turn[key] for key in talk.who if key in turn), None)
         text = next((turn[key] for key in talk.text if key in turn), None)
@@ -81,40 +83,42 @@ def _turns(talk: Talk, listed: list[Any]) -> Iterator[Said]:
         phase = turn.get("phase")
         asking = act.lower().startswith(_ASKS) if isinstance(act, str) and act.strip() else None
         asking = phase == "asking" if phase in ("asking", "advising") else asking
-        yield Said(who, text, asking)
+        yield RawTurn(who, text, asking)
 
 
 TALKS = (
-    Talk("meddialog", "dialogue_turns", ("speaker",), ("utterance",), opening=("description",)),
-    Talk("imcs", "dialogue", ("speaker",), ("sentence",), opening=("self-report", "self_report"), opens=True),
-    Talk("chip-mdcfnpc", "dialog_info", ("sender",), ("text",)),  # in the file's order: some sentence numbers are wrong
-    Talk("meddg", "meddg", ("id",), ("sentence",)),
-    Talk("disc-sft", "conversation", ("role",), ("content",)),
-    Talk("sharegpt", "conversations", ("from", "role"), ("value", "content")),
-    Talk("messages", "messages", ("role", "from"), ("content", "value")),
+    TurnsForm("meddialog", "dialogue_turns", ("speaker",), ("utterance",), opening=("description",)),
+    TurnsForm("imcs", "dialogue", ("speaker",), ("sentence",), opening=("self-report", "self_report"), opens=True),
+    TurnsForm(
+        "chip-mdcfnpc", "dialog_info", ("sender",), ("text",)
+    ),  # in the file's order: some sentence numbers are wrong
+    TurnsForm("meddg", "meddg", ("id",), ("sentence",)),
+    TurnsForm("disc-sft", "conversation", ("role",), ("content",)),
+    TurnsForm("sharegpt", "conversations", ("from", "role"), ("value", "content")),
+    TurnsForm("messages", "messages", ("role", "from"), ("content", "value")),
 )
 
 
-def _utterances(row: Row, number: int, name: str) -> Case:
+def _utterances(row: Row, number: int, name: str) -> CorpusDialogue:
     """MedDialog as it is processed, `["病人：…", "医生：…"]`; HuatuoGPT's, `{"data": ["问：…", "答：…"]}`."""
     field = "utterances" if "utterances" in row else "data"
     if not isinstance(row[field], list):
         raise Flaw(field, kind(row[field]), Bilingual("请写成列表", "give a list"))
-    turns = list[Said]()
+    turns = list[RawTurn]()
     for place, text in enumerate(row[field]):
         label = _SPEAKER.match(text) if isinstance(text, str) else None
         if not label:
             what = Bilingual("开头没有“病人：”或“医生：”", "does not begin with 病人： or 医生：")
             raise Flaw(f"{field}[{place}]", what, TEXT)
-        turns.append(Said(label[1], text[label.end() :]))
+        turns.append(RawTurn(label[1], text[label.end() :]))
     repairs = list[str]()
     return _case(row, number, name, spoken(turns, field, repairs), repairs)
 
 
-def _raw(row: Row, number: int, name: str) -> Case:
+def _raw(row: Row, number: int, name: str) -> CorpusDialogue:
     """MedDialog's text by year: lines of labels, what is said behind them or below."""
     _, *parts = _LABEL.split(row["dialogue_text"])
-    turns = [Said(label, said) for label, said in zip(parts[::2], parts[1::2], strict=True)]
+    turns = [RawTurn(label, said) for label, said in zip(parts[::2], parts[1::2], strict=True)]
     if not turns:
         what = Bilingual("没有“病人：”与“医生：”", "holds no line that begins with 病人： or 医生：")
         raise Flaw("Dialogue", what, TEXT)
@@ -123,23 +127,23 @@ def _raw(row: Row, number: int, name: str) -> Case:
     return _case(row, number, name, spoken(turns, "Dialogue", repairs, opening), repairs)
 
 
-def _meddg(row: Row, number: int, name: str) -> Case:
+def _meddg(row: Row, number: int, name: str) -> CorpusDialogue:
     """MedDG's `gen_*.pk`: the dialogue so far and the doctor's next turn."""
     history = row["history"]
     if not isinstance(history, list):
         raise Flaw("history", kind(history), Bilingual("请写成列表", "give a list"))
     # The last of the history is the patient; from there on they take turns.
     sides = ("patient", "doctor")
-    turns = [Said(sides[(len(history) - 1 - place) % 2], text) for place, text in enumerate(history)]
+    turns = [RawTurn(sides[(len(history) - 1 - place) % 2], text) for place, text in enumerate(history)]
     repairs = list[str]()
-    return _case(row, number, name, spoken([*turns, Said("doctor", row["response"])], "history", repairs), repairs)
+    return _case(row, number, name, spoken([*turns, RawTurn("doctor", row["response"])], "history", repairs), repairs)
 
 
-def _export(row: Row, number: int, name: str) -> list[Case]:
+def _export(row: Row, number: int, name: str) -> list[CorpusDialogue]:
     """What this page writes: a consultation, or a comparison with a column a contender."""
     columns = row["columns"] if isinstance(row.get("columns"), list) else [row]
     talk = TALKS[-1]
-    found = list[Case]()
+    found = list[CorpusDialogue]()
     for place, column in enumerate(columns, 1):
         if not isinstance(column, dict) or not isinstance(column.get("messages"), list):
             raise Flaw(f"columns[{place - 1}].messages", kind(column), Bilingual("请写成列表", "give a list"))
@@ -155,14 +159,14 @@ def _export(row: Row, number: int, name: str) -> list[Case]:
 # --- a question and its answer ------------------------------------------------------------------------------------
 
 
-def _answer(question: str, answer: str, row: Row, number: int, name: str) -> Case:
+def _answer(question: str, answer: str, row: Row, number: int, name: str) -> CorpusDialogue:
     """A question and its answer; the rounds before them are in `history`."""
-    repairs, turns = list[str](), list[Said]()
+    repairs, turns = list[str](), list[RawTurn]()
     for pair in row["history"] if isinstance(row.get("history"), list) else ():
         if not isinstance(pair, list) or len(pair) != 2:
             raise Flaw("history", kind(pair), Bilingual("请写成 [问, 答]", "write [question, answer]"))
-        turns += [Said("patient", pair[0]), Said("doctor", pair[1])]
-    turns += [Said("patient", _asked(question, row)), Said("doctor", _filled(row, answer))]
+        turns += [RawTurn("patient", pair[0]), RawTurn("doctor", pair[1])]
+    turns += [RawTurn("patient", _asked(question, row)), RawTurn("doctor", _filled(row, answer))]
     return _case(row, number, name, spoken(turns, "turns", repairs), repairs)
 
 
@@ -201,7 +205,7 @@ ANSWERS = (  # kind, the fields of question and answer, and those that a record 
 )
 
 
-def _pairs(field: str, row: Row, number: int, name: str) -> list[Case]:
+def _pairs(field: str, row: Row, number: int, name: str) -> list[CorpusDialogue]:
     """Questions on one text. CMB-Clin's are a consultation on the case before them; QingGeng's are each its own."""
     listed = row[field]
     if not isinstance(listed, list) or not listed or not all(isinstance(pair, dict) for pair in listed):
@@ -212,16 +216,18 @@ def _pairs(field: str, row: Row, number: int, name: str) -> list[Case]:
         base = row.get("id", number)
         found = ({**pair, **more, "id": f"{base}-{place}"} for place, pair in enumerate(listed, 1))
         return [_answer("question", "answer", pair, number, name) for pair in found]
-    turns = list[Said]()
+    turns = list[RawTurn]()
     for pair in listed:
-        turns += [Said("patient", pair.get("question")), Said("doctor", pair.get("answer", pair.get("solution")))]
-    turns[0] = Said("patient", [part for part in (row.get("description"), turns[0].text) if isinstance(part, str)])
+        turns += [RawTurn("patient", pair.get("question")), RawTurn("doctor", pair.get("answer", pair.get("solution")))]
+    turns[0] = RawTurn("patient", [part for part in (row.get("description"), turns[0].text) if isinstance(part, str)])
     repairs = list[str]()
     return [_case(row, number, name, spoken(turns, field, repairs), repairs)]
 
 
-def _format(name: str, keys: tuple[str, ...], case: Callable[[Any, int, str], Case | list[Case]]) -> Format:
-    return Format(name, frozenset(keys), None, case)
+def _format(
+    name: str, keys: tuple[str, ...], case: Callable[[Any, int, str], CorpusDialogue | list[CorpusDialogue]]
+) -> FileFormat:
+    return FileFormat(name, frozenset(keys), None, case)
 
 
 FORMATS = (  # the first that fits, behind those of `formats`

@@ -14,10 +14,10 @@ from typing import Any
 
 from bianque.data import formats, published, records
 from bianque.data.dialogues import TEXT, Bilingual, Flaw, checked, kind, writable
-from bianque.data.formats import Case, Format, Kind, labelled
+from bianque.data.formats import CorpusDialogue, FileFormat, Kind, labelled
 from bianque.data.published import as_object
 from bianque.data.records import Item, Unit
-from bianque.data.repair import RULES, Said, mended, spoken
+from bianque.data.repair import RULES, RawTurn, mended, spoken
 from bianque.errors import BadInput
 
 FORMATS = (*formats.FORMATS, *published.FORMATS)  # the first that fits
@@ -57,7 +57,7 @@ class Loaded:
     """What a file holds: its kind, the cases of the good records, the problems of the others, and remarks."""
 
     kind: Kind
-    dialogues: tuple[Case, ...]
+    dialogues: tuple[CorpusDialogue, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[str, ...] = ()
 
@@ -73,7 +73,9 @@ def preview(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIA
     return found
 
 
-def read_cases(path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES) -> tuple[Case, ...]:
+def read_cases(
+    path: Path, max_bytes: int = MAX_BYTES, max_dialogues: int = MAX_DIALOGUES
+) -> tuple[CorpusDialogue, ...]:
     """All dialogues of a file, or BadInput with its problems one a line: nothing is loaded by halves."""
     return _whole(preview(path, max_bytes, max_dialogues), Path(path).name)
 
@@ -94,7 +96,7 @@ def read_references(path: Path, max_bytes: int = MAX_BYTES) -> dict[tuple[str, s
     return found
 
 
-def _whole(loaded: Loaded, name: str) -> tuple[Case, ...]:
+def _whole(loaded: Loaded, name: str) -> tuple[CorpusDialogue, ...]:
     if loaded.problems:
         shown = [str(problem) for problem in loaded.problems[:_SHOWN]]
         more = len(loaded.problems) - len(shown)
@@ -115,7 +117,7 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
             f"(holds {len(found)} records, at most {max_dialogues} are read: split the file)"
         )
     format_ = _format(found, path.name)
-    cases, problems, seen = list[Case](), list[Problem](), dict[tuple[str, str, str | None], int]()
+    cases, problems, seen = list[CorpusDialogue](), list[Problem](), dict[tuple[str, str, str | None], int]()
     for number, value in found:
         try:
             for case in _cases(format_, value, number, path):
@@ -130,7 +132,7 @@ def _read(path: Path, max_bytes: int, max_dialogues: int) -> Loaded:
     return Loaded(format_.kind, tuple(cases), tuple(problems), (*opened.remarks, *_warnings(cases)))
 
 
-def stream(opened: records.Records, path: Path) -> Iterator[tuple[str, Case] | Problem]:
+def stream(opened: records.Records, path: Path) -> Iterator[tuple[str, CorpusDialogue] | Problem]:
     """The cases of a file with their kinds, or what is wrong, record by record; turns that do not alternate are mended.
 
     Each record is of the first kind that fits it.
@@ -152,7 +154,7 @@ def stream(opened: records.Records, path: Path) -> Iterator[tuple[str, Case] | P
 _KNOWN = Bilingual("请用一种已知的格式（见 data/README.md）", "use a format that is known (see data/README.md)")
 
 
-def _noted(case: Case, value: dict[str, Any]) -> Case:
+def _noted(case: CorpusDialogue, value: dict[str, Any]) -> CorpusDialogue:
     """With the notes and phases that a line of our own has, which an evaluation does not look at."""
     if isinstance(notes := value.get("notes"), dict):
         case = replace(case, notes={k: v for k, v in notes.items() if isinstance(v, str)} | dict(case.notes))
@@ -181,7 +183,9 @@ def _mended(value: dict[str, Any], number: int, path: Path, repairs: list[str]) 
     if "target" in value and isinstance(value.get("input"), str):
         before, said = labelled(value["input"])
         turns = (
-            spoken((Said(*turn) for turn in said if turn[1]), "input", repairs) if not before.strip() and said else []
+            spoken((RawTurn(*turn) for turn in said if turn[1]), "input", repairs)
+            if not before.strip() and said
+            else []
         )
         sides = {"patient": "病人", "doctor": "医生"}
         written = "\n".join(f"{sides[turn.who]}：{turn.text}" for turn in turns)
@@ -189,7 +193,7 @@ def _mended(value: dict[str, Any], number: int, path: Path, repairs: list[str]) 
     return value
 
 
-def _format(found: list[Item], name: str) -> Format:
+def _format(found: list[Item], name: str) -> FileFormat:
     """The kind that most records have: one damaged record must not decide for all."""
     votes = Counter(format_ for format_ in (_fitting(item.value) for item in found) if format_)
     if votes:
@@ -202,11 +206,11 @@ def _format(found: list[Item], name: str) -> Format:
     raise BadInput("\n".join([what, *flaws[:_SHOWN]]))
 
 
-def _fitting(value: Any) -> Format | None:
+def _fitting(value: Any) -> FileFormat | None:
     return next((f for f in FORMATS if f.keys <= value.keys()), None) if isinstance(value, dict) else None
 
 
-def _cases(format_: Format, value: Any, number: int, path: Path) -> list[Case]:
+def _cases(format_: FileFormat, value: Any, number: int, path: Path) -> list[CorpusDialogue]:
     if isinstance(value, Flaw):
         raise value
     if not isinstance(value, dict):
@@ -222,7 +226,7 @@ def _stem(path: Path) -> str:
     return path.name.split(".")[0] or "file"
 
 
-def _warnings(cases: list[Case]) -> Iterator[str]:
+def _warnings(cases: list[CorpusDialogue]) -> Iterator[str]:
     alone = sum(case.recorded is None and len(case.messages) == 1 for case in cases)
     if alone:
         yield f"{alone} 段对话没有医生的回答，无法计算与参考有关的指标 (dialogues without a doctor's answer: nothing to compare with)"

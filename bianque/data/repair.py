@@ -32,7 +32,7 @@ SIDES: Mapping[str, Side | None] = {
 }  # fmt: skip
 
 
-class Said(NamedTuple):
+class RawTurn(NamedTuple):
     """One turn as a file has it, before it is checked; `asking` is what its labels say of a doctor's turn."""
 
     who: Any
@@ -40,24 +40,24 @@ class Said(NamedTuple):
     asking: bool | None = None
 
 
-def spoken(turns: Iterable[Said], at: str, repairs: MutableSequence[str], opening: str = "") -> list[Said]:
+def spoken(turns: Iterable[RawTurn], at: str, repairs: MutableSequence[str], opening: str = "") -> list[RawTurn]:
     """The turns as they alternate, each with its side and its text; Flaw names the first that cannot be read.
 
     `at` is the name of the field they stand in; `opening` is what the patient wrote before the dialogue.
     """
-    found = list[Said]()
+    found = list[RawTurn]()
     for place, turn in enumerate(turns):
         side = _side(turn.who, f"{at}[{place}]")
         text = _text(turn.text, f"{at}[{place}]", repairs)
         if side is None or not text:
             repairs.append("aside" if side is None else "blank")
         elif found and found[-1].who == side:
-            found[-1] = Said(side, f"{found[-1].text}\n{text}", _either(found[-1].asking, turn.asking))
+            found[-1] = RawTurn(side, f"{found[-1].text}\n{text}", _either(found[-1].asking, turn.asking))
             repairs.append("joined")
         elif found or side == "patient":
-            found.append(Said(side, text, turn.asking))
+            found.append(RawTurn(side, text, turn.asking))
         elif opening.strip():
-            found += [Said("patient", opening.strip()), Said(side, text, turn.asking)]
+            found += [RawTurn("patient", opening.strip()), RawTurn(side, text, turn.asking)]
             repairs.append("opened")
         else:
             repairs.append("led")
@@ -108,12 +108,12 @@ def mended(raw: object, repairs: MutableSequence[str]) -> object:
     if any({"role", key} - turn.keys() for turn in raw):
         return raw
     asking = {"asking": True, "advising": False}
-    given = (Said(turn["role"], turn[key], asking.get(str(turn.get("phase")))) for turn in raw)
+    given = (RawTurn(turn["role"], turn[key], asking.get(str(turn.get("phase")))) for turn in raw)
     phases = {True: {"phase": "asking"}, False: {"phase": "advising"}, None: {}}
     return [{"role": turn.who, key: turn.text, **phases[turn.asking]} for turn in spoken(given, "turns", repairs)]
 
 
-def messages(turns: Iterable[Said]) -> tuple[Message, ...]:
+def messages(turns: Iterable[RawTurn]) -> tuple[Message, ...]:
     """Checked turns as messages; a doctor's turn that its labels call a question is `asking`."""
     phases: Mapping[bool | None, Phase | None] = {True: "asking", False: "advising", None: None}
     return tuple(

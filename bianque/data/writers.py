@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput
 
 HEADER = ("input", "target", "answer_choice", "type")  # of BianQueCorpus
@@ -21,7 +21,7 @@ _TURN = re.compile(r"(^|\n)(\s*(?:病人|患者|医生))[：:]")
 _ESCAPE = re.compile(r"\\(?=[nt])")
 
 
-def record(case: Case) -> dict[str, Any]:
+def record(case: CorpusDialogue) -> dict[str, Any]:
     """A dialogue as a line of JSONL: our own shape, and for what a model said that of recordings."""
     turns = [
         {
@@ -36,7 +36,7 @@ def record(case: Case) -> dict[str, Any]:
     return {"id": case.id, "source": case.set, **model, "turns": turns, **notes}
 
 
-def rows(case: Case) -> Iterator[tuple[str, str, str, str]]:
+def rows(case: CorpusDialogue) -> Iterator[tuple[str, str, str, str]]:
     """A dialogue as BianQueCorpus has it: a row for each of the doctor's turns, line breaks as a backslash and an n."""
     before = ""
     for message in case.messages:
@@ -63,7 +63,7 @@ def check_name(out: Path) -> None:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[Callable[[Case], None]]:
+def writing(out: Path) -> Iterator[Callable[[CorpusDialogue], None]]:
     """A function that writes dialogues as the file's name says; the file is there once all are written."""
     check_name(out)
     with finished(out) as file:

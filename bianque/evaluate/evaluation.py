@@ -25,7 +25,7 @@ from bianque.catalog import builtin
 from bianque.consult.session import Session
 from bianque.consult.spec import ModelSpec
 from bianque.data import dialogues, readers
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.run import Runner, RunProgress, concurrently, jobs
@@ -68,7 +68,7 @@ class RunRequest:
     """
 
     data: Source
-    cases: tuple[Case, ...]
+    cases: tuple[CorpusDialogue, ...]
     tasks: tuple[Task, ...]
     contenders: tuple[ModelSpec, ...] = ()
     references: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class RunRequest:
                 "(scores whole dialogues: add the task consultation, or use --recorded)"
             )
 
-    def chosen(self) -> list[Case]:
+    def chosen(self) -> list[CorpusDialogue]:
         """The cases of at most `limit` dialogues; of a recorded dialogue, those of all models."""
         if self.limit is None:
             return list(self.cases)

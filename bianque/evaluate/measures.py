@@ -22,7 +22,7 @@ from bianque.evaluate.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class MeasuredReply:
     """An answered row and what the measures need to know of its words."""
 
     row: Row
@@ -32,7 +32,7 @@ class Reply:
     rouge: Rouge | None
 
     @classmethod
-    def of(cls, row: Row) -> Reply:
+    def of(cls, row: Row) -> MeasuredReply:
         text, human = row.answer or "", row.reference
         return cls(
             row,
@@ -43,10 +43,10 @@ class Reply:
         )
 
 
-class Talk(NamedTuple):
+class DialogueReplies(NamedTuple):
     """The replies of one model in one dialogue, by turn; `whole` if none of its turns failed."""
 
-    replies: Sequence[Reply]
+    replies: Sequence[MeasuredReply]
     whole: bool
 
 
@@ -67,55 +67,57 @@ class Measure:
     meaning: Bilingual
     better: Literal["higher", "lower", "neither"]
     format: str
-    parts: Callable[[Talk], Part] | None = None
+    parts: Callable[[DialogueReplies], Part] | None = None
 
 
 # --- what a dialogue adds ----------------------------------------------------------------------------------------
 
 
-def _mean(value: Callable[[Reply], float | None]) -> Callable[[Talk], Part]:
+def _mean(value: Callable[[MeasuredReply], float | None]) -> Callable[[DialogueReplies], Part]:
     """The mean of a value over the replies that have it."""
 
-    def parts(talk: Talk) -> Part:
+    def parts(talk: DialogueReplies) -> Part:
         found = [v for v in map(value, talk.replies) if v is not None]
         return Part(sum(found), len(found), len(found))
 
     return parts
 
 
-def _any_ask(talk: Talk) -> Part:
+def _any_ask(talk: DialogueReplies) -> Part:
     return Part(any(reply.questions for reply in talk.replies), 1, 1) if talk.whole else Part()
 
 
-def _repetition(talk: Talk) -> Part:
+def _repetition(talk: DialogueReplies) -> Part:
     repeated, total = metrics.repeated_4grams([reply.text for reply in talk.replies]) if talk.whole else (0, 0)
     return Part(repeated, total, bool(total))
 
 
-def _speed(talk: Talk) -> Part:
+def _speed(talk: DialogueReplies) -> Part:
     timed = [(r.row.tokens, r.row.seconds) for r in talk.replies if r.row.tokens is not None and r.row.seconds]
     return Part(sum(tokens for tokens, _ in timed), sum(seconds for _, seconds in timed), len(timed))
 
 
-def _pqa(over: Callable[[bool, bool], float], under: Callable[[bool, bool], float]) -> Callable[[Talk], Part]:
+def _pqa(
+    over: Callable[[bool, bool], float], under: Callable[[bool, bool], float]
+) -> Callable[[DialogueReplies], Part]:
     """Sums over pairs (the human asks, the model asks)."""
 
-    def parts(talk: Talk) -> Part:
+    def parts(talk: DialogueReplies) -> Part:
         pairs = [(r.human_asks, r.questions > 0) for r in talk.replies if r.human_asks is not None]
         return Part(sum(over(g, m) for g, m in pairs), sum(under(g, m) for g, m in pairs), len(pairs))
 
     return parts
 
 
-def _judged(aspect: str) -> Callable[[Talk], Part]:
+def _judged(aspect: str) -> Callable[[DialogueReplies], Part]:
     return _mean(lambda reply: (_scores(reply) or {}).get(aspect))
 
 
-def _scores(reply: Reply) -> dict[str, float] | None:
+def _scores(reply: MeasuredReply) -> dict[str, float] | None:
     return reply.row.judged.scores if reply.row.judged else None
 
 
-def _all_aspects(reply: Reply) -> float | None:
+def _all_aspects(reply: MeasuredReply) -> float | None:
     scores = _scores(reply) or {}
     return sum(scores[a] for a in ASPECTS) / len(ASPECTS) if all(a in scores for a in ASPECTS) else None
 
@@ -129,7 +131,10 @@ WORDS = json.loads((Path(__file__).parent / "assets" / "measures.json").read_tex
 
 
 def _measure(
-    name: str, better: Literal["higher", "lower", "neither"], format: str, parts: Callable[[Talk], Part] | None = None
+    name: str,
+    better: Literal["higher", "lower", "neither"],
+    format: str,
+    parts: Callable[[DialogueReplies], Part] | None = None,
 ) -> Measure:
     said = WORDS[name]
     return Measure(name, Bilingual(*said["title"]), Bilingual(*said["meaning"]), better, format, parts)

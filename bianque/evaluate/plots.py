@@ -46,7 +46,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlotRow:
     """One row of a plot."""
 
     name: Name
@@ -57,7 +57,7 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Plot:
     scale: Scale
-    lines: list[Line]
+    lines: list[PlotRow]
     zero: bool = False  # whether zero has a line of its own kind
 
     @property
@@ -89,7 +89,7 @@ def bars(values: Sequence[tuple[Name, float, tuple[float, float] | None, Note]])
     lines = []
     for name, value, ends, note in values:
         left, right = sorted((scale.share(0), scale.share(value)))
-        lines.append(Line(name, [_box("bar", left, right), *(_whisker(scale, *ends, "ink") if ends else ())], note))
+        lines.append(PlotRow(name, [_box("bar", left, right), *(_whisker(scale, *ends, "ink") if ends else ())], note))
     return Plot(scale, lines)
 
 
@@ -100,7 +100,7 @@ def intervals(values: Sequence[tuple[Name, float, float, float, Note]]) -> Plot:
     for name, value, low, high, note in values:
         sure = low > 0 or high < 0
         dot = {"class": "dot" if sure else "hollow", "cx": f"{scale.share(value)}%", "cy": MIDDLE, "r": 4.5}
-        lines.append(Line(name, [*_whisker(scale, low, high, "span" if sure else "unsure"), ("circle", dot)], note))
+        lines.append(PlotRow(name, [*_whisker(scale, low, high, "span" if sure else "unsure"), ("circle", dot)], note))
     return Plot(scale, lines, zero=True)
 
 
@@ -119,7 +119,7 @@ def histogram(values: Sequence[tuple[Name, Sequence[float], Note]], most: float)
             for place, height in enumerate(heights)
             if height
         ]
-        lines.append(Line(name, [*marks, _upright(scale, quantile(sorted(found), 0.5), "ink")], note))
+        lines.append(PlotRow(name, [*marks, _upright(scale, quantile(sorted(found), 0.5), "ink")], note))
     return Plot(scale, lines)
 
 
@@ -130,7 +130,7 @@ def boxes(values: Sequence[tuple[Name, Sequence[float], Note]]) -> Plot:
     lines = []
     for (name, _, note), (low, first, middle, third, high) in zip(values, quantiles, strict=True):
         box = _box("soft", scale.share(first), scale.share(third))
-        lines.append(Line(name, [*_whisker(scale, low, high, "ink"), box, _upright(scale, middle, "ink")], note))
+        lines.append(PlotRow(name, [*_whisker(scale, low, high, "ink"), box, _upright(scale, middle, "ink")], note))
     return Plot(scale, lines)
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar, cast
 from bianque.consult.session import Done, Session
 from bianque.consult.spec import ModelSpec
 from bianque.consult.text import strip_echo
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput, BianQueError
 from bianque.evaluate.rows import Row, Task
 from bianque.evaluate.store import Key, Store
@@ -46,7 +46,7 @@ class Job:
 
     contender: ModelSpec
     task: Task
-    case: Case
+    case: CorpusDialogue
     turns: tuple[int, ...]  # of the doctor, ascending
     reference: str | None = None
 
@@ -69,7 +69,7 @@ class Job:
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def jobs(cases: Sequence[Case], contenders: Sequence[ModelSpec], tasks: Sequence[Task]) -> list[Job]:
+def jobs(cases: Sequence[CorpusDialogue], contenders: Sequence[ModelSpec], tasks: Sequence[Task]) -> list[Job]:
     """All that is to be done, one contender after the other: not all models may fit into memory at once."""
     found = []
     for contender in contenders:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from bianque import tables
 from bianque.consult.text import strip_echo
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput
 from bianque.evaluate import metrics, sections
-from bianque.evaluate.measures import MEASURES, TIMES, Part, Reply, Talk
+from bianque.evaluate.measures import MEASURES, TIMES, DialogueReplies, MeasuredReply, Part
 from bianque.evaluate.metrics import ORDERS, bleu
 from bianque.evaluate.rows import Row, Task
 
@@ -37,24 +37,24 @@ class Kept:
     """One dialogue of one model: its rows, its answered turns, and what it adds to each ratio."""
 
     rows: Mapping[int, Row]
-    talk: Talk
+    talk: DialogueReplies
     parts: Parts
 
     @classmethod
     def of(cls, turns: Mapping[int, Row]) -> Kept:
         rows = {turn: turns[turn] for turn in sorted(turns)}
-        replies = [Reply.of(row) for row in rows.values() if row.error is None and row.answer is not None]
-        talk = Talk(replies, len(replies) == len(rows))
+        replies = [MeasuredReply.of(row) for row in rows.values() if row.error is None and row.answer is not None]
+        talk = DialogueReplies(replies, len(replies) == len(rows))
         return cls(rows, talk, _parts(talk))
 
     def cut(self, turns: Iterable[int], whole: bool) -> Parts:
         """What it adds if only these turns count."""
         replies = [reply for reply in self.talk.replies if reply.row.turn in turns]
         same = len(replies) == len(self.talk.replies) and whole == self.talk.whole
-        return self.parts if same else _parts(Talk(replies, whole))
+        return self.parts if same else _parts(DialogueReplies(replies, whole))
 
 
-def _parts(talk: Talk) -> Parts:
+def _parts(talk: DialogueReplies) -> Parts:
     return tuple(parts(talk) for parts in RATIOS.values())
 
 
@@ -251,7 +251,9 @@ def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
 # --- recorded outputs --------------------------------------------------------------------------------------------
 
 
-def recorded_rows(cases: Iterable[Case], references: Mapping[tuple[str, str], str] | None = None) -> list[Row]:
+def recorded_rows(
+    cases: Iterable[CorpusDialogue], references: Mapping[tuple[str, str], str] | None = None
+) -> list[Row]:
     """Somebody's outputs as rows, cleaned as every reply is; `references`, by (set, id), belong to the first turn."""
     rows = [row for case in cases for row in _recorded(case, references or {})]
     if references and not any(row.reference is not None for row in rows):
@@ -259,7 +261,7 @@ def recorded_rows(cases: Iterable[Case], references: Mapping[tuple[str, str], st
     return rows
 
 
-def _recorded(case: Case, references: Mapping[tuple[str, str], str]) -> Iterable[Row]:
+def _recorded(case: CorpusDialogue, references: Mapping[tuple[str, str], str]) -> Iterable[Row]:
     if case.recorded is None:
         raise BadInput(f"{case.set}/{case.id}: 没有说明是哪个模型的回答 (does not say which model replied: add model)")
     human = dict(enumerate(case.reference))

@@ -17,7 +17,7 @@ import torch
 
 from bianque.consult import answers, encoder, follows, hearing
 from bianque.consult.choice import Choice
-from bianque.consult.told import Said, questions
+from bianque.consult.told import Utterance, questions
 from bianque.data.knowledge import Follow, bundled, further_answers, further_follows, further_openings
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
@@ -27,7 +27,7 @@ OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ChoiceCase:
     """Candidates' features [n, F]; which are right, none of them if nothing is; what the case is worth."""
 
     features: Any
@@ -47,33 +47,36 @@ class Vectors:
         return np.stack([self.known[text] for text in texts]) if texts else np.zeros((0, encoder.WIDTH), np.float32)
 
 
-def answer_cases(vectors: Vectors) -> list[Case]:
+def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
     """Written answers, and openings whose writers noted what they tell."""
     known = {name: questions(entry, vectors) for name, entry in bundled().complaints.items()}
     written = further_answers()
     found = [
-        Case(answers.features(Said.of(row.say, vectors), question), [label == row.value for label in question.answers])
+        ChoiceCase(
+            answers.features(Utterance.of(row.say, vectors), question),
+            [label == row.value for label in question.answers],
+        )
         for row in written
         for question in [known[row.complaint][row.slot]]
     ]
     told = random.Random(0).sample([row for row in further_openings() if row.has], OPENINGS)
     weight = OPENING * len(written) / max(1, sum(len(row.has or {}) for row in told))
     for row in told:
-        said = Said.of(row.say, vectors)
+        said = Utterance.of(row.say, vectors)
         for key, value in (row.has or {}).items():
             question = known[row.complaint][key]
             right = [label == value or label in value for label in question.answers]
-            found.append(Case(answers.features(said, question), right, weight))
+            found.append(ChoiceCase(answers.features(said, question), right, weight))
     return found
 
 
-def follow_cases(vectors: Vectors) -> list[Case]:
+def follow_cases(vectors: Vectors) -> list[ChoiceCase]:
     """Written questions, and the known wordings each against the others, as they stand and left out."""
     found = follows.Follows(hearing.texts(bundled()), vectors)
 
-    def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> Case:
+    def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> ChoiceCase:
         features = found.features(ask, vectors([ask])[0], known)
-        return Case(features, [place == right for place in range(len(known))], weight)
+        return ChoiceCase(features, [place == right for place in range(len(known))], weight)
 
     complaints = bundled().complaints
     cases = [case(row.ask, complaints[row.complaint].follow, row.follow) for row in further_follows()]
@@ -88,7 +91,7 @@ def follow_cases(vectors: Vectors) -> list[Case]:
     return cases
 
 
-def train(cases: Sequence[Case], sure: float, seed: int = 0) -> dict[str, Any]:
+def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, Any]:
     """The arrays of a `Choice`; the same cases give the same ones."""
     counts = torch.tensor([len(case.right) for case in cases])
     rows = torch.from_numpy(np.concatenate([case.features for case in cases]))
@@ -134,11 +137,11 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     )
 
 
-def validated(name: str, every: Sequence[Case], sure: float, folds: int, seed: int) -> dict[str, float]:
+def validated(name: str, every: Sequence[ChoiceCase], sure: float, folds: int, seed: int) -> dict[str, float]:
     """Only written cases are left out and counted; the others are always learned beside them."""
     cases, beside = ([case for case in every if (case.weight == 1.0) == written] for written in (True, False))
     order = random.Random(seed).sample(cases, len(cases))
-    chosen: list[tuple[int | None, Case]] = []
+    chosen: list[tuple[int | None, ChoiceCase]] = []
     for fold in range(folds):
         rest = [case for place, case in enumerate(order) if place % folds != fold]
         choice = Choice(train([*rest, *beside], sure, seed))

@@ -20,7 +20,7 @@ ONE_IN = 20  # dialogues, of which one is held out where no file of them is give
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TrainingTurn:
     """One turn to learn; `place` is its file, dialogue and turn, for messages."""
 
     sample: Sample
@@ -54,7 +54,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class PromptWriter:
     """How a card's model is given a dialogue and a reply, in at most `length` tokens, half of them for the reply."""
 
     card: Model
@@ -76,7 +76,7 @@ class Writer:
         return Sample(encode(kept), ids)
 
 
-def read(paths: Sequence[Path], writer: Writer, say: Callable[[str], None]) -> list[Example]:
+def read(paths: Sequence[Path], writer: PromptWriter, say: Callable[[str], None]) -> list[TrainingTurn]:
     """Every doctor's turn of the files, which are read as `corpus` reads them, folders too.
 
     Bad records are named and left out; BadInput if a file cannot be read or nothing is left to learn.
@@ -88,9 +88,9 @@ def read(paths: Sequence[Path], writer: Writer, say: Callable[[str], None]) -> l
     return found
 
 
-def read_one(path: Path, writer: Writer, say: Callable[[str], None]) -> Iterator[Example]:
+def read_one(path: Path, writer: PromptWriter, say: Callable[[str], None]) -> Iterator[TrainingTurn]:
     counts, shown = writer.counts, 0
-    before: readers.Case | None = None
+    before: readers.CorpusDialogue | None = None
     group = ""
     with records.streamed(path) as opened:
         for one in readers.stream(corpus.answered(opened, path), path):
@@ -108,7 +108,7 @@ def read_one(path: Path, writer: Writer, say: Callable[[str], None]) -> Iterator
             yield from turns(case, path.name, group, writer)
 
 
-def turns(case: readers.Case, name: str, group: str, writer: Writer) -> Iterator[Example]:
+def turns(case: readers.CorpusDialogue, name: str, group: str, writer: PromptWriter) -> Iterator[TrainingTurn]:
     for turn, before, reply in case.items():
         if reply is None or not prompts.neutralise(plain(reply)):
             writer.counts.unanswered += 1
@@ -120,7 +120,7 @@ def turns(case: readers.Case, name: str, group: str, writer: Writer) -> Iterator
         except TooLong:
             writer.counts.too_long += 1
             continue
-        yield Example(sample, f"{name}: {case.id}, {turn + 1}", dialogue, reply, group)
+        yield TrainingTurn(sample, f"{name}: {case.id}, {turn + 1}", dialogue, reply, group)
 
 
 def plain(text: str) -> str:
@@ -128,7 +128,7 @@ def plain(text: str) -> str:
     return text.replace("\\r\\n", "\n").replace("\\n", "\n").replace("\\t", "\t")
 
 
-def held_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def held_out(examples: Sequence[TrainingTurn]) -> tuple[list[TrainingTurn], list[TrainingTurn]]:
     """The same dialogues each time: most to learn from, and one in so many to measure with. BadInput if too few."""
     digest = {e.group: hashlib.sha256(e.dialogue[0].content.encode(errors="replace")).digest() for e in examples}
     chosen = set(sorted(digest, key=lambda group: digest[group])[: max(1, len(digest) // ONE_IN)])
@@ -138,7 +138,7 @@ def held_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]
     return parts
 
 
-def repeated(train: Sequence[Example], valid: Sequence[Example]) -> int:
+def repeated(train: Sequence[TrainingTurn], valid: Sequence[TrainingTurn]) -> int:
     """How many turns to measure with are among those to learn."""
     said = lambda e: (*(message.content for message in e.dialogue), e.reply)
     known = set(map(said, train))

@@ -14,7 +14,7 @@ from bianque.models.chatglm import ChatGLM, layout
 from bianque.nn import cpu
 from bianque.train import low_rank
 from bianque.train.learners import learner_of, summed_loss
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 from bianque.train.samples import Sample
 
 TRAINED = 16  # bytes of a weight that is trained: itself, its gradient and AdamW's two moments, 32 bits each
@@ -42,7 +42,7 @@ def gb(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def estimate(skeleton: Callable[[int], nn.Module], longest: Sample, plan: Plan, dtype: torch.dtype) -> Need:
+def estimate(skeleton: Callable[[int], nn.Module], longest: Sample, plan: TunePlan, dtype: torch.dtype) -> Need:
     """What `plan` needs, with batches as long as `longest`. `skeleton` gives the model of so many bits without weights.
 
     A batch is counted by running it on torch's "meta" device, which has shapes and no numbers.
@@ -62,7 +62,7 @@ def estimate(skeleton: Callable[[int], nn.Module], longest: Sample, plan: Plan, 
     return Need(frozen, trained, batch_bytes(model, longest, plan))
 
 
-def batch_bytes(model: Any, longest: Sample, plan: Plan) -> int:
+def batch_bytes(model: Any, longest: Sample, plan: TunePlan) -> int:
     """Bytes that a forward pass leaves for the backward one, and its logits with their gradient."""
     learner = learner_of(model)
     rows = [cut(longest, plan.length)] * plan.batch
@@ -101,7 +101,7 @@ def available(device: str) -> int:
     return torch.cuda.mem_get_info()[0] if device != "cpu" else cpu.available_memory()
 
 
-def check(need: Callable[[Plan], Need], plan: Plan, device: str, say: Callable[[str], None]) -> None:
+def check(need: Callable[[TunePlan], Need], plan: TunePlan, device: str, say: Callable[[str], None]) -> None:
     """OutOfMemory before anything is loaded, with the options that bring it down and to what."""
     room, wanted = available(device), need(plan)
     say(f"内存 (memory): {wanted}，可用 (free) {gb(room)}")
@@ -113,7 +113,7 @@ def check(need: Callable[[Plan], Need], plan: Plan, device: str, say: Callable[[
     )
 
 
-def remedies(need: Callable[[Plan], Need], plan: Plan) -> Sequence[tuple[str, Need]]:
+def remedies(need: Callable[[TunePlan], Need], plan: TunePlan) -> Sequence[tuple[str, Need]]:
     """Options by what they change, one upon the other."""
     steps: list[tuple[str, dict[str, int | bool]]] = []
     if not plan.lora:

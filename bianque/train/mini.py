@@ -33,13 +33,13 @@ from bianque.models.t5 import T5, T5Config
 from bianque.models.tokenizers import ChatGLMTokenizer, T5Tokenizer
 from bianque.train import samples, vocabulary
 from bianque.train.learners import ChatGLMLearner, T5Learner, summed_loss
-from bianque.train.samples import Format, Role, Sample
+from bianque.train.samples import PromptFormat, Role, Sample
 
 GROUP = 16  # batches that are drawn together, so that each holds samples of similar length
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MiniPlan:
     """One training run; shares of `steps` say when the language gives way to composed consultations, and these to the role."""
 
     steps: int = 5000
@@ -74,9 +74,9 @@ class AskMini(T5Learner):
     compiled = ("encode", "decode")
     train_vocabulary = staticmethod(vocabulary.train_spiece)
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: MiniPlan) -> None:
         tokenizer = T5Tokenizer(folder / self.pieces)
-        self.form = Format(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
+        self.form = PromptFormat(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
         # As upstream, the 100 extra ids lie behind the pieces and the table is padded to a multiple of 64.
         vocab = -(-(tokenizer.model.vocab_size() + 100) // 64) * 64
         width, layers = plan.width or 320, plan.layers or 4
@@ -104,9 +104,9 @@ class AdviseMini(ChatGLMLearner):
     compiled = ("hidden",)
     train_vocabulary = staticmethod(vocabulary.train_ice_text)
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: MiniPlan) -> None:
         tokenizer = ChatGLMTokenizer(folder / self.pieces)
-        self.form = Format(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
+        self.form = PromptFormat(tokenizer, self.escape, plan.prompt_tokens, plan.reply_tokens)
         width = plan.width or 320
         self.config = ChatGLMConfig(
             vocab_size=-(-tokenizer.model.vocab_size() // 64) * 64,
@@ -130,7 +130,7 @@ SUBJECTS: dict[Role, type[AskMini] | type[AdviseMini]] = {"ask": AskMini, "advis
 Subject = AskMini | AdviseMini
 
 
-def optimisers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
+def optimisers(model: nn.Module, plan: MiniPlan) -> list[torch.optim.Optimizer]:
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
@@ -143,7 +143,7 @@ def optimisers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
 class Lessons(IterableDataset[dict[str, Tensor]]):
     """Batches from `first` on: real dialogues and composed consultations, mixed as the plan says."""
 
-    def __init__(self, subject: Subject, role: Role, records: Sequence[Record], plan: Plan, first: int = 0) -> None:
+    def __init__(self, subject: Subject, role: Role, records: Sequence[Record], plan: MiniPlan, first: int = 0) -> None:
         self.subject, self.role, self.plan, self.first = subject, role, plan, first
         self.records = list(records)
         self.real = [record for record in records if record.source in samples.REAL]
@@ -188,7 +188,7 @@ class Lessons(IterableDataset[dict[str, Tensor]]):
 
 
 def train(
-    role: Role, data: Sequence[Path], out: Path, plan: Plan, work: Path, say: Callable[[str], None] = print
+    role: Role, data: Sequence[Path], out: Path, plan: MiniPlan, work: Path, say: Callable[[str], None] = print
 ) -> None:
     """Train one model and write it to `out` as the real ones are stored (config, tokenizer, fp16 shards).
 
@@ -198,7 +198,7 @@ def train(
     records = load(data, say)
     if not (work / SUBJECTS[role].pieces).exists():
         make_vocabulary(role, records, work, plan)
-    run = Run(role, plan, work, say)
+    run = MiniRun(role, plan, work, say)
     run.restore()
     run.learn(records)
     held_out = [run.subject.batch(rows) for rows in examination(run.subject, role, plan)]
@@ -210,10 +210,10 @@ def train(
     (out / "training.json").write_text(json.dumps(run.report(), indent=1, default=str) + "\n")
 
 
-class Run:
+class MiniRun:
     """One model's training: `state` counts its steps, seconds and tokens, and holds what was said of the loss."""
 
-    def __init__(self, role: Role, plan: Plan, work: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, role: Role, plan: MiniPlan, work: Path, say: Callable[[str], None]) -> None:
         self.role, self.plan, self.work, self.say = role, plan, work, say
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(plan.seed)
@@ -323,7 +323,7 @@ def load(paths: Sequence[Path], say: Callable[[str], None] = print) -> list[Reco
     return found
 
 
-def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Plan) -> None:
+def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: MiniPlan) -> None:
     """Of composed and real dialogues, about half each."""
     rng, composer = random.Random(plan.seed), Composer()
     texts = ["\n".join(samples.LABEL[turn.role] + turn.text for turn in composer(rng).turns) for _ in range(6000)]
@@ -333,7 +333,7 @@ def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Pla
     SUBJECTS[role].train_vocabulary(map(escape, texts), work / SUBJECTS[role].pieces, plan.pieces)
 
 
-def examination(subject: Subject, role: Role, plan: Plan) -> list[list[Sample]]:
+def examination(subject: Subject, role: Role, plan: MiniPlan) -> list[list[Sample]]:
     """Composed consultations that training never draws."""
     rng, composer = random.Random(f"{plan.seed}/held out"), Composer()
     drawn = [s for _ in range(300) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)]

@@ -14,7 +14,7 @@ FREE = ("save_minutes", "samples", "patience")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TunePlan:
     """One run. What says 0 or "auto" is settled by `tune.settled` before anything else reads it."""
 
     lora: int = -1  # rank; 0: all weights are trained; -1: 8, but 0 for a T5

@@ -11,21 +11,21 @@ import torch
 from bianque import templates
 from bianque.models.base import LanguageModel
 from bianque.train import result
-from bianque.train.examples import Example
-from bianque.train.run import Run, write_whole
+from bianque.train.examples import TrainingTurn
+from bianque.train.run import TuneRun, write_whole
 
 TEMPLATE = Path(__file__).parent / "assets" / "report.html"
 SAMPLE_TOKENS = 120
 
 
-def write(run: Run) -> Path:
+def write(run: TuneRun) -> Path:
     """Write the page as the run stands: after each evaluation, and with the replies of the result at its end."""
     path = run.files.out / "report.html"
     write_whole(path, page(run))
     return path
 
 
-def page(run: Run) -> str:
+def page(run: TuneRun) -> str:
     """The whole document; what people and models wrote is escaped by the template."""
     told = json.loads((run.files.out / "run.json").read_text(encoding="utf-8"))
     plain = {key: value for key, value in told.items() if key != "plan"}
@@ -37,7 +37,7 @@ def page(run: Run) -> str:
 
 
 @torch.no_grad()
-def reply(run: Run, row: Example) -> str:
+def reply(run: TuneRun, row: TrainingTurn) -> str:
     """What the model says now, the likeliest token each time."""
     run.model.eval()
     model = cast(LanguageModel, run.model)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bianque.catalog.card import Model
-from bianque.checkpoints.convert import SHARD, Writer, copy_rest
+from bianque.checkpoints.convert import SHARD, ShardWriter, copy_rest
 from bianque.checkpoints.hub import refusal
 from bianque.errors import LoadFailed
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 
 Log = Sequence[Mapping[str, Any]]
 WARNING = (
@@ -29,7 +29,7 @@ def write_model(weights: Mapping[str, Tensor], folder: Path, out: Path, raw: Map
     """A whole model as `folder` is published: its configuration and tokenizer, and weights of the type named there."""
     out.mkdir(parents=True, exist_ok=True)
     dtype = getattr(torch, str(raw.get("torch_dtype") or "float32"), torch.float32)
-    writer = Writer(out, SHARD)
+    writer = ShardWriter(out, SHARD)
     for name, weight in weights.items():
         writer.add(name, weight.detach().cpu().to(dtype))
     writer.close()
@@ -71,7 +71,9 @@ def curve(log: Log, title: str) -> str:
     return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>"]) + "\n"
 
 
-def model_card(card: Model, name: str, plan: Plan, facts: Mapping[str, Any], log: Log, best: Mapping[str, Any]) -> str:
+def model_card(
+    card: Model, name: str, plan: TunePlan, facts: Mapping[str, Any], log: Log, best: Mapping[str, Any]
+) -> str:
     """README.md with what the Hub reads at its head: base, licence, data, losses, samples before and after."""
     free = card.licence.split(";")[0].strip() == "Apache-2.0"
     head = {

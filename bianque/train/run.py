@@ -16,9 +16,9 @@ from bianque.catalog.card import Model
 from bianque.errors import TrainingFailed
 from bianque.models.tokenizers import Tokenizer
 from bianque.train import low_rank
-from bianque.train.examples import Example
+from bianque.train.examples import TrainingTurn
 from bianque.train.learners import Learner
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 
 KEPT = 2  # checkpoints
 Say = Callable[[str], None]
@@ -75,17 +75,17 @@ class State:
 
 
 @dataclass(slots=True)
-class Run:
+class TuneRun:
     """A model while it is trained."""
 
     card: Model
-    plan: Plan
+    plan: TunePlan
     files: Files
     world: World
     learner: Learner
     tokenizer: Tokenizer
-    train: list[Example]
-    valid: list[Example]
+    train: list[TrainingTurn]
+    valid: list[TrainingTurn]
     optimizer: torch.optim.Optimizer
     say: Say
     state: State = field(default_factory=State)
@@ -103,7 +103,7 @@ class Run:
         return self.plan.precision == "bf16"
 
 
-def save(run: Run) -> None:
+def save(run: TuneRun) -> None:
     """A checkpoint, whole or not at all; the last ones are kept."""
     if run.world.rank == 0:
         state = {name: getattr(run.state, name) for name in State.__dataclass_fields__}
@@ -119,7 +119,7 @@ def save(run: Run) -> None:
     run.world.wait()
 
 
-def resume(run: Run) -> None:
+def resume(run: TuneRun) -> None:
     """Go on from the newest checkpoint, if there is one."""
     found = sorted((run.files.out / "checkpoints").glob("*.pt"))
     if not found:

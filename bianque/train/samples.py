@@ -36,7 +36,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class PromptFormat:
     """How one architecture writes dialogues down; at most so many tokens of history and of reply are kept.
 
     A line break is a piece of its own in both vocabularies, so a prompt's ids are those of its lines, one after
@@ -89,7 +89,7 @@ def continuation(lines: Sequence[Line]) -> str:
     return "\n".join([lines[0][1], *(LABEL[who] + text for who, text in lines[1:])])
 
 
-def language(record: Record, form: Format, rng: random.Random) -> Iterator[Sample]:
+def language(record: Record, form: PromptFormat, rng: random.Random) -> Iterator[Sample]:
     """A real dialogue, cut at a doctor turn: the history before it, and all that follows."""
     lines = [(turn.role, neutralise(turn.text)) for turn in record.turns]
     doctor = [i for i, (who, _) in enumerate(lines) if who == "doctor"]
@@ -98,7 +98,7 @@ def language(record: Record, form: Format, rng: random.Random) -> Iterator[Sampl
     yield form.sample(lines[:cut], continuation(lines[cut:]))
 
 
-def turns(record: Record, form: Format, role: Role, rng: random.Random, most: int = 2) -> Iterator[Sample]:
+def turns(record: Record, form: PromptFormat, role: Role, rng: random.Random, most: int = 2) -> Iterator[Sample]:
     """Real doctor turns of a role: that ask something in particular, or that advise in more than a word."""
     lines = [(turn.role, neutralise(turn.text)) for turn in record.turns]
     fitting = [i for i, (who, text) in enumerate(lines) if who == "doctor" and fits(text, role)]
@@ -112,7 +112,9 @@ def fits(text: str, role: Role) -> bool:
     return questions.asks(text) and len(text) <= 60 if role == "ask" else len(text) >= 40 and not questions.asks(text)
 
 
-def composed(consultation: Consultation, form: Format, role: Role, rng: random.Random, most: int) -> Iterator[Sample]:
+def composed(
+    consultation: Consultation, form: PromptFormat, role: Role, rng: random.Random, most: int
+) -> Iterator[Sample]:
     """What the model of a role would say at up to `most` places of a composed consultation."""
     lines = [(turn.role, turn.text) for turn in consultation.turns]
     places = [
@@ -124,7 +126,7 @@ def composed(consultation: Consultation, form: Format, role: Role, rng: random.R
         yield form.sample(lines[:i], reply if isinstance(reply, str) else reply())
 
 
-def onwards(consultation: Consultation, form: Format, rng: random.Random) -> Iterator[Sample]:
+def onwards(consultation: Consultation, form: PromptFormat, rng: random.Random) -> Iterator[Sample]:
     """A composed consultation as `language` cuts a real one."""
     lines = [(turn.role, turn.text) for turn in consultation.turns]
     doctor = [i for i, (who, _) in enumerate(lines) if who == "doctor"]

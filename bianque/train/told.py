@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bianque.consult import encoder
-from bianque.consult.told import CLAUSE, FILE, LONGEST, SHORTEST, Said, Told, features, questions, remembered
+from bianque.consult.told import CLAUSE, FILE, LONGEST, SHORTEST, Told, Utterance, features, questions, remembered
 from bianque.data.knowledge import Further, bundled, further_openings
 from bianque.train.complaints import GrammedTexts, fit
 
@@ -47,7 +47,7 @@ def pairs(rows: Sequence[Further]) -> Pairs:
     vectors = dict(zip(every, encoder.encode(every), strict=True))
     encoded = lambda texts: np.stack([vectors[text] for text in texts])
     known = {name: questions(bundled().complaints[name]) for name in {row.complaint for row in rows}}
-    found = [features(Said.of(row.say, encoded), known[row.complaint]) for row in rows]
+    found = [features(Utterance.of(row.say, encoded), known[row.complaint]) for row in rows]
     keys = [key for row in rows for key in known[row.complaint]]
     answered = [key in (row.has or {}) for row in rows for key in known[row.complaint]]
     opening = [place for place, each in enumerate(found) for _ in each]
@@ -137,7 +137,7 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
 
 def score(found: Told, rows: Sequence[Further]) -> dict[str, float]:
     known = {name: questions(bundled().complaints[name]) for name in {row.complaint for row in rows}}
-    heard = [(found(Said.of(row.say, remembered), known[row.complaint]), set(row.has or {})) for row in rows]
+    heard = [(found(Utterance.of(row.say, remembered), known[row.complaint]), set(row.has or {})) for row in rows]
     both = sum(len(one & other) for one, other in heard)
     return {
         "told and heard": both / max(1, sum(len(told) for _, told in heard)),

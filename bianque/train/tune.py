@@ -30,16 +30,16 @@ from bianque.errors import BadInput, TrainingFailed
 from bianque.models.tokenizers import Tokenizer
 from bianque.nn import cpu, quant
 from bianque.train import examples, low_rank, memory, report, result
-from bianque.train.examples import Example
+from bianque.train.examples import TrainingTurn
 from bianque.train.learners import LEARNERS, learner_of, summed_loss
-from bianque.train.plan import Plan
-from bianque.train.run import Files, Run, Say, State, World, resume, save, whole, write_whole
+from bianque.train.plan import TunePlan
+from bianque.train.run import Files, Say, State, TuneRun, World, resume, save, whole, write_whole
 from bianque.types import Bits
 
 GROUP = 16  # batches that are drawn together, so that each holds rows of similar length
 
 
-def settled(plan: Plan, card: Model, device: str) -> Plan:
+def settled(plan: TunePlan, card: Model, device: str) -> TunePlan:
     """The plan with what it leaves open. BadInput if it cannot be for this card."""
     facts = card.loadable
     lora = (0 if facts.architecture == "t5" else 8) if plan.lora < 0 else plan.lora
@@ -60,7 +60,7 @@ def settled(plan: Plan, card: Model, device: str) -> Plan:
 
 
 def tune(
-    card: Model, plan: Plan, files: Files, paths: Mapping[str, Path], name: str, report: Report, say: Say = print
+    card: Model, plan: TunePlan, files: Files, paths: Mapping[str, Path], name: str, report: Report, say: Say = print
 ) -> State:
     """Train, or go on where a run in the same folder was; returns where it ended. What is better is in `files.out`."""
     world = World()
@@ -86,7 +86,7 @@ def tune(
     memory.check(lambda plan: memory.estimate(skeleton, longest, plan, dtype), plan, world.device, say)
     bits = plan.bits if plan.lora else 16
     model = cast(nn.Module, loader.read(card, folder, world.device, dtype, report, bits, training=True)[0])
-    run = prepared(Run(card, plan, files, world, learner_of(model), tokenizer, train, valid, cast(Any, None), say))
+    run = prepared(TuneRun(card, plan, files, world, learner_of(model), tokenizer, train, valid, cast(Any, None), say))
     resume(run)
     if not run.state.done:
         loop(run)
@@ -95,11 +95,11 @@ def tune(
 
 
 def read_examples(
-    card: Model, plan: Plan, files: Files, tokenizer: Tokenizer, say: Say
-) -> tuple[list[Example], list[Example], dict[str, Any]]:
+    card: Model, plan: TunePlan, files: Files, tokenizer: Tokenizer, say: Say
+) -> tuple[list[TrainingTurn], list[TrainingTurn], dict[str, Any]]:
     """Rows to learn from and rows to measure with, and what is known of them; one sample is shown decoded."""
     kind = LEARNERS[loader.ARCHITECTURES[card.loadable.architecture].model]
-    writer = examples.Writer(card, tokenizer, kind.escape, plan.length)
+    writer = examples.PromptWriter(card, tokenizer, kind.escape, plan.length)
     train = examples.read(files.data, writer, say)
     say(f"--data: {writer.counts}")
     if files.valid:
@@ -124,7 +124,7 @@ def read_examples(
     return train, valid, facts
 
 
-def begin(card: Model, plan: Plan, files: Files, facts: Mapping[str, Any], say: Say) -> None:
+def begin(card: Model, plan: TunePlan, files: Files, facts: Mapping[str, Any], say: Say) -> None:
     """Write run.json, or compare with the one that is there: BadInput if the folder is another run's."""
     file = files.out / "run.json"
     asked = {"card": card.name, "licence": card.licence, "plan": plan.fixed(), "torch": torch.__version__, **facts}
@@ -149,7 +149,7 @@ def begin(card: Model, plan: Plan, files: Files, facts: Mapping[str, Any], say: 
     write_whole(file, json.dumps(asked, ensure_ascii=False, indent=1) + "\n")
 
 
-def prepared(run: Run) -> Run:
+def prepared(run: TuneRun) -> TuneRun:
     """What is trained, made ready: factors or all weights, the optimiser, checkpointing, the number of threads."""
     plan, model = run.plan, run.model
     if plan.lora:
@@ -175,12 +175,12 @@ def prepared(run: Run) -> Run:
 # --- what a step learns from ----------------------------------------------------------------------------------------
 
 
-def epoch(run: Run, number: int) -> list[list[Example]]:
+def epoch(run: TuneRun, number: int) -> list[list[TrainingTurn]]:
     """The batches of an epoch, of similar length each; they follow from the seed and the number."""
     rng = random.Random(f"{run.plan.seed}/{number}")
     size = run.plan.batch
     rows = rng.sample(run.train, len(run.train))
-    batches: list[list[Example]] = []
+    batches: list[list[TrainingTurn]] = []
     for start in range(0, len(rows), size * GROUP):
         near = sorted(rows[start : start + size * GROUP], key=lambda row: row.sample.length)
         batches += [near[i : i + size] for i in range(0, len(near), size)]
@@ -188,7 +188,7 @@ def epoch(run: Run, number: int) -> list[list[Example]]:
     return batches
 
 
-def steps(run: Run) -> Iterator[list[list[Example]]]:
+def steps(run: TuneRun) -> Iterator[list[list[TrainingTurn]]]:
     """The batches of each step from where the run is."""
     each = steps_an_epoch(run)
     for number in range(run.state.step // each, run.plan.epochs):
@@ -198,11 +198,11 @@ def steps(run: Run) -> Iterator[list[list[Example]]]:
             yield batches[place * run.plan.accumulate : (place + 1) * run.plan.accumulate]
 
 
-def steps_an_epoch(run: Run) -> int:
+def steps_an_epoch(run: TuneRun) -> int:
     return math.ceil(math.ceil(len(run.train) / run.plan.batch) / run.plan.accumulate)
 
 
-def loop(run: Run) -> None:
+def loop(run: TuneRun) -> None:
     state, plan, each = run.state, run.plan, steps_an_epoch(run)
     total, every = each * plan.epochs, math.ceil(each / plan.evaluations)
     begun, before = time.monotonic(), state.seconds
@@ -228,7 +228,7 @@ def loop(run: Run) -> None:
         run.say(f"{plan.patience} 次没有更低，提前停止 (stopped early)")
 
 
-def step(run: Run, batches: Sequence[Sequence[Example]], rate: float) -> None:
+def step(run: TuneRun, batches: Sequence[Sequence[TrainingTurn]], rate: float) -> None:
     """One step of the optimiser over several batches; TrainingFailed names the row if the loss is not finite."""
     run.model.train()
     for group in run.optimizer.param_groups:
@@ -260,13 +260,13 @@ def step(run: Run, batches: Sequence[Sequence[Example]], rate: float) -> None:
     run.state.step += 1
 
 
-def shared(batches: Sequence[Sequence[Example]], count: int) -> list[Sequence[Example]]:
+def shared(batches: Sequence[Sequence[TrainingTurn]], count: int) -> list[Sequence[TrainingTurn]]:
     """A step's batches, each cut into parts where there are fewer of them than processes."""
     parts = -(-count // len(batches))
     return [part for batch in batches for first in range(parts) if (part := batch[first::parts])]
 
 
-def broken(run: Run, batch: Sequence[Example], what: str) -> TrainingFailed:
+def broken(run: TuneRun, batch: Sequence[TrainingTurn], what: str) -> TrainingFailed:
     """What to say of a loss that is not finite: the rows whose own loss is not, else all that were together."""
     alone = [e for e in batch if not math.isfinite(mean_loss(run, [e]))]
     places = "; ".join(example.place for example in (alone or batch)[:8])
@@ -281,7 +281,7 @@ def broken(run: Run, batch: Sequence[Example], what: str) -> TrainingFailed:
 
 
 @torch.no_grad()
-def mean_loss(run: Run, rows: Sequence[Example]) -> float:
+def mean_loss(run: TuneRun, rows: Sequence[TrainingTurn]) -> float:
     """Mean negative log-likelihood of a reply token, over all processes' shares of the rows."""
     run.model.eval()
     ordered = sorted(rows, key=lambda row: row.sample.length)
@@ -297,7 +297,7 @@ def mean_loss(run: Run, rows: Sequence[Example]) -> float:
     return total.item() / sum(len(row.sample.reply) for row in rows)
 
 
-def evaluate(run: Run) -> None:
+def evaluate(run: TuneRun) -> None:
     """Measure, note it, and keep the weights if they are the best so far."""
     state = run.state
     valid = mean_loss(run, run.valid)
@@ -323,7 +323,7 @@ def evaluate(run: Run) -> None:
     report.write(run)
 
 
-def choose_threads(run: Run) -> None:
+def choose_threads(run: TuneRun) -> None:
     """Time a batch with all threads, half and one: with busy neighbours fewer can be several times as fast."""
     most = torch.get_num_threads()
     if run.plan.threads or run.world.device != "cpu" or most == 1:
@@ -343,7 +343,7 @@ def choose_threads(run: Run) -> None:
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Run, folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+def finish(run: TuneRun, folder: Path, name: str, facts: Mapping[str, Any]) -> None:
     """Publish the best weights and say how to use them; the original stays where nothing was better."""
     state, out, alone = run.state, run.files.out, run.world.rank == 0
     first, best = state.log[0]["valid"], state.best
@@ -375,7 +375,9 @@ def finish(run: Run, folder: Path, name: str, facts: Mapping[str, Any]) -> None:
             f"比较 (compare): {cards} evaluate --data FILE --out compared --model {run.card.base} {name}")  # fmt: skip
 
 
-def publish(run: Run, folder: Path, name: str, known: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+def publish(
+    run: TuneRun, folder: Path, name: str, known: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
+) -> None:
     """The folder `adapter` or `model` of the run: weights, model card and loss curve."""
     plan, place = run.plan, run.files.out / ("adapter" if run.plan.lora else "model")
     if plan.lora:

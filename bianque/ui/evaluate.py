@@ -28,7 +28,7 @@ from bianque.ui import column, script, settings_panel, sheets
 from bianque.ui.events import PRIVATE, QUICK, saved
 from bianque.ui.i18n import lang_of, t
 from bianque.ui.render import alert, paragraph
-from bianque.ui.results import ADDRESS, KINDS, SAMPLE, Kind, Result, form_of, kind_of, name_of
+from bianque.ui.results import ADDRESS, KINDS, SAMPLE, Result, RunKind, form_of, kind_of, name_of
 
 Changes = dict[Any, Any]  # component → what it becomes
 FEW = "5"  # dialogues, unless the visitor wants more
@@ -291,7 +291,7 @@ class Evaluate:
     def show(self, kept: Any, request: gr.Request) -> Changes:
         return self.ended(self.folders.find(name_of(kept)), kind_of(kept), lang_of(request))
 
-    def ended(self, folder: Path | None, kind: Kind, lang: str) -> Changes:
+    def ended(self, folder: Path | None, kind: RunKind, lang: str) -> Changes:
         """No run is on its way: what the folder has of it, and what can be done next."""
         can, off = gr.Button(interactive=True), gr.Button(interactive=False)
         changes = {

@@ -34,7 +34,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RunKind:
     """One kind of run: what it counts, its part of the folder, its report and other files, and how they are read.
 
     `read` gives a Result, or how many are done of a run that has not ended.
@@ -73,8 +73,8 @@ def of_patients(folder: Path, lang: str) -> Result | int:
 
 
 KINDS = {
-    "file": Kind("replies", quota.RESULTS, (store.REPORT, store.ROWS, store.METRICS), of_file),
-    "patients": Kind(
+    "file": RunKind("replies", quota.RESULTS, (store.REPORT, store.ROWS, store.METRICS), of_file),
+    "patients": RunKind(
         "patients", quota.PATIENTS, (examination.REPORT, examination.TALKS, examination.RESULT), of_patients
     ),
 }
@@ -85,7 +85,7 @@ def name_of(kept: Any) -> Any:
     return kept.get("folder") if isinstance(kept, dict) else None
 
 
-def kind_of(kept: Any) -> Kind:
+def kind_of(kept: Any) -> RunKind:
     return KINDS[form_of(kept).get("source", "file")]
 
 

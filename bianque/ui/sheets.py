@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.data.readers import Loaded, Problem
 from bianque.evaluate import sections
 from bianque.evaluate.measures import MEASURES
@@ -61,7 +61,7 @@ def html_table(heads: Iterable[str], lines: Iterable[Sequence[str]]) -> str:
     return f'<div class="bq-box" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def dialogue(case: Case, lang: str) -> str:
+def dialogue(case: CorpusDialogue, lang: str) -> str:
     said = "".join(
         f"<p><b>{say(lang, 'patient' if message.role == 'user' else 'doctor')}</b> {escape(message.content)}</p>"
         for message in case.messages[:TURNS]

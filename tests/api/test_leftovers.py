@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import datetime, timedelta
 
+import gradio as gr
 import httpx
 import pytest
 
@@ -73,6 +75,32 @@ def test_a_result_waits_for_its_caller_but_not_for_ever(server, monkeypatch):
     until(lambda: forgotten in app.state_holder.session_data and not tables(app)["events"])
     leftovers.sweep(app, datetime.now() + timedelta(seconds=leftovers.UNFETCHED))
     assert not any(tables(app).values())
+
+
+def test_of_a_reply_that_nobody_fetched_yet_its_end_waits(server):
+    app, address, voices = server
+    afresh(voices)
+    voices.advises, voices.asks, voices.pause = ["好" * 300], ["请问" * 150], 0.01
+    event = call(address, "chat")
+    until(lambda: event in app.state_holder.session_data and not tables(app)["events"])
+    waiting = app.get_blocks()._queue.pending_messages_per_session[event]
+    until(lambda: waiting.qsize() < 6)  # swept; a step of the writing is a message
+    heard = httpx.get(f"{address}call/chat/{event}", timeout=30).text
+    ended, told = heard.split("\n")[:2]
+    assert ended == "event: complete" and json.loads(told.removeprefix("data: "))[0]["reply"] == "好" * 300
+
+
+def test_a_session_keeps_no_component_of_its_own_but_what_may_be_chosen(server):
+    app, _, _ = server
+    state, built = app.state_holder["k3j9x0a1bd"], app.get_blocks().default_config.blocks
+    leftovers.sweep(app)
+    chosen = next(key for key, block in built.items() if hasattr(block, "choices"))
+    other = next(key for key, block in built.items() if isinstance(block, gr.Button))
+    state[chosen] = gr.Dropdown(["a"], render=False)
+    state[other] = gr.Button("b", render=False)
+    leftovers.sweep(app)
+    assert state[chosen].choices == [("a", "a")] and state[other] is built[other] and not state.config_values
+    leftovers.sweep(app, datetime.now() + timedelta(seconds=leftovers.IDLE))
 
 
 def test_what_is_under_way_stays_and_a_cancelled_call_does_not(server):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bianque.api.openai_request import RULE, SEEDS, Refused, parse
+from bianque.api.openai_request import RULE, SEEDS, InvalidRequest, parse
 from bianque.errors import BianQueError
 from bianque.types import LONGEST_REPLY, Message
 
@@ -97,7 +97,7 @@ def test_sampling_is_read():
     ({"stream": True, "stream_options": {"include_usage": 1}}, "include_usage"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(fields, param):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         asked(**fields)
     assert caught.value.param == param and str(caught.value).startswith(param.partition(".")[0])
 
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named(fields, param):
     ("presence_penalty", 0.5), ("frequency_penalty", -1), ("logit_bias", {"5": 3}),
 ])  # fmt: skip
 def test_what_would_change_the_meaning_of_a_reply_is_refused(name, value):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         asked(**{name: value})
     assert (caught.value.param, caught.value.code) == (name, "unsupported_parameter") and name in str(caught.value)
 

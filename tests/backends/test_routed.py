@@ -23,7 +23,7 @@ from bianque.consult import transcript
 from bianque.consult.session import Done, Session, Speaking
 from bianque.consult.spec import Choices, ModelSpec
 from bianque.consult.transcript import Transcript
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput, SettingsError, UnknownModel
 from bianque.evaluate.evaluation import RunRequest, Source, evaluate
 from bianque.evaluate.judge import Judge
@@ -200,7 +200,9 @@ def test_the_page_says_it_before_anything_is_sent(tmp_path):
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
-CASES = tuple(Case(name, "own", (Message("user", "我头痛"), Message("assistant", "多久？"))) for name in "abc")
+CASES = tuple(
+    CorpusDialogue(name, "own", (Message("user", "我头痛"), Message("assistant", "多久？"))) for name in "abc"
+)
 
 
 def test_an_evaluation_keeps_what_failed_as_errors_and_says_who_was_asked(tmp_path):

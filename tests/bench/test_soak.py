@@ -12,13 +12,13 @@ import pytest
 
 from bianque.bench import soak
 from bianque.bench.load import Tally
-from bianque.bench.soak import Sample
+from bianque.bench.soak import ServerSample
 from tests.conftest import afresh, serving
 
 
-def samples(grows: int = 0, threads: int = 20, sockets: int = 5) -> list[Sample]:
-    busy = [Sample(5.0 * n, 10**9 + grows * n, 20, 5, 15, 10 * n) for n in range(40)]
-    return [*busy, Sample(220.0, 10**9, threads, 5, sockets, 400)]
+def samples(grows: int = 0, threads: int = 20, sockets: int = 5) -> list[ServerSample]:
+    busy = [ServerSample(5.0 * n, 10**9 + grows * n, 20, 5, 15, 10 * n) for n in range(40)]
+    return [*busy, ServerSample(220.0, 10**9, threads, 5, sockets, 400)]
 
 
 def test_the_verdict():
@@ -34,8 +34,8 @@ def test_the_verdict():
 
 
 def test_what_comes_while_warming_up_is_not_judged_and_grey_in_the_plot():
-    cold = [Sample(5.0 * n, 10**9 if n >= 120 else 10**6 * n, 20, 5, 15, n) for n in range(360)]
-    found = [*cold, Sample(1820.0, 10**9, 20, 5, 5, 360)]
+    cold = [ServerSample(5.0 * n, 10**9 if n >= 120 else 10**6 * n, 20, 5, 15, n) for n in range(360)]
+    found = [*cold, ServerSample(1820.0, 10**9, 20, 5, 5, 360)]
     assert soak.warmed(found) == 600.0 and soak.judged(found, Tally(1)) == []
     assert soak.warmed(found[:20]) == found[18].seconds / 2  # a short run
     plot = ElementTree.fromstring(soak.drawn(found))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bianque.checkpoints import loader
-from bianque.checkpoints.convert import Writer, convert
+from bianque.checkpoints.convert import ShardWriter, convert
 from bianque.errors import BadInput, LoadFailed
 from tests import tiny
 
@@ -197,7 +197,7 @@ def test_kill_9_leaves_nothing_that_is_mistaken_for_whole(where, published, tmp_
             if where == "copy_rest":
                 monkeypatch.setattr("shutil.copyfile", lambda source, target: os.kill(os.getpid(), signal.SIGKILL))
             else:
-                monkeypatch.setattr(Writer, where, lambda self: os.kill(os.getpid(), signal.SIGKILL))
+                monkeypatch.setattr(ShardWriter, where, lambda self: os.kill(os.getpid(), signal.SIGKILL))
             convert(card, folder, tmp_path / "out", quiet)
         finally:
             os._exit(1)

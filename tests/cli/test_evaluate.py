@@ -165,7 +165,7 @@ def test_a_tally_in_words(tally, shown):
 
 
 def test_a_file_has_few_lines_of_progress(monkeypatch, capsys):
-    line = evaluate_command.Line()
+    line = evaluate_command.ProgressLine()
     for done in range(6):
         line.show(RunProgress(done, 5, 0, 3.0))
     line.end()
@@ -176,7 +176,7 @@ def test_a_terminal_has_a_bar_that_is_drawn_again(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
-    line = evaluate_command.Line()
+    line = evaluate_command.ProgressLine()
     for done in range(6):
         line.show(RunProgress(done, 5, 0, 3.0))
     line.end()

@@ -9,7 +9,7 @@ import pytest
 
 from bianque.__main__ import main
 from bianque.consult import validation
-from bianque.consult.learning import TRIAGE, Example
+from bianque.consult.learning import TRIAGE, LabelledSentence
 from bianque.consult.varied import varied
 
 STROKE = "我爸突然嘴歪了，右手没力气，话也说不清"
@@ -78,7 +78,7 @@ def test_a_misspelt_copy_is_like_its_sentence_and_always_the_same():
 
 def test_a_writer_is_judged_by_heads_that_have_not_read_them():
     said = {"emergency": "胸口压着疼出冷汗", "none": "指甲有点软"}
-    examples = [Example(f"{text}{n}", label, group=str(n)) for label, text in said.items() for n in range(4)]
+    examples = [LabelledSentence(f"{text}{n}", label, group=str(n)) for label, text in said.items() for n in range(4)]
     for misspelt in (0.0, 0.4):
         scores, typed = validation.crossed(examples, TRIAGE, [one.group for one in examples], misspelt)
         assert scores.shape == typed.shape == (8, 3)

@@ -10,7 +10,7 @@ from bianque.consult.choice import Choice
 from bianque.consult.guards import guard
 from bianque.consult.hearing import Heard, hearing
 from bianque.consult.spans import spans
-from bianque.consult.told import Said, questions
+from bianque.consult.told import Utterance, questions
 from bianque.data.knowledge import bundled
 from bianque.types import Message
 
@@ -66,7 +66,7 @@ def test_features_are_one_row_an_answer():
     asked = questions(bundled().complaints["insomnia"])
     for text in ("失眠两个多星期了", "。", "睡不着" * 500):
         for question in asked.values():
-            assert answers.features(Said.of(text), question).shape == (len(question.answers), answers.WIDTH)
+            assert answers.features(Utterance.of(text), question).shape == (len(question.answers), answers.WIDTH)
 
 
 def test_a_choice_is_made_where_it_is_sure():

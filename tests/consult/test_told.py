@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bianque.consult.hearing import hearing
-from bianque.consult.told import Said, features, questions
+from bianque.consult.told import Utterance, features, questions
 from bianque.data.knowledge import bundled
 from bianque.types import Message
 
@@ -29,4 +29,4 @@ def test_an_opening_tells(text, told, not_told):
 def test_features_are_one_row_a_question():
     entry = bundled().complaints["insomnia"]
     for text in ("失眠两个多星期了", "。", "睡不着" * 500):
-        assert features(Said.of(text), questions(entry)).shape == (len(entry.slots), 11)
+        assert features(Utterance.of(text), questions(entry)).shape == (len(entry.slots), 11)

@@ -13,9 +13,9 @@ import pytest
 from bianque.consult import questions, triage
 from bianque.data import filters, generate
 from bianque.data.filters import Checks, judged, sift
-from bianque.data.formats import Case
-from bianque.data.generate import Run
-from bianque.data.journal import FAILURES, Costs, Failed, Journal, Reply, Speaker, Stopped
+from bianque.data.formats import CorpusDialogue
+from bianque.data.generate import GenerationRun
+from bianque.data.journal import FAILURES, Costs, JournalReply, RequestFailed, RequestJournal, Speaker, Stopped
 from bianque.data.knowledge import bundled
 from bianque.errors import BadInput, BianQueError, Busy
 from bianque.types import Message, Sampling, Usage
@@ -44,7 +44,7 @@ class Model:
         await asyncio.sleep(0)
         if isinstance(answer, Exception):
             raise answer
-        return Reply(answer, self.usage, "stop")
+        return JournalReply(answer, self.usage, "stop")
 
 
 def item(number, output="先休息，观察两天；加重就马上去急诊。"):
@@ -61,8 +61,8 @@ def run(tmp_path):
     """Carries a pipeline out over a journal; what came of it and the run."""
 
     def run(work, at_once=4, **costs):
-        with Journal(tmp_path / "x.journal.jsonl", {"kind": "test"}, Costs(**costs), at_once) as journal:
-            it = Run(journal)
+        with RequestJournal(tmp_path / "x.journal.jsonl", {"kind": "test"}, Costs(**costs), at_once) as journal:
+            it = GenerationRun(journal)
             return asyncio.run(work(it)), it
 
     return run
@@ -83,7 +83,7 @@ def test_what_was_answered_is_never_asked_again(run, tmp_path):
     model = Model(lambda count, text: BianQueError("down") if text.endswith("/3") and count < 9 else f"答 {text}")
     names = [f"a/{n}" for n in range(6)]
     first, _ = run(ask_all(model.speaker(), names))
-    assert [isinstance(reply, Failed) for reply in first] == [n == 3 for n in range(6)]
+    assert [isinstance(reply, RequestFailed) for reply in first] == [n == 3 for n in range(6)]
     path = tmp_path / "x.journal.jsonl"
     with path.open("ab") as file:
         file.write('{"id": "a/7", "prompt": "写了一半'.encode())  # a kill in the middle of a line
@@ -104,7 +104,7 @@ def test_the_same_request_is_drawn_the_same_way_and_others_differently(run):
 @pytest.mark.parametrize(
     "spoil, told",
     [
-        (lambda path: Journal(path, {"kind": "other"}, Costs()), "differs in.*kind"),
+        (lambda path: RequestJournal(path, {"kind": "other"}, Costs()), "differs in.*kind"),
         (lambda path: path.write_text("{}\nnonsense\n"), ":2: "),
     ],
 )  # fmt: skip
@@ -114,8 +114,8 @@ def test_a_journal_of_another_run_or_of_nobody_is_refused(run, tmp_path, spoil, 
     with pytest.raises(BadInput, match=told):
         (
             journal
-            if isinstance(journal, Journal)
-            else Journal(tmp_path / "x.journal.jsonl", {"kind": "test"}, Costs())
+            if isinstance(journal, RequestJournal)
+            else RequestJournal(tmp_path / "x.journal.jsonl", {"kind": "test"}, Costs())
         ).__enter__()
 
 
@@ -128,8 +128,8 @@ def test_another_prompt_under_a_known_id_is_refused(run):
 
 def test_two_runs_on_one_file_would_pay_twice(tmp_path):
     path = tmp_path / "x.jsonl"
-    with Journal(path, {}, Costs()), pytest.raises(Busy, match="another process"):
-        Journal(path, {}, Costs()).__enter__()
+    with RequestJournal(path, {}, Costs()), pytest.raises(Busy, match="another process"):
+        RequestJournal(path, {}, Costs()).__enter__()
 
 
 def test_a_budget_is_kept_also_with_requests_under_way(run):
@@ -170,7 +170,7 @@ def test_the_projects_seeds_are_sixteen_classes_that_pass_its_own_filters():
     kinds = generate.scenarios()
     assert len(kinds) == 16 and all(len(kind.seeds) >= 3 for kind in kinds)
     cases = [
-        Case(f"{kind.name}/{n}", "s", (Message("user", seed.input), Message("assistant", seed.output)))
+        CorpusDialogue(f"{kind.name}/{n}", "s", (Message("user", seed.input), Message("assistant", seed.output)))
         for kind in kinds for n, seed in enumerate(kind.seeds)
     ]  # fmt: skip
     found = sift(cases, CHECKS)
@@ -213,7 +213,9 @@ def test_a_model_that_only_repeats_itself_is_not_asked_for_ever(run):
 
 def test_duplicates_of_seeds_are_dropped():
     seed = generate.scenarios()[0].seeds[0]
-    case = Case("1", "s", (Message("user", seed.input.replace("平时", "平常")), Message("assistant", seed.output)))
+    case = CorpusDialogue(
+        "1", "s", (Message("user", seed.input.replace("平时", "平常")), Message("assistant", seed.output))
+    )
     assert sift([case], CHECKS, [seed.input]).dropped == {"duplicate": 1}
 
 
@@ -277,7 +279,7 @@ def test_passages_come_from_a_text_from_records_and_from_the_knowledge_base(tmp_
      ("资料中没有提到。", ("drop", "not_in_passage"))],
 )  # fmt: skip
 def test_an_answer_says_nothing_that_is_not_in_its_passage(answer, verdict):
-    case = Case(
+    case = CorpusDialogue(
         "1",
         "s",
         (Message("user", "多久复查一次？"), Message("assistant", answer + "谢谢您的咨询。")),
@@ -341,7 +343,7 @@ GOOD = ("最近半个月总是睡不好，半夜老醒。", "先固定起床的�
 
 def case_of(*texts, **notes):
     roles = ("user", "assistant")
-    return Case("1", "s", tuple(Message(roles[n % 2], text) for n, text in enumerate(texts)), notes=notes)
+    return CorpusDialogue("1", "s", tuple(Message(roles[n % 2], text) for n, text in enumerate(texts)), notes=notes)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bianque.backends.client import LONGEST_PAUSE, retry_after
 from bianque.consult.session import Session
 from bianque.consult.spec import parse_all
-from bianque.data.formats import ASPECTS, Case, Judged
+from bianque.data.formats import ASPECTS, CorpusDialogue, Judged
 from bianque.errors import BadInput
 from bianque.evaluate.evaluation import RunRequest, Source, evaluate
 from bianque.evaluate.judge import Judge, endpoint, parse, prompt
@@ -295,7 +295,7 @@ def test_a_judge_that_could_not_ask_is_refused(model, variable, env, named):
 # --- in a run -----------------------------------------------------------------------------------------------------
 
 CASES = tuple(
-    Case(name, "own", (Message("user", "我头痛"), Message("assistant", "多久？"), Message("user", "三天")))
+    CorpusDialogue(name, "own", (Message("user", "我头痛"), Message("assistant", "多久？"), Message("user", "三天")))
     for name in "abc"
 )
 
@@ -359,7 +359,10 @@ def test_recorded_dialogues_without_scores_are_judged(tmp_path):
         Message("assistant", "休息。"),
     )
     theirs = Judged(dict.fromkeys(ASPECTS, 2.0))
-    cases = (Case("a", "own", talk, recorded="one"), Case("b", "own", talk, recorded="one", judged=theirs))
+    cases = (
+        CorpusDialogue("a", "own", talk, recorded="one"),
+        CorpusDialogue("b", "own", talk, recorded="one", judged=theirs),
+    )
     with serving(GOOD) as server:
         *_, found = judged(tmp_path, server, ("recorded",), cases, ())
         assert len(server.heard) == 1

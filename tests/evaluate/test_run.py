@@ -14,7 +14,7 @@ import pytest
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
 from bianque.consult.spec import SamplingOverrides, parse_all
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue
 from bianque.errors import BadInput, OutOfMemory
 from bianque.evaluate.run import MOST_AT_ONCE, SKIPPED, Runner, RunProgress, concurrently, jobs
 from bianque.evaluate.store import DATABASE, Store, read
@@ -24,9 +24,9 @@ from tests import tiny
 ASK, ADVISE = "ask-mini", "advise-mini"
 
 
-def case(name: str, *texts: str, **facts) -> Case:
+def case(name: str, *texts: str, **facts) -> CorpusDialogue:
     turns = (Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts))
-    return Case(name, "own", tuple(turns), **facts)
+    return CorpusDialogue(name, "own", tuple(turns), **facts)
 
 
 CASES = (

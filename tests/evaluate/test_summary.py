@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bianque.consult.questions import asks, questions
-from bianque.data.formats import ASPECTS, Case, Judged
+from bianque.data.formats import ASPECTS, CorpusDialogue, Judged
 from bianque.errors import BadInput
 from bianque.evaluate import metrics, summary
 from bianque.evaluate.measures import MEASURES
@@ -312,7 +312,7 @@ def test_too_few_resamples_are_refused():
 
 def recorded(*texts, **more):
     messages = tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts))
-    return Case("d", "s", messages, "m", **more)
+    return CorpusDialogue("d", "s", messages, "m", **more)
 
 
 def test_recorded_rows_are_cleaned_and_judged_at_the_last_turn():

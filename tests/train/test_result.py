@@ -16,7 +16,7 @@ from bianque.catalog import custom
 from bianque.checkpoints import loader
 from bianque.errors import LoadFailed
 from bianque.train import result, tune
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 from bianque.train.run import Files
 from tests import tiny
 from tests.hub import Hub, serve
@@ -105,5 +105,5 @@ def test_no_hub_is_told_with_what_to_do(monkeypatch):
 def test_a_licence_that_is_not_free_goes_with_the_model():
     facts = {"samples": [], "steps": 3, "data": "d", "examples": 1, "digest": "0" * 64, "valid": "v", "held_out": 1}
     log = [{"step": 0, "train": None, "valid": 2.0}]
-    text = result.model_card(tiny.card("bianque-2"), "mine", Plan(lora=8, alpha=16), facts, log, log[0])
+    text = result.model_card(tiny.card("bianque-2"), "mine", TunePlan(lora=8, alpha=16), facts, log, log[0])
     assert "license: other" in text and "non-commercial research only" in text and "library_name: peft" in text

@@ -22,7 +22,7 @@ from bianque.train import mini, samples, vocabulary
 from bianque.types import Message
 
 PARTS = ("头", "肚子", "膝盖", "后背", "嗓子", "牙", "胃", "手腕")
-PLAN = mini.Plan(
+PLAN = mini.MiniPlan(
     steps=12, batch_tokens=1024, warmup=2, prompt_tokens=120, reply_tokens=60, width=64, layers=1, save_minutes=0,
     language=0.2, mixed=0.5, turns=2,
 )  # fmt: skip
@@ -212,6 +212,6 @@ def test_a_killed_run_resumes_to_the_same_weights(role, tmp_path, monkeypatch):
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():
-    plan = mini.Plan(warmup=10)
+    plan = mini.MiniPlan(warmup=10)
     assert plan.rate_at(0, 0) == 0.1 and plan.rate_at(0.2, 50) == plan.rate_at(0.5, 500) == 1
     assert plan.rate_at(0.75, 900) == 0.5 and plan.rate_at(1, 1000) == 0

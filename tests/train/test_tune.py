@@ -26,13 +26,13 @@ from bianque.checkpoints import loader, lora
 from bianque.errors import BadInput, OutOfMemory, TrainingFailed
 from bianque.train import examples, low_rank, memory, run, tune
 from bianque.train.learners import learner_of, summed_loss
-from bianque.train.plan import Plan
+from bianque.train.plan import TunePlan
 from bianque.train.run import Files, World
 from bianque.train.samples import Sample
 from tests import tiny
 
 PARTS = ("头", "肚子", "膝盖", "后背", "嗓子", "牙", "胃", "手腕", "腰", "脚")
-PLAN = Plan(epochs=3, batch=4, length=96, rate=3e-3, evaluations=1, samples=1, threads=1, patience=9)
+PLAN = TunePlan(epochs=3, batch=4, length=96, rate=3e-3, evaluations=1, samples=1, threads=1, patience=9)
 MAKERS = {"bianque-1": tiny.bianque_1, "bianque-2": tiny.bianque_2, "disc-medllm": tiny.disc_medllm}
 quiet = lambda *given: None
 
@@ -69,7 +69,7 @@ def files(tmp_path) -> Files:
     return Files((data,), (valid,), tmp_path / "run")
 
 
-def tuned(name: str, bases, files: Files, plan: Plan = PLAN, say=quiet):
+def tuned(name: str, bases, files: Files, plan: TunePlan = PLAN, say=quiet):
     return tune.tune(tiny.card(name), plan, files, {name: bases[name]}, "mine", quiet, say)
 
 
@@ -282,10 +282,10 @@ def test_several_processes_make_the_step_of_one(accumulate, bases, files, monkey
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def writer(name: str, bases, length=96) -> examples.Writer:
+def writer(name: str, bases, length=96) -> examples.PromptWriter:
     card = tiny.card(name)
     model, tokenizer = loader.skeleton(card, bases[name])
-    return examples.Writer(card, tokenizer, learner_of(model).escape, length)
+    return examples.PromptWriter(card, tokenizer, learner_of(model).escape, length)
 
 
 def test_a_bad_row_is_named_and_left_out(bases, tmp_path):
