@@ -30,6 +30,9 @@ EVERY = 5.0  # seconds between two samples
 # for their callers, so that only then as many go as come. A run of less than twice that is judged by its second half.
 WARM = 600.0  # seconds
 FLAT = 0.05  # by how much memory may differ between the first and the last quarter of what is judged
+# Seconds until who left, or did not wait, sends the next message: with none they take the server from all others, whose
+# turns then last minutes, and what is measured is the queue.
+AWAY = 10.0
 QUIET = 20.0  # seconds after the last visitor until what is left is counted
 
 
@@ -80,13 +83,14 @@ async def by_page(client: httpx.AsyncClient, said: str, history: list[Any], toke
 
 
 def left(door: Callable[..., Parts]) -> Callable[..., Parts]:
-    """A visitor who goes away at the first text."""
+    """A visitor who goes away at the first text, and comes back after a while."""
 
     async def first(*given: Any) -> AsyncIterator[tuple[str, int]]:
         async with aclosing(door(*given)) as parts:  # type: ignore[type-var]
             async for part in parts:
                 yield part
-                return
+                break
+        await asyncio.sleep(AWAY)
 
     return first
 
@@ -95,7 +99,7 @@ async def uncalled(client: httpx.AsyncClient, said: str, history: list[Any], tok
     """A call whose answer nobody fetches."""
     given = {"data": [said, history, "auto", None, None, None, None, tokens, seed]}
     load.accepted(await client.post(load.CHAT, json=given))
-    await asyncio.sleep(1)
+    await asyncio.sleep(AWAY)
     yield said, 0
 
 

@@ -62,8 +62,9 @@ class Guard:
         self.close = self.common.close[0]
         generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
-        self.text = "\n".join(texts(self.knowledge))
-        self.follows = follows.Follows(self.text.splitlines())
+        self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
+        self.text = "\n".join(texts([self.knowledge.complaints, generic, self.common]))
+        self.follows = follows.Follows(texts(self.knowledge))
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
@@ -192,9 +193,19 @@ class Guard:
         return Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered) if asks(said) else None
 
     def anyones(self, question: str) -> Follow | None:
-        """The question that anybody may ask, whatever the complaint, to which this one comes near."""
-        best = max(self.common.asked, key=lambda one: nearness(question, one.ask))
-        return best if nearness(question, best.ask) >= SAME_ASKED else None
+        """The question that anybody may ask, whatever the complaint, to which this one comes near.
+
+        Where it names a medicine, only those about medicines count, and whether to take it is answered of that very one.
+        """
+        named = max(self.medicines, key=lambda name: (name in question, len(name)))
+        named = self.medicines[named] if named in question else None
+        whether, *others = self.common.asked_of_medicines
+        choice = [whether, *others] if named else [*self.common.asked, whether, *others]
+        best = max(choice, key=lambda one: nearness(question, one.ask))
+        near = nearness(question, best.ask) >= SAME_ASKED
+        if named and (best is whether or not near):
+            return Follow(ask=whether.ask, say=named.say)
+        return best if near else None
 
     def follow_up(self, reply: str, follow: Follow, heard: Heard) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""

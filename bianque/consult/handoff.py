@@ -17,13 +17,14 @@ from bianque.types import Message, Phase
 CARE = "care"  # who speaks after a sure notice: fixed words, no model
 Reason = Literal[
     "question", "not_question", "repeat", "told", "budget", "requested", "direct_question", "after_advice", "new_complaint",
-    "resumed", "news", "chat", "stopped",
+    "resumed", "news", "chat", "stopped", "unknown",
 ]  # fmt: skip
 READ = 60
 """Newest messages of a dialogue that are read; a round goes on no longer than that."""
 
 MUCH = 30
 """Characters of a first message, from which an advice may follow it at once."""
+FRUITLESS = 3  # answers in a row that say no more than 不知道
 WORD = 6  # characters of an answer of a word or two: 后脑勺
 HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
@@ -66,6 +67,12 @@ class Round:
         return not self.asked and sum(map(len, self.said)) < MUCH
 
     @property
+    def fruitless(self) -> bool:
+        """Whether the newest questions were all answered by 不知道 and no more: the next would be too."""
+        newest = self.said[1:][-FRUITLESS:] if self.asked >= FRUITLESS else ()
+        return len(newest) == FRUITLESS and all(_re("unknown").fullmatch(plain(text)) for text in newest)
+
+    @property
     def advised(self) -> bool:
         """Whether the newest word of the doctor's is an advice: asking that went on afterwards still goes on."""
         return self.phases[-1:] == ("advising",)
@@ -91,6 +98,8 @@ def judge(now: Round, candidate: str | None = None, *, budget: int = 8, advise_n
         reason = asks_on
     if now.asked >= budget:
         return Decision("advising", "budget")
+    if now.fruitless:
+        return Decision("advising", "unknown")
     if now.want == "question" and not now.advised:
         reason = "direct_question"
         if candidate is None:

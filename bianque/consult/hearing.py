@@ -43,7 +43,7 @@ SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
-WOMEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))")  # departments
+WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("男科")  # departments
 TURNS = 6  # of the visitor, by which the complaint is recognised
 SAME_SYMPTOM = 0.5  # cosine of a rarer complaint to a known one of the same part of the body
 DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
@@ -104,6 +104,7 @@ class Hearing:
         self.entries: dict[str, Complaint] = {**knowledge.complaints, GENERIC: knowledge.generic}
         self.of_children = {name for name, entry in knowledge.complaints.items() if {*entry.about} <= {"child", "baby"}}
         self.of_women = {name for name, entry in knowledge.complaints.items() if WOMEN.search(entry.department)}
+        self.of_men = {name for name, entry in knowledge.complaints.items() if MEN.search(entry.department)}
         self.questions: list[tuple[str, str, frozenset[str]]] = []
         self.asking: dict[str, list[int]] = defaultdict(list)  # pair of characters → questions
         self.sentences: list[Sentence] = []
@@ -177,11 +178,14 @@ class Hearing:
         return heard
 
     def likely(self, said: Sequence[str]) -> dict[str, float]:
-        """The probability of each complaint; a child's counts less where nobody speaks of a child, a woman's where a man speaks."""
+        """The probability of each complaint; a child's counts less where nobody speaks of a child, a woman's or man's where the other speaks."""
         found, text = self.recogniser.complaints(said[:TURNS]), "\n".join(said)
-        told = {who: pattern("people", who).search(text) is not None for who in ("child", "grown", "man")}
-        of_children = GROWN if told["grown"] else 1.0 if told["child"] else NO_CHILD
-        for names, worth in ((self.of_children, of_children), (self.of_women, GROWN if told["man"] else 1.0)):
+        child, grown, man, woman = (pattern("people", who).search(text) for who in ("child", "grown", "man", "woman"))
+        for names, worth in (
+            (self.of_children, GROWN if grown else 1.0 if child else NO_CHILD),
+            (self.of_women, GROWN if man else 1.0),
+            (self.of_men, GROWN if woman and not man else 1.0),
+        ):
             found = {name: worth * share if name in names else share for name, share in found.items()}
         total = sum(found.values())
         return {name: share / total for name, share in found.items()}

@@ -68,6 +68,7 @@ class HeadPlan:
     """How far the classes are weighed alike: 1 wholly, 0 as they are."""
 
 
+LIGHTEST = 0.05  # share of the rows, by weight, that may be left out: the file stays below nine megabytes
 TRIAGE = HeadPlan(("none", "emergency", "crisis"))
 INTENT = HeadPlan(
     ("answer", "advice", "question", "opening", "follow", "new", "stop", "chat"),
@@ -185,8 +186,8 @@ def solve(alike: Floats, wanted: Floats, weight: Floats, ridge: float) -> Floats
     return alpha.astype(np.float32)
 
 
-def head(given: Rows) -> dict[str, Any]:
-    """The arrays of `understanding.Head`."""
+def head(given: Rows, known: int) -> dict[str, Any]:
+    """The arrays of `understanding.Head`. Of the rows beyond the `known` sentences those of least weight are left out."""
     import numpy as np
 
     wanted, prior, weight = targets(given)
@@ -196,12 +197,14 @@ def head(given: Rows) -> dict[str, Any]:
         np.add.at(words, places, values[:, None] * row)
         if given.plan.own:
             np.add.at(words, features.of_phase(places, example.phase), values[:, None] * row)
+    heavy = np.abs(alpha).max(axis=1)
+    kept = (np.arange(len(alpha)) < known) | (heavy > np.quantile(heavy, LIGHTEST))
     scale = np.abs(given.vectors).max(axis=1) / 127
     return {
-        "vectors": np.rint(given.vectors / np.maximum(scale, 1e-9)[:, None]).astype(np.int8),
-        "scale": scale.astype(np.float32),
-        "phase": np.array([example.phase for example in given.examples], np.int8),
-        "alpha": alpha.astype(np.float16),
+        "vectors": np.rint(given.vectors / np.maximum(scale, 1e-9)[:, None]).astype(np.int8)[kept],
+        "scale": scale.astype(np.float32)[kept],
+        "phase": np.array([example.phase for example in given.examples], np.int8)[kept],
+        "alpha": alpha.astype(np.float16)[kept],
         "words": words.astype(np.float16),
         "rarity": given.rarity.astype(np.float16),
         "prior": prior,
@@ -214,8 +217,10 @@ def train(folder: Path = FOLDER, out: Path | None = None) -> Path:
 
     danger, wants = triage_examples(folder), intent_examples(folder)
     arrays: dict[str, Any] = {}
-    for name, given in (("triage", rows(with_misspelt(danger), TRIAGE)), ("intent", rows(wants, INTENT))):
-        arrays |= {f"{name}.{key}": array for key, array in head(given).items()}
+    for name, given, known in (
+        ("triage", rows(with_misspelt(danger), TRIAGE), len(danger)), ("intent", rows(wants, INTENT), len(wants)),
+    ):  # fmt: skip
+        arrays |= {f"{name}.{key}": array for key, array in head(given, known).items()}
     settings = {
         "triage": asdict(TRIAGE),
         "intent": asdict(INTENT),

@@ -144,11 +144,16 @@ def _answers(ask: _Ask, told: str) -> bool:
         )
     if not ask.signs or ask.state or ask.parts or len(ask.rest) > 2:
         return False
-    return all(_signs()[sign].search(told) for sign in ask.signs)
+    return _tells(ask.signs, told)
+
+
+def _tells(signs: frozenset[str], told: str) -> bool:
+    """Whether all these signs are in the words; phlegm brings its cough along."""
+    values = table("repeats", "values")
+    named = signs - {"咳"} if "痰" in signs else signs
+    return all((values.get(sign) or _signs()[sign]).search(told) for sign in named)
 
 
 def _concerns(ask: _Ask, told: str) -> bool:
     """Whether the parts and signs that the question names are in the words, too."""
-    return all(_parts()[part].search(told) for part in ask.parts) and all(
-        _signs()[sign].search(told) for sign in ask.signs
-    )
+    return all(_parts()[part].search(told) for part in ask.parts) and _tells(ask.signs, told)

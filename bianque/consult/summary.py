@@ -138,7 +138,9 @@ def summary(dialogue: Sequence[Message | Mapping[str, Any]], lang: str = "zh-CN"
         sections[section] = tuple(fitting(every, ROOM.get(section, OTHERS)))
         if len(every) > len(sections[section]):
             left_out[section] = len(every) - len(sections[section])
-    models = tuple(dict.fromkeys(m.model for m in messages if m.role == "assistant" and m.model))
+    models = tuple(
+        dict.fromkeys(m.model for m in messages if m.role == "assistant" and m.model not in (None, handoff.CARE))
+    )
     return Summary(lang, tuple(dangers(messages)), sections, left_out, models)
 
 

@@ -77,9 +77,10 @@ def notice(found: Danger, lang: str) -> DangerNotice:
     if found.certainty == "likely":
         kind = found.level
     words = in_language(table[kind][found.certainty], lang).format(sign=sign, when=when)
-    tel = table["tel"].get(group, table["tel"][found.level])
+    kind = group if group in table["tel"] else found.level
+    tel = (*table["tel"][kind], *table["tel_beside"].get(lang, {}).get(kind, ()))
     return DangerNotice(
-        found.level, words, sign, found.kind, found.certainty, do if found.certainty == "sure" else "", tuple(tel),
+        found.level, words, sign, found.kind, found.certainty, do if found.certainty == "sure" else "", tel,
         found.nearest, lang,
     )  # fmt: skip
 

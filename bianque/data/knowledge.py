@@ -86,6 +86,17 @@ class Follow(StrictEntry):
     say: Texts
 
 
+class Medicine(StrictEntry):
+    """What is right for everybody who asks about a medicine, which goes by these names."""
+
+    names: Texts
+    say: Texts
+
+
+class Medicines(StrictEntry):
+    medicines: tuple[Medicine, ...]
+
+
 class Complaint(StrictEntry):
     id: Text
     name: Text
@@ -203,6 +214,7 @@ class Common(StrictEntry):
     until_help: Texts
     first_aid: Texts
     asked: tuple[Follow, ...]
+    asked_of_medicines: tuple[Follow, ...]  # the first: whether to take one
     unanswered: Texts
     greet: Texts
     by_name: Texts
@@ -215,6 +227,7 @@ class Knowledge(StrictEntry):
     complaints: dict[str, Complaint]
     generic: Generic
     common: Common
+    medicines: tuple[Medicine, ...]
 
 
 @cache
@@ -223,6 +236,7 @@ def bundled() -> Knowledge:
         complaints=complaints(FOLDER / "complaints"),
         generic=load(FOLDER / "generic.yaml", Generic),
         common=load(FOLDER / "common.yaml", Common),
+        medicines=load(FOLDER / "medicines.yaml", Medicines).medicines,
     )
 
 

@@ -85,7 +85,24 @@ def test_a_known_question_is_found_in_other_words(ask):
 
 @pytest.mark.parametrize("ask", ["我一次吃十粒行不行", "漏吃了一次，今晚补双份行吗", "能献血吗"])
 def test_what_anybody_may_ask_is_answered(ask):
-    assert guard().answer(ask, Heard(entry=bundled().complaints["gout"])) in guard().common.asked
+    assert guard().answer(ask, Heard(entry=bundled().complaints["gout"])) in {
+        *guard().common.asked, *guard().common.asked_of_medicines,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [("能吃板蓝根吗", "板蓝根"), ("那褪黑素管用不", "褪黑素"), ("家里有蒙脱石散，能不能先喝", "蒙脱石散")],
+)
+def test_a_medicine_is_answered_by_its_name(ask, name):
+    found = guard().answer(ask, Heard(entry=hearing().generic))
+    assert found and found.say == guard().medicines[name].say
+
+
+def test_of_a_medicine_its_dose_is_not_told_and_one_nobody_knows_is_left_to_the_doctor():
+    whether, dose = guard().common.asked_of_medicines[:2]
+    assert guard().answer("布洛芬一次吃几片", Heard(entry=hearing().generic)) is dose
+    assert guard().answer("能吃某某宁片吗", Heard(entry=hearing().generic)) is whether
 
 
 def test_what_is_not_known_is_said():

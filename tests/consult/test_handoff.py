@@ -238,6 +238,34 @@ def test_the_budget_ends_the_questions():
     assert decide(dialogue(*EIGHT_FIRST[:-2]), "多大了？") == Decision("asking", "question")
 
 
+@pytest.mark.parametrize(
+    ("said", "candidate", "told"),
+    [
+        ("我家男孩，六岁，湿疹，胳膊弯里红痒", "请问患者多大年龄，是男孩还是女孩？", True),
+        ("女，35，乳房经前胀痛", "请问您的年龄和性别？", True),
+        ("我做奶茶的，手上长水泡", "您从事什么工作？", True),
+        ("咳了十天，有黄痰，早上多", "痰是什么颜色的？", True),
+        ("咳了十天，有黄痰，早上多", "大便是什么颜色的？", False),
+        ("孩子湿疹，胳膊弯里红痒", "是男孩还是女孩？", False),
+        ("腰疼三天，坐久了更疼", "您从事什么工作？", False),
+    ],
+)
+def test_who_has_told_it_is_not_asked(said, candidate, told):
+    turns = dialogue(f"P:{said}", "A:以前有过吗？", "P:没有")
+    assert (decide(turns, candidate).reason == "told") is told
+
+
+UNKNOWN = ("P:头晕", "A:多久了？", "P:不清楚", "A:会转吗？", "P:说不上来", "A:吃药吗？")
+
+
+def test_who_can_say_nothing_is_not_asked_on():
+    assert decide(dialogue(*UNKNOWN, "P:这个我也不记得了。"), "多大了？") == Decision("advising", "unknown")
+    assert decide(dialogue(*UNKNOWN, "P:吃降压药"), "多大了？") == Decision("asking", "question")
+    assert decide(dialogue(*UNKNOWN[:-2], "A:血压高吗？", "P:不知道多高，反正高"), "多大了？") == Decision(
+        "asking", "question"
+    )
+
+
 @pytest.mark.parametrize("budget", range(4))
 def test_never_asks_beyond_any_budget(budget):
     for length in range(1, len(EIGHT_FIRST) + 1, 2):

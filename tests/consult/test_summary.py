@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bianque.consult.handoff import CARE
 from bianque.consult.summary import SECTIONS, nearest, summary, topic
 from bianque.data.compose import compose
 from bianque.errors import BadInput
@@ -96,7 +97,7 @@ def test_answers_are_found_by_what_was_asked():
     """Composed consultations tell which answer is to which question; a single fact an answer, as many as there are."""
     right = {"duration": 0, "history": 0}
     every = dict(right)
-    for consultation in compose(40, 4242):
+    for consultation in compose(60, 4242):
         dialogue = [
             Message("user" if t.role == "patient" else "assistant", t.text, t.phase) for t in consultation.turns
         ]
@@ -176,3 +177,8 @@ def test_it_prints_on_one_sheet(chromium):
     page.set_viewport_size({"width": 320, "height": 568})
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.close()
+
+
+def test_fixed_words_are_no_model():
+    said = [Message("user", "胸口压着疼，出冷汗"), Message("assistant", "请马上打 120。", "advising", CARE)]
+    assert summary(said).models == ()

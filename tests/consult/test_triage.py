@@ -228,6 +228,7 @@ def test_a_notice_is_in_the_visitor_s_language_alone(lang):
     for text, first in zip(SAID[lang], ("120", "12356"), strict=True):
         notice = triage.check(text)
         assert notice.lang == lang and notice.certainty == "sure" and notice.tel[0] == first
+        assert ("119" in notice.tel) is (lang in ("zh-TW", "ko"))
         for words in (notice.text, notice.do):
             assert triage.language(words) in (lang, "zh-CN" if lang == "zh-TW" else lang)
             assert lang.startswith("zh") == bool(re.search("[一-鿿]", words))
