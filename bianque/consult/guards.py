@@ -24,6 +24,7 @@ from bianque.consult.encoder import encode, encoded, nearness
 from bianque.consult.hearing import Heard, Hearing, hearing, texts
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
+from bianque.consult.told import CLAUSE
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Follow, Generic, Rule, first, sentence
 from bianque.types import Message, Piece, Sampling
@@ -33,7 +34,6 @@ SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, complete
 ATTEMPTS = 3  # a reply is drawn again twice
 ENOUGH = 5  # questions, fewer of which are too few to close on
 LONGEST = 60  # turns of a round that are read
-SAME_ASKED = 0.66  # cosine of a question to one that anybody may ask
 ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
 SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
@@ -183,29 +183,32 @@ class Guard:
         """What the knowledge base answers to a visitor's question; that it has no answer, if it is a question at all."""
         if heard.entry is None:
             return None
-        asked = [said, *(part for part in sentences(said)[::-1] if asks(part))]
+        parts = [part for text in (sentences(said), CLAUSE.split(said)) for part in text[::-1] if asks(part)]
+        asked = [said, *parts]
         for question in dict.fromkeys(one[: follows.LONGEST] for one in asked):
             anyones, own = self.anyones(question), self.follows(question, heard.entry.follow)
-            if own and anyones and nearness(question, anyones.ask) > nearness(question, own.ask):
+            if (
+                own
+                and anyones
+                and (isinstance(heard.entry, Generic) or nearness(question, anyones.ask) > nearness(question, own.ask))
+            ):
                 return anyones
             if found := own or anyones:
                 return found
         return Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered) if asks(said) else None
 
     def anyones(self, question: str) -> Follow | None:
-        """The question that anybody may ask, whatever the complaint, to which this one comes near.
+        """The question that anybody may ask, whatever the complaint, which this one is.
 
         Where it names a medicine, only those about medicines count, and whether to take it is answered of that very one.
         """
-        named = max(self.medicines, key=lambda name: (name in question, len(name)))
-        named = self.medicines[named] if named in question else None
+        names = [name for name in self.medicines if name in question]
+        named = self.medicines[max(names, key=len)] if names else None
         whether, *others = self.common.asked_of_medicines
-        choice = [whether, *others] if named else [*self.common.asked, whether, *others]
-        best = max(choice, key=lambda one: nearness(question, one.ask))
-        near = nearness(question, best.ask) >= SAME_ASKED
-        if named and (best is whether or not near):
-            return Follow(ask=whether.ask, say=named.say)
-        return best if near else None
+        if not named and not DRUG.search(question):
+            return self.follows(question, (*self.common.asked, whether, *others))
+        best = self.follows(question, (whether, *others)) or whether
+        return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
     def follow_up(self, reply: str, follow: Follow, heard: Heard) -> str:
         """The reply, or the knowledge base's answer where the reply is not one."""

@@ -55,20 +55,23 @@ def care(dialogue: Sequence[Message]) -> str | None:
     """
     said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
     newest, open_, lang = said[-1], None, triage.language(said[-1])
-    waiting, told, done = None, 0, None
+    waiting, told, done, misheard = None, 0, None, False
     for place, text in enumerate(said):
         found, done = triage.judge(text), triage.settled(text)
+        if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
+            done = None  # in the next clause it was meant
         if found.certainty == "sure" and not (done and open_):
             open_, done = found, None
             waiting, told = (found if found.level == "emergency" else None), place
-        elif done and (open_ or waiting) and (open_ is None or open_.level == "emergency"):
-            open_, waiting = None, None if done == "over" else waiting
+        elif done and (open_ or waiting) and (open_ is None or open_.level == "emergency" or done == "denied"):
+            misheard = open_ is not None and open_.level == "crisis"
+            open_, waiting = None, waiting if done == "handled" else None
         else:
             done = None
     if waiting and 0 < len(said) - 1 - told <= WAITING and (answer := triage.while_waiting(waiting, newest)):
         return answer
     if done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:
-        return triage.resumed(lang)
+        return triage.resumed(lang, misheard)
     if open_ is None:
         return None
     return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")

@@ -122,8 +122,11 @@ def while_waiting(found: Danger, text: str) -> str | None:
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
-def settled(text: str) -> Literal["handled", "over"] | None:
-    """Whether a message says that help is on its way, or that the emergency is over or was none."""
+Settled = Literal["handled", "over", "denied"]
+
+
+def settled(text: str) -> Settled | None:
+    """Whether a message says that help is on its way, that the emergency is over or was none, that it was not meant."""
     found, _ = _settling(text)
     return found
 
@@ -133,8 +136,8 @@ def beyond_settling(text: str) -> str:
     return _settling(text)[1]
 
 
-def _settling(text: str) -> tuple[Literal["handled", "over"] | None, str]:
-    found: Literal["handled", "over"] | None = None
+def _settling(text: str) -> tuple[Settled | None, str]:
+    found: Settled | None = None
     beyond = ""
     for clause in CLAUSES.findall(features.clean(text)):
         core = clause.strip("，。！；,!;\n ")
@@ -145,13 +148,14 @@ def _settling(text: str) -> tuple[Literal["handled", "over"] | None, str]:
         )
         if how is None or asked:
             beyond += clause
-        elif found != "over":
+        elif found in (None, "handled"):
             found = how
     return found, beyond
 
 
-def resumed(lang: str) -> str:
-    return in_language(asset("notices")["resumed"], lang)
+def resumed(lang: str, misheard: bool = False) -> str:
+    """What leads back to the consultation; `misheard`: from a crisis that was none."""
+    return in_language(asset("notices")["misheard" if misheard else "resumed"], lang)
 
 
 def language(text: str) -> str:

@@ -61,3 +61,20 @@ def test_nothing_harmful_slips_out_a_character_at_a_time(case):
     shown = "".join(map(sieve.feed, case)) + sieve.feed("", ended=True)
     kind = replies.flaw(case, endangered=True)
     assert kind and asset("replies")[kind]["why"]["zh-CN"] in shown and replies.flaw(shown.partition("（")[0]) is None
+
+
+MEANT = "我不想活了，药都数好了"
+
+
+@pytest.mark.parametrize(
+    "denial", ["你搞错了吧，我没有伤害自己，就是肩膀疼抬不起胳膊", "我真的没有不想活，是不是肩周炎？"]
+)
+def test_a_crisis_that_is_denied_lets_the_consultation_go_on(denial):
+    said = [Message("user", MEANT), Message("assistant", "我在听"), Message("user", denial)]
+    assert replies.care(said) is None
+    assert "听错了" in (replies.care([*said[:2], Message("user", "误会了，没想死")]) or "")
+
+
+@pytest.mark.parametrize("still", ["好", "我没事", "没想死是假的，我真的不想活了", "肩膀也疼"])
+def test_a_crisis_that_is_not_denied_stays(still):
+    assert replies.care([Message("user", MEANT), Message("assistant", "我在听"), Message("user", still)])
