@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from bianque.backends.base import Backend
 from bianque.consult import follows, handoff
-from bianque.consult.encoder import encode, encoded, nearness
-from bianque.consult.hearing import Heard, Hearing, hearing, texts
+from bianque.consult.encoder import nearness
+from bianque.consult.hearing import Heard, Hearing, hearing, hinted, texts
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE
@@ -380,18 +380,6 @@ class GuardedRound:
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
         self.follow = found.answer(newest, self.heard) if wondering else None
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
-
-
-def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
-    """The round with a wording of its complaint put first that the model was trained on."""
-    entry = heard.entry
-    if entry is None or isinstance(entry, Generic) or not turns or turns[0].role != "user":
-        return turns
-    plain = [opening.say for opening in entry.open if not opening.has] or [entry.name]
-    if any(text in turns[0].content for text in plain):
-        return turns
-    nearest = plain[int((encode(plain) @ encoded(turns[0].content)).argmax())]
-    return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]

@@ -10,7 +10,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -330,6 +330,18 @@ class Hearing:
         elif r.random() < 0.5:
             ask = r.choice(common.ack) + ask
         return ask.replace("{x}", heard.x or "这种情况")
+
+
+def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
+    """The round with a wording of its complaint put first that the model was trained on."""
+    entry = heard.entry
+    if entry is None or isinstance(entry, Generic) or not turns or turns[0].role != "user":
+        return turns
+    plain = [opening.say for opening in entry.open if not opening.has] or [entry.name]
+    if any(text in turns[0].content for text in plain):
+        return turns
+    nearest = plain[int((encode(plain) @ encoded(turns[0].content)).argmax())]
+    return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 
 def stands(say: str, text: str) -> bool:

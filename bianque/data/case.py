@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bianque.data import speech
 from bianque.data.advice import advice
-from bianque.data.consultation import ComposedTurn
+from bianque.data.consultation import CaseTurn
 from bianque.data.knowledge import Complaint, Generic, sentence
 from bianque.data.script import traditional
 from bianque.types import Phase
@@ -26,11 +26,9 @@ ADULT_GROUPS = frozenset({"心理", "妇产", "儿科", "报告与用药", "泌�
 class Case:
     """One patient before the doctor, while the consultation is written."""
 
-    def __init__(
-        self, composer: Composer, r: random.Random, entry: Complaint, before: Sequence[ComposedTurn] = ()
-    ) -> None:
+    def __init__(self, composer: Composer, r: random.Random, entry: Complaint, before: Sequence[CaseTurn] = ()) -> None:
         self.r, self.entry, self.common = r, entry, composer.knowledge.common
-        self.turns: list[ComposedTurn] = list(before)
+        self.turns: list[CaseTurn] = list(before)
         self.later = bool(before)  # a further complaint of the same visitor
         self.known: dict[str, str] = {}
         self.asked: set[str] = set()
@@ -79,7 +77,7 @@ class Case:
 
     def patient(self, text: str, told: dict[str, str] | None = None) -> None:
         self.turns.append(
-            ComposedTurn(
+            CaseTurn(
                 "patient",
                 speech.typed(self.r, text.replace("{x}", self.x), self.common.typos if self.noise else {}, self.script),
                 self.entry,
@@ -92,7 +90,7 @@ class Case:
             name: value.replace("{x}", self.x) if isinstance(value, str) else value for name, value in more.items()
         }
         self.turns.append(
-            ComposedTurn("doctor", text.replace("{x}", self.x), self.entry, phase, known=dict(self.known), **named)
+            CaseTurn("doctor", text.replace("{x}", self.x), self.entry, phase, known=dict(self.known), **named)
         )
 
     def about_other(self, text: str) -> str:

@@ -11,7 +11,7 @@ from bianque.types import Phase
 
 
 @dataclass(slots=True)
-class ComposedTurn:
+class CaseTurn:
     """One turn, and what a model that only asks, or only advises, would say in its place (None: nothing of use)."""
 
     role: Literal["patient", "doctor"]
@@ -31,7 +31,7 @@ class ComposedTurn:
 class Consultation:
     entry: Complaint
     x: str
-    turns: list[ComposedTurn]
+    turns: list[CaseTurn]
 
     def record(self, name: str) -> dict[str, Any]:
         turns = [

@@ -309,16 +309,16 @@ Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
 
 def lines(
     path: Path, kind: type[Row], form: str, tells: Callable[[Row], Mapping[str, Any]]
-) -> list[tuple[Row, Complaint]]:
-    """The lines of a file of examples, each with its complaint; what one tells must exist there."""
-    found = []
+) -> list[tuple[Row, Complaint | Generic]]:
+    """The lines of a file of examples, each with its complaint or the generic one; what one tells must exist there."""
+    found, entries = [], {**bundled().complaints, bundled().generic.id: bundled().generic}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = kind(**json.loads(line))
             told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=dict(tells(row))).has
         except (ValueError, TypeError):
             raise BadInput(f"{path}:{number}: needs to be {form}") from None
-        if (entry := bundled().complaints.get(row.complaint)) is None:
+        if (entry := entries.get(row.complaint)) is None:
             raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
         for key, value in told.items():
             values = entry.slot[key].values if key in entry.slot else {}
