@@ -38,7 +38,7 @@ LATER = (
     1.6  # what an answer must tell more surely than an opening: of 1,911 answers' asides 42 % are heard, 73 % rightly
 )
 BESIDES = 0.35  # pairs that a clause nobody asked for shares with an answer: of 900 openings, 86 % of such are right
-SURE = 0.6  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
+SURE = 0.5  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
 SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
