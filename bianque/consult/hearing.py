@@ -45,7 +45,7 @@ OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
 WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("男科")  # departments
 TURNS = 6  # of the visitor, by which the complaint is recognised
-SAME_SYMPTOM = 0.5  # cosine of a rarer complaint to a known one of the same part of the body
+SAME_SYMPTOM = 0.65  # cosine of a rarer complaint to a known one of the same part of the body
 DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我|本人|最近|这几天|今天|这两天|老是?|总是?)+"
