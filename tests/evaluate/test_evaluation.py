@@ -150,7 +150,7 @@ import asyncio, sys
 from pathlib import Path
 from bianque.consult.spec import parse_all
 from bianque.evaluate.evaluation import Source, RunRequest, evaluate
-from bianque.data.formats import Case
+from bianque.data.formats import CorpusDialogue as Case
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
 from bianque.types import Message, Piece, Usage
