@@ -61,10 +61,11 @@ def lighten(state: Any, built: Mapping[int, Any]) -> None:
 
 def thin(waiting: asyncio.Queue[Any]) -> None:
     """Of a reply that has ended, which a late caller reads whole, only the end."""
-    kept = [message for message in waiting._queue if not isinstance(message, ProcessGeneratingMessage)]  # type: ignore[attr-defined]
-    if any(isinstance(message, ProcessCompletedMessage) for message in kept):
-        waiting._queue.clear()  # type: ignore[attr-defined]
-        waiting._queue.extend(kept)  # type: ignore[attr-defined]
+    messages = [waiting.get_nowait() for _ in range(waiting.qsize())]
+    ended = any(isinstance(message, ProcessCompletedMessage) for message in messages)
+    for message in messages:
+        if not (ended and isinstance(message, ProcessGeneratingMessage)):
+            waiting.put_nowait(message)
 
 
 @asynccontextmanager

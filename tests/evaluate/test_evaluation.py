@@ -150,7 +150,7 @@ import asyncio, sys
 from pathlib import Path
 from bianque.consult.spec import parse_all
 from bianque.evaluate.evaluation import Source, RunRequest, evaluate
-from bianque.data.formats import CorpusDialogue as Case
+from bianque.data.formats import CorpusDialogue
 from bianque.catalog.builtin import CARDS
 from bianque.consult.session import Session
 from bianque.types import Message, Piece, Usage
@@ -172,7 +172,7 @@ class Slow:
 
 texts = ("多久？", "三天", "休息。", "好")
 turns = tuple(Message(("assistant", "user")[i % 2], text) for i, text in enumerate(texts))
-cases = tuple(Case(str(n), "own", (Message("user", f"头痛{n}"), *turns)) for n in range(8))
+cases = tuple(CorpusDialogue(str(n), "own", (Message("user", f"头痛{n}"), *turns)) for n in range(8))
 
 async def main():
     asked = RunRequest(Source("a", "0"), cases, ("next", "consultation"), parse_all(["advise"]), concurrency=3)
