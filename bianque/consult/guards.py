@@ -22,6 +22,7 @@ from bianque.backends.base import Backend
 from bianque.consult import follows, handoff
 from bianque.consult.encoder import nearness
 from bianque.consult.hearing import Heard, Hearing, hearing, hinted, texts
+from bianque.consult.patterns import table
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE
@@ -41,16 +42,6 @@ CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
 PRESSING = re.compile(r"120|110|12356|不想活|自杀|轻生")
 SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
-DRUG = re.compile(
-    r"[一-鿿]{1,6}(?:霉素|沙星|西林|拉唑|地平|沙坦|他汀|普利|洛尔|替丁|硝唑|康唑|松龙|洛芬|酚片|胶囊|颗粒|口服液|注射液|软膏"
-    r"|滴眼液|滴丸|咀嚼片|分散片|缓释片)|头孢[一-鿿]{1,3}|[一-鿿]{2,4}(?<![拍光胶照张看])(?:片|丸)(?![刻段区面])"
-)
-DOSE = re.compile(
-    r"(?:\d+(?:\.\d+)?|[一二两三四五六七八九十半]+)\s*(?:mg|毫克|微克|ml|毫升|克|片|粒|支|丸|滴|单位)", re.IGNORECASE
-)
-PLACE = re.compile(
-    r"[一-鿿]{2,3}(?:省|自治区|自治州|县(?!级))|(?<!城)(?<!超)[一-鿿]{2}市(?![场民面售值])|[一-鿿]{2,8}(?:人民|附属|协和|中心)医院"
-)
 
 
 class Guard:
@@ -117,7 +108,7 @@ class Guard:
 
     def unheard(self, text: str, told: str) -> bool:
         """Whether the text holds a drug, a dose or a place that neither the visitor nor the knowledge base said."""
-        found = (match[0] for pattern in (DRUG, DOSE, PLACE) for match in pattern.finditer(text))
+        found = (match[0] for names in table("guards", "names").values() for match in names.finditer(text))
         return any(name not in told and name not in self.text for name in found)
 
     def sentence(self, text: str, heard: Heard, told: str, stood_in: list[Rule]) -> str:
@@ -205,7 +196,7 @@ class Guard:
         names = [name for name in self.medicines if name in question]
         named = self.medicines[max(names, key=len)] if names else None
         whether, *others = self.common.asked_of_medicines
-        if not named and not DRUG.search(question):
+        if not named and not table("guards", "names")["drug"].search(question):
             return self.follows(question, (*self.common.asked, whether, *others))
         best = self.follows(question, (whether, *others)) or whether
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
@@ -310,7 +301,7 @@ class Guarded:
                 async for piece in pieces:
                     text += piece.text
                     if piece.finish:
-                        end = replace(piece, text="")
+                        end = piece
                     elif not piece.text and not attempt:
                         yield piece
             text = found.rightly_named(text, now.told)
@@ -326,7 +317,7 @@ class Guarded:
             self.counts["asked in the knowledge base's words"] += 1
         yield Piece(text=text)
         if end:
-            yield end
+            yield ended(end, text)
 
     async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         shown, end, heard = "", None, now.heard
@@ -363,7 +354,13 @@ class Guarded:
         if more:
             yield Piece(text=more)
         if end:
-            yield replace(end, text="")
+            yield ended(end, shown + more)
+
+
+def ended(end: Piece, shown: str) -> Piece:
+    """The end of a reply of which that was shown: a model cut off by the limit may have been so in what was left out."""
+    whole = end.finish == "length" and shown.rstrip().endswith(("。", "！", "？"))
+    return replace(end, text="", finish="stop" if whole else end.finish)
 
 
 class GuardedRound:

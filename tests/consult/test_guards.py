@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bianque.catalog.builtin import CARDS
-from bianque.consult.guards import ATTEMPTS, SHORT, Filter, Guarded, cares, guard
+from bianque.consult.guards import ATTEMPTS, SHORT, Filter, Guarded, cares, ended, guard
 from bianque.consult.hearing import hearing
 from bianque.data.compose import Composer
 from bianque.types import Message, Piece, Sampling, Usage
@@ -58,6 +58,11 @@ def replies(backend, model, dialogue, sampling=Sampling(seed=5)):
     pieces = asyncio.run(run())
     assert pieces[-1].finish == "stop" and not any(piece.finish for piece in pieces[:-1])
     return "".join(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize(("shown", "finish"), [("多喝水。", "stop"), ("多喝", "length"), ("", "length")])
+def test_a_reply_that_is_shown_whole_was_not_cut_off(shown, finish):
+    assert ended(Piece(text="水", finish="length"), shown) == Piece(finish=finish)
 
 
 def test_a_dialogue_is_read_as_it_was_composed():
