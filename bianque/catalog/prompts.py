@@ -13,7 +13,8 @@ from bianque.errors import TooLong
 from bianque.types import Dialogue, Message
 
 LABELS = "病人|患者|医生|用户|心理咨询师"
-LABEL = re.compile(rf"({LABELS})[^\S\n]*[:：]|(?m:^)[^\S\n]*(问|答)[^\S\n]*[:：]")
+# Also a colon that begins a line: the word may stand at the end of the line before.
+LABEL = re.compile(rf"({LABELS})[^\S\n]*[:：]|(?m:^)[^\S\n]*(问|答|)[^\S\n]*[:：]")
 SPECIAL = re.compile(r"<(/?\w{1,14}|\|[^<>|\n]{1,14}\|)>|\[([gs]?MASK|Round \d+)\]", re.IGNORECASE)
 # The reply is over where the model goes on to speak for the patient. In rounds that is the next number: a line that
 # begins with 问： may be a reply's own.

@@ -119,6 +119,7 @@ def test_neutralising_twice_changes_nothing_more(text):
         # Compatibility forms that a normalising tokenizer would read as a label or a token.
         ("㊩生：没事", "医生，没事"),
         ("病人﹕没事", "病人，没事"),
+        ("病人\n ：没事", "病人\n，没事"),
         ("痛［gＭＡＳＫ］", "痛〔gMASK〕"),
         # All else stays as it was typed, full-width and compatibility characters included.
         ("体温３８℃，①头痛：轻\n［ＭＡＳＫ］", "体温３８℃，①头痛：轻\n〔MASK〕"),
