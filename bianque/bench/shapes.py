@@ -48,6 +48,9 @@ def config_of(arch: str, size: str = "true", layers: int | None = None) -> dict[
 def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
     """Float32 weights: fan-in scaled matrices, norms of one, biases of zero.
 
+    T5 does not divide scores by the root of a head's width (64): its queries are drawn that much smaller, or every
+    softmax would be all but a choice and each rounding another choice.
+
     A matrix begins in the numbers where its name says. CTranslate2's converter stores matrices that are alike once, and
     would read less for a token than is counted.
     """
@@ -57,7 +60,8 @@ def noise(shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
             yield name, torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
         else:
             size, begin = math.prod(shape), zlib.crc32(name.encode()) % GRAIN
-            yield name, (grain.repeat(-(-(begin + size) // GRAIN))[begin : begin + size] * shape[1] ** -0.5).view(shape)
+            std = shape[1] ** -0.5 * (1 / 8 if name.endswith("Attention.q.weight") else 1)
+            yield name, (grain.repeat(-(-(begin + size) // GRAIN))[begin : begin + size] * std).view(shape)
 
 
 def skeleton(config: Mapping[str, Any], arch: str, bits: int) -> tuple[nn.Module, Tokenizer]:

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from bianque.api.probes import readiness
-from bianque.backends.local import Local, drop
+from bianque.backends.local import Local, drop, place
 from bianque.backends.routed import Routed
+from bianque.catalog.builtin import by_name
 from bianque.catalog.footprint import RESERVE, LoadPlan
 from bianque.checkpoints import loader
 from bianque.errors import BadInput, LoadFailed, OutOfMemory, UnknownModel
-from bianque.nn import cpu
+from bianque.nn import cpu, kernels
+from bianque.nn.kernels import Form
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
 from tests import tiny
@@ -102,6 +104,22 @@ def test_a_model_is_held_at_the_precision_that_its_name_says(folder):
     assert found.kernel("one") == "bfloat16" and "int8" in found.kernel("one@8")
     with pytest.raises(BadInput):
         asyncio.run(reply(found, "one@5"))
+
+
+@pytest.mark.parametrize(
+    "capability, bits, dtype",
+    [((9, 0), 4, torch.bfloat16), ((8, 0), 4, torch.bfloat16), ((7, 5), 4, torch.float16), ((9, 0), 8, torch.float16),
+     ((9, 0), 16, torch.float16)],
+)  # fmt: skip
+def test_on_a_gpu_4_bits_compute_in_what_their_kernel_takes(capability, bits, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    device, chosen = place(by_name()["bianque-2"], bits)
+    assert (device, chosen) == ("cuda", dtype)
+    form = Form(4096, 4096, bits, 128 if bits == 4 else None) if bits < 16 else None
+    if form:
+        taken = kernels.choose(kernels.machine_of(torch.device("cuda"), dtype), form)
+        assert taken.name == {(4, True): "cuda-tinygemm", (8, True): "cuda"}.get((bits, capability >= (8, 0)), "plain")
 
 
 def test_a_processor_without_bfloat16_computes_16_bits_in_32(folder, monkeypatch):
@@ -200,6 +218,7 @@ def test_what_a_card_needs(name, weights, cache, monkeypatch):
 def test_slots_are_shared_fairly_by_the_models_that_work_together(monkeypatch):
     """A T4: beside 8-bit weights of both, each gets as many slots as the other."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     pair, first, second = ("bianque-1", "bianque-2"), tiny.card("bianque-1"), tiny.card("bianque-2")
     both = first.loadable.cache * first.longest + second.loadable.cache * second.longest
     for room, slots in ((both * 5 // 2, 2), (both * 100, 32), (both // 2, 1)):
