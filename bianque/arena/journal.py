@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -102,7 +103,7 @@ class Journal(ABC, Generic[Item]):
         if not self.path.exists():  # what people said is nobody else's to read
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         with closing(sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)) as base:
-            base.execute("PRAGMA journal_mode = WAL")
+            logged_ahead(base)
             base.execute("PRAGMA synchronous = FULL")
             base.execute("PRAGMA secure_delete = ON")  # what is taken back is overwritten, not only forgotten
             base.execute("BEGIN IMMEDIATE")
@@ -157,3 +158,16 @@ class Journal(ABC, Generic[Item]):
         # A beginning of an object is never JSON itself, so what parses is whole and lacks but its line end.
         with suppress(BadInput):
             self._insert(base, self.parse(torn), path.name)
+
+
+def logged_ahead(base: sqlite3.Connection) -> None:
+    """Write-ahead logging; to begin it SQLite does not wait for another process that begins it too, so this does."""
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            base.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)

@@ -27,7 +27,7 @@ from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Follow, Generic, Rule, first, sentence
+from bianque.data.knowledge import Complaint, Follow, Generic, Rule, first, sentence
 from bianque.types import Message, Piece, Sampling
 
 Flaw = Literal["repeat", "said", "foreign"]
@@ -170,23 +170,32 @@ class Guard:
         new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), rules[-1])
         return sentence(new.say[0]).replace("{x}", heard.x or "这种情况")
 
-    def answer(self, said: str, heard: Heard) -> Follow | None:
-        """What the knowledge base answers to a visitor's question; that it has no answer, if it is a question at all."""
+    def answers(self, said: str, heard: Heard) -> tuple[Follow, ...]:
+        """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all."""
         if heard.entry is None:
-            return None
+            return ()
         parts = [part for text in (sentences(said), CLAUSE.split(said)) for part in text[::-1] if asks(part)]
-        asked = [said, *parts]
-        for question in dict.fromkeys(one[: follows.LONGEST] for one in asked):
-            anyones, own = self.anyones(question), self.follows(question, heard.entry.follow)
-            if (
-                own
-                and anyones
-                and (isinstance(heard.entry, Generic) or nearness(question, anyones.ask) > nearness(question, own.ask))
-            ):
-                return anyones
-            if found := own or anyones:
-                return found
-        return Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered) if asks(said) else None
+        each = dict.fromkeys(
+            found for part in CLAUSE.split(said) if asks(part) and (found := self.known(part, heard.entry))
+        )
+        if len(each) > 1:
+            return tuple(each)[:2]
+        for question in dict.fromkeys((said, *parts)):
+            if found := self.known(question, heard.entry):
+                return (found,)
+        return (Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered),) if asks(said) else ()
+
+    def known(self, question: str, entry: Complaint | Generic) -> Follow | None:
+        """The known question, of the complaint or anybody's, that a visitor's is."""
+        question = question[: follows.LONGEST]
+        anyones, own = self.anyones(question), self.follows(question, entry.follow)
+        if (
+            own
+            and anyones
+            and (isinstance(entry, Generic) or nearness(question, anyones.ask) > nearness(question, own.ask))
+        ):
+            return anyones
+        return own or anyones
 
     def anyones(self, question: str) -> Follow | None:
         """The question that anybody may ask, whatever the complaint, which this one is.
@@ -201,14 +210,20 @@ class Guard:
         best = self.follows(question, (whether, *others)) or whether
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
-    def follow_up(self, reply: str, follow: Follow, heard: Heard) -> str:
-        """The reply, or the knowledge base's answer where the reply is not one."""
+    def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
+        """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one."""
         fours = grams(reply, 4)
-        answers = max(len(fours & grams(say, 4)) / len(fours) for say in follow.say) if fours else 0.0
-        if answers >= ANSWERED or heard.entry is None:
+        said = [say for follow in asked for say in follow.say]
+        answers = max(len(fours & grams(say, 4)) / len(fours) for say in said) if fours else 0.0
+        if heard.entry is None or (len(asked) == 1 and answers >= ANSWERED):
             return reply
-        r, entry, known = random.Random(reply), heard.entry, heard.known
-        said = r.choice(follow.say)
+        r = random.Random(reply)
+        return "\n\n".join(self.filled(r.choice(follow.say), heard, r) for follow in asked)
+
+    def filled(self, said: str, heard: Heard, r: random.Random) -> str:
+        """An answer with what it takes from the complaint's rules."""
+        entry, known = heard.entry, heard.known
+        assert entry is not None
         for kind in ("assess", "doctor"):
             if f"{{{kind}}}" in said:
                 said = said.replace(f"{{{kind}}}", sentence(r.choice(first(getattr(entry, kind), known).say)))
@@ -321,7 +336,7 @@ class Guarded:
 
     async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         shown, end, heard = "", None, now.heard
-        danger, follow = found.danger(heard), now.follow
+        danger, asked = found.danger(heard), now.asked
         for attempt in range(ATTEMPTS):
             self.counts["drawn again"] += bool(attempt)
             sieve, waiting = Filter(found, heard, now.told), ""
@@ -334,18 +349,18 @@ class Guarded:
                             yield piece
                         continue
                     waiting += sieve.feed(piece.text, ended=piece.finish is not None)
-                    if not danger and not follow and len(shown + waiting) >= SHORTEST and waiting:
+                    if not danger and not asked and len(shown + waiting) >= SHORTEST and waiting:
                         yield Piece(text=waiting)
                         shown, waiting = shown + waiting, ""
-            if shown or danger or follow or len(waiting) >= SHORTEST:
+            if shown or danger or asked or len(waiting) >= SHORTEST:
                 break
         if waiting.rstrip().endswith("：") and not shown:  # what leads over to a list of which nothing is left
             waiting = ""
         more = waiting
         if danger and not heard.advised:
             more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
-        elif follow:
-            more = found.follow_up(waiting, follow, heard)
+        elif asked:
+            more = found.follow_up(waiting, asked, heard)
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
         elif not shown + waiting and heard.entry:
@@ -375,7 +390,7 @@ class GuardedRound:
         self.heard = found.hears.hear(turns)
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.follow = found.answer(newest, self.heard) if wondering else None
+        self.asked = found.answers(newest, self.heard) if wondering else ()
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
 
 

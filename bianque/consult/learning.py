@@ -282,19 +282,25 @@ def triage_examples(folder: Path = FOLDER) -> list[LabelledSentence]:
         for path in sorted((folder / "triage").glob("*.jsonl"))
         for row in lines(path, TRIAGE.labels)
     ]
-    ordinary = [
-        said for opening, said in _patients() if hashlib.md5(said.encode()).digest()[0] < (96 if opening else 8)
-    ]
+    ordinary = [said for opening, said in _patients() if _drawn(said, 3 / 8 if opening else 1 / 32)]
     return found + [
         LabelledSentence(said, "none", "ordinary", weight=0.5, group="knowledge") for said in dict.fromkeys(ordinary)
     ]
 
 
 def with_misspelt(examples: Sequence[LabelledSentence], weight: float = MISSPELT) -> list[LabelledSentence]:
-    """The examples, then a copy of each as somebody else would type it, but of ordinary ones; alone if the weight is 0."""
-    written = (one for one in examples if one.group != "knowledge")
+    """The examples, then copies as somebody else would type them, of harmless ones 7 in 10, of the knowledge base's none.
+
+    Alone if the weight is 0.
+    """
+    written = (one for one in examples if one.group != "knowledge" and (one.label != "none" or _drawn(one.text, 0.7)))
     copies = (replace(one, text=varied(one.text), weight=one.weight * weight) for one in written)
     return [*examples, *(copies if weight else ())]
+
+
+def _drawn(text: str, share: float) -> bool:
+    """Whether a text is among those of a share, the same ones each time."""
+    return hashlib.md5(text.encode()).digest()[0] < 256 * share
 
 
 def _patients() -> Iterator[tuple[bool, str]]:

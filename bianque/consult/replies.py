@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import regex
@@ -44,8 +45,46 @@ def kinds(endangered: bool) -> tuple[str, ...]:
 
 def endangered(dialogue: Sequence[Message]) -> bool:
     """Whether a visitor's message of the dialogue got a notice."""
-    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
-    return any(triage.judge(text).level for text in said)
+    return any(triage.judge(text).level for text in newest_of(dialogue))
+
+
+@dataclass(slots=True)
+class Alarm:
+    """The sure dangers of a dialogue after the visitor's newest message."""
+
+    open: triage.Danger | None = None  # neither taken care of nor withdrawn
+    waiting: triage.Danger | None = None  # an emergency for which help may still be under way
+    told: int = 0  # which of the visitor's messages told of that
+    done: triage.Settled | None = None  # what the newest says of it
+    misheard: bool = False  # a crisis was withdrawn
+    handled: bool = False  # an emergency was taken care of, as the visitor said
+
+
+def alarm(said: Sequence[str]) -> Alarm:
+    """What the visitor's messages make of it, one after another."""
+    now = Alarm()
+    for place, text in enumerate(said):
+        found, done = triage.judge(text), triage.settled(text)
+        if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
+            done = None  # in the next clause it was meant
+        if found.certainty == "sure" and not (done and now.open):
+            now.open, now.done = found, None
+            now.waiting, now.told = (found if found.level == "emergency" else None), place
+        elif (
+            done
+            and (now.open or now.waiting)
+            and (now.open is None or now.open.level == "emergency" or done == "denied")
+        ):
+            now.misheard = now.open is not None and now.open.level == "crisis"
+            now.handled = done == "handled"
+            now.open, now.waiting, now.done = None, now.waiting if now.handled else None, done
+        else:
+            now.done = None
+    return now
+
+
+def newest_of(dialogue: Sequence[Message]) -> list[str]:
+    return [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
 
 
 def care(dialogue: Sequence[Message]) -> str | None:
@@ -53,28 +92,29 @@ def care(dialogue: Sequence[Message]) -> str | None:
 
     What people ask while they wait for help is answered, also once they have said that it is on its way.
     """
-    said = [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
-    newest, open_, lang = said[-1], None, triage.language(said[-1])
-    waiting, told, done, misheard = None, 0, None, False
-    for place, text in enumerate(said):
-        found, done = triage.judge(text), triage.settled(text)
-        if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
-            done = None  # in the next clause it was meant
-        if found.certainty == "sure" and not (done and open_):
-            open_, done = found, None
-            waiting, told = (found if found.level == "emergency" else None), place
-        elif done and (open_ or waiting) and (open_ is None or open_.level == "emergency" or done == "denied"):
-            misheard = open_ is not None and open_.level == "crisis"
-            open_, waiting = None, waiting if done == "handled" else None
-        else:
-            done = None
-    if waiting and 0 < len(said) - 1 - told <= WAITING and (answer := triage.while_waiting(waiting, newest)):
+    said = newest_of(dialogue)
+    newest, now, lang = said[-1], alarm(said), triage.language(said[-1])
+    if (
+        now.waiting
+        and 0 < len(said) - 1 - now.told <= WAITING
+        and (answer := triage.while_waiting(now.waiting, newest))
+    ):
         return answer
-    if done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:
-        return triage.resumed(lang, misheard)
-    if open_ is None:
+    if now.done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:
+        return triage.resumed(lang, now.misheard)
+    if now.open is None:
         return None
-    return triage.calm(open_, lang, again=triage.judge(newest).certainty != "sure")
+    return triage.calm(now.open, lang, again=triage.judge(newest).certainty != "sure")
+
+
+def reminder(dialogue: Sequence[Message]) -> str | None:
+    """What an advice ends with, once, in a dialogue whose emergency was said to be taken care of."""
+    said = newest_of(dialogue)
+    now = alarm(said)
+    if not now.handled or now.open:
+        return None
+    words = triage.in_language(asset("notices")["reminder"], triage.language(said[-1]))
+    return None if any(words in turn.content for turn in dialogue if turn.role == "assistant") else words
 
 
 class Sieve:

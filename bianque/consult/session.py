@@ -221,11 +221,14 @@ class Session:
         self, model: str, phase: Phase, dialogue: Dialogue, choices: Choices, clock: Clock, question: int | None = None
     ) -> AsyncGenerator[Event, None]:
         """One model's reply from its first sign of life to Done."""
-        text, spoke, sieve = "", False, None
+        text, spoke, sieve, reminder = "", False, None, None
         if self.stops:
-            risky = await asyncio.get_running_loop().run_in_executor(self.readers, replies.endangered, dialogue)
+            read = asyncio.get_running_loop().run_in_executor
+            risky = await read(self.readers, replies.endangered, dialogue)
             if risky or phase == "advising":  # a question alone needs no check, and is shown as it is written
                 sieve = replies.Sieve(triage.language(dialogue[-1].content), risky)
+            if risky and phase == "advising":
+                reminder = await read(self.readers, replies.reminder, dialogue)
         async with aclosing(whole(self.backend.stream(model, dialogue, self.sampling(model, choices)))) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Exception):
@@ -247,6 +250,8 @@ class Session:
                     yield Speaking(model, phase, question, self.budget, host)
                     spoke = True
                 shown = sieve.feed(piece.text, ended=piece.finish is not None) if sieve else piece.text
+                if piece.finish and reminder:
+                    shown += f"\n\n{reminder}"
                 if shown:
                     text += shown
                     yield Delta(shown)

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from bianque.consult.guards import cares
+from bianque.consult.questions import sentences
 from bianque.consult.text import grams
 from bianque.data.knowledge import Complaint, Examination, Generic, Knowledge
 from bianque.errors import BadInput, BianQueError
@@ -24,6 +25,8 @@ from bianque.types import Message, OpeningKind
 
 ASKED_ON_TOPIC, ADVISED_ON_TOPIC = 0.45, 0.3  # likeness from which a question or an advice is the complaint's own
 WARNED = 0.5  # share of a danger sign's sentence that a reply holds
+# A sentence that says when to go where states nothing of the patient (有轻生念头打 12356，尿不出来马上去急诊); a list behind a colon does.
+REFERS = re.compile("急诊|120|12356|医院|门诊|科|就医|医生")
 MOST_TURNS = 12  # visitor's turns; before the last ones the patient asks for the advice
 UNKNOWN = ("没有", "不太清楚", "没注意过")  # what it answers to questions that its script does not know
 RARE = "generic"
@@ -212,8 +215,9 @@ class Examiner:
             talk, "advice_on_topic", best == entry.id and score >= ADVISED_ON_TOPIC, f"advises on {best}", good=True
         )
         self.mark(talk, "advice_short", len(text) < SHORT, "short advice")
+        stated = "".join(each for each in sentences(text) if "：" in each or not REFERS.search(each))
         for slot in entry.slots:
-            rest = text  # 没有轻生念头 does not state 有轻生念头: the longer of a slot's facts are taken out first
+            rest = stated  # 没有轻生念头 does not state 有轻生念头: the longer of a slot's facts are taken out first
             for label, value in sorted(slot.values.items(), key=lambda one: -len(one[1].fact)):
                 if len(value.fact) >= 4 and value.fact in rest:
                     rest = rest.replace(value.fact, "\n")

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from bianque.errors import OutOfMemory
 from bianque.models.chatglm import ChatGLM, layout
-from bianque.nn import cpu
+from bianque.nn import cpu, quant
 from bianque.train import low_rank
 from bianque.train.learners import learner_of, summed_loss
 from bianque.train.plan import TunePlan
 from bianque.train.samples import Sample
 
 TRAINED = 16  # bytes of a weight that is trained: itself, its gradient and AdamW's two moments, 32 bits each
+LOGITS = 4  # of float32 at once: themselves in both types, what the loss makes of them, their gradient
+DEQUANTISED = 1 << 26  # weights of a quantised layer at once on a GPU (`kernels.at_once`), 8 bytes each with a copy
 SPARE = 1.1  # what the system, the libraries and the allocator take beside
 
 
@@ -59,7 +61,8 @@ def estimate(skeleton: Callable[[int], nn.Module], longest: Sample, plan: TunePl
     for weight in weights:
         if weight.is_floating_point() and not weight.requires_grad:
             weight.data = weight.data.to(dtype)
-    return Need(frozen, trained, batch_bytes(model, longest, plan))
+    packed = max((layer.form.out * layer.form.width for layer in quant.linears(model).values()), default=0)
+    return Need(frozen, trained, batch_bytes(model, longest, plan) + 8 * min(packed, DEQUANTISED))
 
 
 def batch_bytes(model: Any, longest: Sample, plan: TunePlan) -> int:
@@ -88,7 +91,7 @@ def batch_bytes(model: Any, longest: Sample, plan: TunePlan) -> int:
         layers = getattr(facts, "num_layers", 0) + getattr(facts, "num_decoder_layers", 0) or facts.num_hidden_layers
         width = getattr(facts, "d_model", 0) or facts.hidden_size
         found = found // layers + layers * len(rows) * rows[0].length * width * 4
-    return found + 2 * len(batch["wanted"]) * facts.vocab_size * 4
+    return found + LOGITS * len(batch["wanted"]) * facts.vocab_size * 4
 
 
 def cut(sample: Sample, length: int) -> Sample:

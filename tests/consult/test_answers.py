@@ -79,15 +79,22 @@ def test_a_choice_is_made_where_it_is_sure():
 
 @pytest.mark.parametrize("ask", ["安眠药能不能长期吃", "褪黑素有用没"])
 def test_a_known_question_is_found_in_other_words(ask):
-    found = guard().answer(ask, Heard(entry=bundled().complaints["insomnia"]))
+    (found,) = guard().answers(ask, Heard(entry=bundled().complaints["insomnia"]))
     assert found in bundled().complaints["insomnia"].follow
+
+
+def test_two_questions_in_a_message_have_two_answers():
+    insomnia = bundled().complaints["insomnia"]
+    found = guard().answers("安眠药能不能长期吃？褪黑素有没有用？", Heard(entry=insomnia))
+    assert len(found) == 2 and {*found} <= {*insomnia.follow}
+    said = guard().follow_up("", found, Heard(entry=insomnia)).split("\n\n")
+    assert len(said) == 2 and all(any(text == say for say in one.say) for text, one in zip(said, found, strict=True))
 
 
 @pytest.mark.parametrize("ask", ["我一次吃十粒行不行", "漏吃了一次，今晚补双份行吗", "能献血吗"])
 def test_what_anybody_may_ask_is_answered(ask):
-    assert guard().answer(ask, Heard(entry=bundled().complaints["gout"])) in {
-        *guard().common.asked, *guard().common.asked_of_medicines,
-    }  # fmt: skip
+    (found,) = guard().answers(ask, Heard(entry=bundled().complaints["gout"]))
+    assert found in {*guard().common.asked, *guard().common.asked_of_medicines}
 
 
 @pytest.mark.parametrize(
@@ -95,21 +102,21 @@ def test_what_anybody_may_ask_is_answered(ask):
     [("能吃板蓝根吗", "板蓝根"), ("那褪黑素管用不", "褪黑素"), ("家里有蒙脱石散，能不能先喝", "蒙脱石散")],
 )
 def test_a_medicine_is_answered_by_its_name(ask, name):
-    found = guard().answer(ask, Heard(entry=hearing().generic))
-    assert found and found.say == guard().medicines[name].say
+    (found,) = guard().answers(ask, Heard(entry=hearing().generic))
+    assert found.say == guard().medicines[name].say
 
 
 def test_of_a_medicine_its_dose_is_not_told_and_one_nobody_knows_is_left_to_the_doctor():
     whether, dose = guard().common.asked_of_medicines[:2]
-    assert guard().answer("布洛芬一次吃几片", Heard(entry=hearing().generic)) is dose
-    assert guard().answer("能吃某某宁片吗", Heard(entry=hearing().generic)) is whether
+    assert guard().answers("布洛芬一次吃几片", Heard(entry=hearing().generic)) == (dose,)
+    assert guard().answers("能吃某某宁片吗", Heard(entry=hearing().generic)) == (whether,)
 
 
 def test_what_is_not_known_is_said():
-    found = guard().answer("隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"]))
-    assert found and found.say == guard().common.unanswered
-    assert guard().answer("我今年五十岁", Heard(entry=bundled().complaints["gout"])) is None
-    assert guard().answer("怎么办", Heard()) is None
+    (found,) = guard().answers("隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"]))
+    assert found.say == guard().common.unanswered
+    assert not guard().answers("我今年五十岁", Heard(entry=bundled().complaints["gout"]))
+    assert not guard().answers("怎么办", Heard())
 
 
 def test_features_are_one_row_a_known_question():

@@ -78,3 +78,18 @@ def test_a_crisis_that_is_denied_lets_the_consultation_go_on(denial):
 @pytest.mark.parametrize("still", ["好", "我没事", "没想死是假的，我真的不想活了", "肩膀也疼"])
 def test_a_crisis_that_is_not_denied_stays(still):
     assert replies.care([Message("user", MEANT), Message("assistant", "我在听"), Message("user", still)])
+
+
+CHEST = "胸口压着疼，冒冷汗，左胳膊也麻"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reminded"), [("已经打过120了", True), ("搞错了，不是这个意思", False), ("好", False)]
+)
+def test_an_emergency_that_was_taken_care_of_is_not_forgotten(answer, reminded):
+    said = [Message("user", CHEST), Message("assistant", "请马上拨打 120"), Message("user", answer)]
+    said += [Message("assistant", "好的"), Message("user", "另外最近总是睡不着，怎么办")]
+    words = replies.reminder(said)
+    assert bool(words) is reminded
+    if words:
+        assert replies.reminder([*said, Message("assistant", f"早点睡。\n\n{words}"), Message("user", "好的")]) is None

@@ -168,3 +168,7 @@ def test_the_longer_of_two_facts_is_stated():
     talk = Talk(entry.id, "0")
     Examiner(bundled(), examination()).judge_advice(talk, entry, "您的情况是：没有轻生念头。", {slot.key: none})
     assert talk.counts["facts"] == 1 and not talk.counts["facts_false"] + talk.counts["facts_invented"]
+    Examiner(bundled(), examination()).judge_advice(
+        talk, entry, "睡不好可以先早起。有轻生念头马上打 12356。", {slot.key: none}
+    )
+    assert talk.counts["facts"] == 1

@@ -456,7 +456,8 @@ def test_the_estimate_is_what_a_batch_keeps(name, lora, bits, bases):
     batch = learner.batch([sample] * plan.batch)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         summed_loss(learner, batch, "cpu", False)
-    measured = sum(storage.nbytes() for storage in kept.values()) + 8 * len(batch["wanted"]) * model.config.vocab_size
+    logits = 4 * memory.LOGITS * len(batch["wanted"]) * model.config.vocab_size
+    measured = sum(storage.nbytes() for storage in kept.values()) + logits
     assert 0.8 < need.batch / measured < 1.5
     assert need.trained == 16 * sum(w.numel() for w in model.parameters() if w.requires_grad)
 
