@@ -68,7 +68,8 @@ class HeadPlan:
     """How far the classes are weighed alike: 1 wholly, 0 as they are."""
 
 
-LIGHTEST = 0.1  # share of the rows, by weight, that may be left out: the file stays below nine megabytes
+HARMLESS = 0.7  # of the harmless sentences that have a misspelt copy: the file stays below nine megabytes
+LIGHTEST = 0.1  # share of the rows, by weight, that may be left out: for the same reason
 TRIAGE = HeadPlan(("none", "emergency", "crisis"))
 INTENT = HeadPlan(
     ("answer", "advice", "question", "opening", "follow", "new", "stop", "chat"),
@@ -288,12 +289,14 @@ def triage_examples(folder: Path = FOLDER) -> list[LabelledSentence]:
     ]
 
 
-def with_misspelt(examples: Sequence[LabelledSentence], weight: float = MISSPELT) -> list[LabelledSentence]:
-    """The examples, then copies as somebody else would type them, of harmless ones 7 in 10, of the knowledge base's none.
-
-    Alone if the weight is 0.
-    """
-    written = (one for one in examples if one.group != "knowledge" and (one.label != "none" or _drawn(one.text, 0.7)))
+def with_misspelt(
+    examples: Sequence[LabelledSentence], weight: float = MISSPELT, harmless: float = HARMLESS
+) -> list[LabelledSentence]:
+    """The examples, then copies as somebody else would type them, of that share of the harmless ones; none of the
+    knowledge base's, and none at all if the weight is 0."""
+    written = (
+        one for one in examples if one.group != "knowledge" and (one.label != "none" or _drawn(one.text, harmless))
+    )
     copies = (replace(one, text=varied(one.text), weight=one.weight * weight) for one in written)
     return [*examples, *(copies if weight else ())]
 

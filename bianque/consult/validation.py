@@ -53,7 +53,7 @@ def crossed(
     import numpy as np
 
     n = len(examples)
-    given = learning.rows(learning.with_misspelt(examples, misspelt or 1.0), plan)
+    given = learning.rows(learning.with_misspelt(examples, misspelt or 1.0, harmless=1.0), plan)
     alike = learning.kernel(given)
     wanted, prior, weight = learning.targets(given)
     found = np.zeros((2 * n, len(plan.labels)), np.float32)
