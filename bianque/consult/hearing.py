@@ -39,6 +39,7 @@ LATER = (
 )
 BESIDES = 0.35  # pairs that a clause nobody asked for shares with an answer: of 900 openings, 86 % of such are right
 SURE = 0.5  # probability from which a complaint is taken for recognised: a wrong one harms more than general questions
+BETWEEN = 0.4  # from which it is taken where almost all the rest is one other complaint's: coughing until the ribs hurt
 SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
 ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
@@ -130,7 +131,8 @@ class Hearing:
         self.naming = [
             re.compile(re.escape(o.say).replace(r"\{x\}", "(.{2,18}?)")) for o in self.generic.open if "{x}" in o.say
         ]
-        self.rare = {symptom.x for symptom in self.generic.symptoms} | {
+        self.symptoms = {symptom.x for symptom in self.generic.symptoms}
+        self.rare = self.symptoms | {
             part + feeling for place in self.generic.places for part in place.words for feeling in self.generic.feelings
         }
 
@@ -151,12 +153,15 @@ class Hearing:
             if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
+        if said and self.named(said) in self.symptoms:  # word for word
+            votes[GENERIC] += OPENED_SO
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
-        best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
+        (best, share), (_, next_) = [*votes.most_common(2), (GENERIC, 0.0), (GENERIC, 0.0)][:2]
         if nothing > share or not said:
             return heard
-        if share < (SURE if triage.language(said[0]).startswith("zh") else SURE_ABROAD):
+        sure = SURE if triage.language(said[0]).startswith("zh") else SURE_ABROAD
+        if share < sure and not (share >= BETWEEN and share + next_ >= sure + BETWEEN):
             best = GENERIC
         heard.entry = entry = self.entries[best]
         if best == GENERIC:

@@ -124,7 +124,7 @@ def test_who_has_asked_everything_closes():
     assert said and "？" not in said
 
 
-@pytest.mark.parametrize("said", ["舌尖一按就疼", "嘴唇上长了几个黑点，怎么办", "医生您好，膝盖后窝鼓个软包"])
+@pytest.mark.parametrize("said", ["舌根底下青筋鼓着", "嘴唇上长了几个黑点，怎么办", "医生您好，膝盖后窝鼓个软包"])
 def test_a_complaint_without_an_entry_is_named(said):
     shown = replies(Scripted(["失眠有多久了？"]), "ask-mini", talk(said))
     assert said.removeprefix("医生您好，").removesuffix("，怎么办") in shown and shown.endswith("？")
