@@ -154,7 +154,7 @@ class Hearing:
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
         if said and self.named(said) in self.symptoms:  # word for word
-            votes[GENERIC] += OPENED_SO
+            votes.update({GENERIC: OPENED_SO})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
         (best, share), (_, next_) = [*votes.most_common(2), (GENERIC, 0.0), (GENERIC, 0.0)][:2]
@@ -206,7 +206,8 @@ class Hearing:
         if known := max((x for x in self.rare if x in text), key=len, default=""):
             return known
         clauses = [TAIL.sub("", LEAD.sub("", clause)) for clause in CLAUSE.split(text)]
-        return next((clause for clause in clauses if 2 <= len(clause) <= 18), "")
+        names = (clause for clause in clauses if 2 <= len(clause) <= 18)
+        return next((clause for clause in names if not pattern("people", "aged").fullmatch(clause)), "")
 
     def whereabouts(self, complaint: str, said: Sequence[str]) -> dict[str, str | None]:
         """Where a complaint without an entry is, and of whom it is told, for the rules that depend on it."""

@@ -116,6 +116,13 @@ def test_who_keeps_repeating_is_given_the_next_question():
     assert guard().flaw(said, hearing().hear(dialogue)) is None and "？" in said
 
 
+@pytest.mark.parametrize(
+    ("said", "named"), [("我爸八十了，眼皮上长了根倒毛", "眼皮上长了根倒毛"), ("孩子三岁半，走路颠", "走路颠")]
+)
+def test_who_it_is_names_no_complaint(said, named):
+    assert hearing().named([said]) == named
+
+
 def test_who_has_asked_everything_closes():
     turns = [OPENING.content]
     for slot in hearing().entries["insomnia"].slots:
