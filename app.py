@@ -34,7 +34,7 @@ from bianque.backends.base import Backend
 from bianque.backends.local import Local
 from bianque.backends.routed import open_backend
 from bianque.catalog import custom, default
-from bianque.consult.guards import Guarded
+from bianque.consult.guarded import Guarded
 from bianque.consult.session import Session
 from bianque.settings import Settings
 from bianque.ui import serve

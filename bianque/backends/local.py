@@ -136,10 +136,11 @@ def place(card: Model, bits: Bits) -> tuple[str, torch.dtype]:
     """The device and the numbers a model computes with."""
     import torch
 
+    from bianque.nn import kernels
+
     if torch.cuda.is_available():
         # The kernel for 4 bits takes bfloat16 alone: on an H100, 20 times as fast as dequantising for a token.
-        packed = bits == 4 and torch.cuda.get_device_capability() >= (8, 0)
-        return "cuda", torch.bfloat16 if packed else torch.float16
+        return "cuda", torch.float16 if bits == 16 else kernels.numbers(torch.device("cuda"), bits)
     # CPUs compute half precision a hundred times slower than bfloat16, which is the kernels' own type for fewer bits, and
     # bfloat16 slower than float32 without instructions for it. The small models are exact in float32.
     full = bits == 16 and (card.preview or not cpu.has_bfloat16())

@@ -27,7 +27,7 @@ def chat(
     from bianque.backends.routed import open_backend
     from bianque.catalog import builtin, custom, default
     from bianque.cli import terminal
-    from bianque.consult.guards import Guarded
+    from bianque.consult.guarded import Guarded
     from bianque.consult.session import Session
     from bianque.consult.spec import Choices, SamplingOverrides
     from bianque.settings import Settings

@@ -134,7 +134,7 @@ def open_session(contenders: Sequence[ModelSpec]) -> Session:
     """A session over this machine's models, as the page's; the pair shares memory only where it speaks together."""
     from bianque.backends.routed import open_backend
     from bianque.catalog import custom, default
-    from bianque.consult.guards import Guarded
+    from bianque.consult.guarded import Guarded
     from bianque.consult.session import Session
     from bianque.consult.spec import MODES
     from bianque.settings import Settings

@@ -231,7 +231,7 @@ def speakers(asked: Asked, names: Sequence[str]) -> list[Speaker]:
     from bianque.backends.routed import open_backend
     from bianque.catalog import builtin, custom, default
     from bianque.catalog.card import Endpoint, Model
-    from bianque.consult.guards import Guarded
+    from bianque.consult.guarded import Guarded
     from bianque.consult.session import Session
     from bianque.data.journal import Speaker
     from bianque.settings import Settings

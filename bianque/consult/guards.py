@@ -2,39 +2,31 @@
 
 A small model trained on the knowledge base speaks well and mixes things up. What the knowledge base recognises is put
 right here: a question of another complaint, one that was asked or answered already, an advice on something else, a fact
-that nobody told, a danger sign passed over, a drug, a dose or a place out of nowhere. The model draws again, twice at
-most; then the knowledge base's own words stand in. `Guarded.counts` tells how often that was.
+that nobody told, a danger sign passed over, a drug, a dose or a place out of nowhere. `guarded` draws again, and puts the
+knowledge base's own words in place.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import replace
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Literal
 
-from bianque.backends.base import Backend
-from bianque.consult import follows, handoff
+from bianque.consult import follows
 from bianque.consult.encoder import nearness
-from bianque.consult.hearing import Heard, Hearing, hearing, hinted, texts
+from bianque.consult.hearing import Heard, Hearing, hearing, texts
 from bianque.consult.patterns import table
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Complaint, Follow, Generic, Rule, first, sentence
-from bianque.types import Message, Piece, Sampling
 
 Flaw = Literal["repeat", "said", "foreign"]
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
-ATTEMPTS = 3  # a reply is drawn again twice
 ENOUGH = 5  # questions, fewer of which are too few to close on
-LONGEST = 60  # turns of a round that are read
 ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
 SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
@@ -174,15 +166,13 @@ class Guard:
         """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all."""
         if heard.entry is None:
             return ()
-        parts = [part for text in (sentences(said), CLAUSE.split(said)) for part in text[::-1] if asks(part)]
-        each = dict.fromkeys(
-            found for part in CLAUSE.split(said) if asks(part) and (found := self.known(part, heard.entry))
-        )
+        known = cache(partial(self.known, entry=heard.entry))
+        whole, clauses = ([part for part in parts if asks(part)] for parts in (sentences(said), CLAUSE.split(said)))
+        each = tuple(dict.fromkeys(filter(None, map(known, clauses))))
         if len(each) > 1:
-            return tuple(each)[:2]
-        for question in dict.fromkeys((said, *parts)):
-            if found := self.known(question, heard.entry):
-                return (found,)
+            return each[:2]
+        if found := next(filter(None, map(known, (said, *whole[::-1], *clauses[::-1]))), None):
+            return (found,)
         return (Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered),) if asks(said) else ()
 
     def known(self, question: str, entry: Complaint | Generic) -> Follow | None:
@@ -213,9 +203,8 @@ class Guard:
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
         """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one."""
         fours = grams(reply, 4)
-        said = [say for follow in asked for say in follow.say]
-        answers = max(len(fours & grams(say, 4)) / len(fours) for say in said) if fours else 0.0
-        if heard.entry is None or (len(asked) == 1 and answers >= ANSWERED):
+        answered = fours and any(len(fours & grams(say, 4)) >= ANSWERED * len(fours) for say in asked[0].say)
+        if heard.entry is None or (answered and len(asked) == 1):
             return reply
         r = random.Random(reply)
         return "\n\n".join(self.filled(r.choice(follow.say), heard, r) for follow in asked)
@@ -275,134 +264,6 @@ class Filter:
 def guard() -> Guard:
     """The guard over the bundled knowledge base."""
     return Guard(hearing())
-
-
-class Guarded:
-    """A backend whose preview models are guarded; every other model passes as it is.
-
-    `counts` of this process: replies, what was drawn again, questions and answers in the knowledge base's own words,
-    advices that it completed.
-    """
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.roles = {card.name: card.role for card in backend.models() if card.preview}
-        self.counts: Counter[str] = Counter()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    async def stream(self, model: str, dialogue: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        role = self.roles.get(model.partition("@")[0])
-        run = self.asking if role == "asks" else self.advising if role == "advises" else None
-        if run is None:
-            source = self.backend.stream(model, dialogue, sampling)
-        else:
-            self.counts["replies"] += 1
-            found = await asyncio.to_thread(guard)
-            now = await asyncio.to_thread(GuardedRound, found, dialogue)
-            draw = lambda attempt: self.backend.stream(model, now.hinted, again(sampling, attempt))
-            source = run(draw, found, now)
-        async with aclosing(source) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def asking(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
-        text, end, heard = "", None, now.heard
-        for attempt in range(ATTEMPTS):
-            self.counts["drawn again"] += bool(attempt)
-            text = ""
-            async with aclosing(draw(attempt)) as pieces:
-                async for piece in pieces:
-                    text += piece.text
-                    if piece.finish:
-                        end = piece
-                    elif not piece.text and not attempt:
-                        yield piece
-            text = found.rightly_named(text, now.told)
-            if danger := found.danger(heard):
-                text = text if cares(text) and len(text) >= SHORT else danger
-                break
-            if closes(text) and not found.early(heard):
-                break
-            if not closes(text) and not found.flaw(text, heard) and found.names(text, heard):
-                break
-        else:
-            text = found.hears.question(heard, random.Random(now.told)) or (text if closes(text) else found.close)
-            self.counts["asked in the knowledge base's words"] += 1
-        yield Piece(text=text)
-        if end:
-            yield ended(end, text)
-
-    async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
-        shown, end, heard = "", None, now.heard
-        danger, asked = found.danger(heard), now.asked
-        for attempt in range(ATTEMPTS):
-            self.counts["drawn again"] += bool(attempt)
-            sieve, waiting = Filter(found, heard, now.told), ""
-            async with aclosing(draw(attempt)) as pieces:
-                async for piece in pieces:
-                    if piece.finish:
-                        end = piece
-                    elif not piece.text:
-                        if not attempt:
-                            yield piece
-                        continue
-                    waiting += sieve.feed(piece.text, ended=piece.finish is not None)
-                    if not danger and not asked and len(shown + waiting) >= SHORTEST and waiting:
-                        yield Piece(text=waiting)
-                        shown, waiting = shown + waiting, ""
-            if shown or danger or asked or len(waiting) >= SHORTEST:
-                break
-        if waiting.rstrip().endswith("：") and not shown:  # what leads over to a list of which nothing is left
-            waiting = ""
-        more = waiting
-        if danger and not heard.advised:
-            more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
-        elif asked:
-            more = found.follow_up(waiting, asked, heard)
-        elif not heard.advised and heard.entry:
-            more = waiting + found.completed(shown + waiting, heard)
-        elif not shown + waiting and heard.entry:
-            more = found.still(heard, now.spoken)
-        self.counts["advised in the knowledge base's words"] += more != waiting
-        if more:
-            yield Piece(text=more)
-        if end:
-            yield ended(end, shown + more)
-
-
-def ended(end: Piece, shown: str) -> Piece:
-    """The end of a reply of which that was shown: a model cut off by the limit may have been so in what was left out."""
-    whole = end.finish == "length" and shown.rstrip().endswith(("。", "！", "？"))
-    return replace(end, text="", finish="stop" if whole else end.finish)
-
-
-class GuardedRound:
-    """The round under way, read: what was heard, what the visitor said, and how the model is told of it."""
-
-    def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:
-        recent = dialogue[-LONGEST:]
-        now = handoff.read_round(recent)
-        turns = recent[now.start :]
-        self.told = "\n".join(message.content for message in dialogue if message.role == "user")
-        self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
-        self.heard = found.hears.hear(turns)
-        newest = turns[-1].content if turns else ""
-        wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.asked = found.answers(newest, self.heard) if wondering else ()
-        self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
-
-
-Draw = Callable[[int], AsyncGenerator[Piece, None]]
-
-
-def again(sampling: Sampling, attempt: int) -> Sampling:
-    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + attempt) % 2**63)
-
-
-def closes(text: str) -> bool:
-    return not re.search(r"[？?]", text)
 
 
 def cares(reply: str) -> bool:

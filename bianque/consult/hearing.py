@@ -157,11 +157,12 @@ class Hearing:
             votes.update({GENERIC: OPENED_SO})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
-        (best, share), (_, next_) = [*votes.most_common(2), (GENERIC, 0.0), (GENERIC, 0.0)][:2]
+        best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
         sure = SURE if triage.language(said[0]).startswith("zh") else SURE_ABROAD
-        if share < sure and not (share >= BETWEEN and share + next_ >= sure + BETWEEN):
+        two = sum(likely for _, likely in votes.most_common(2))
+        if share < sure and not (share >= BETWEEN and two >= sure + BETWEEN):
             best = GENERIC
         heard.entry = entry = self.entries[best]
         if best == GENERIC:

@@ -88,6 +88,15 @@ def int8_is_exact() -> bool:
     return bool((torch._int_mm(large, -large.T) == -127 * 127 * 64).all())
 
 
+def numbers(device: torch.device, bits: int) -> torch.dtype:
+    """The 16-bit type that a GPU's kernel for a layer of so many bits takes; float16 where there is none."""
+    form = Form(4096, 4096, bits, 128 if bits == 4 else None)
+    fast = (
+        dtype for dtype in (torch.float16, torch.bfloat16) if choose(machine_of(device, dtype), form) is not KERNELS[-1]
+    )
+    return next(fast, torch.float16)
+
+
 def choose(machine: Machine, form: Form) -> Kernel:
     """The first kernel of the table that fits and is there."""
     return next(kernel for kernel in KERNELS if kernel.fits(machine, form) and kernel.ready())
@@ -177,10 +186,12 @@ def wide(x: Tensor) -> torch.dtype:
     return x.dtype if x.device.type != "cpu" or native else torch.promote_types(x.dtype, torch.float32)
 
 
+AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 26}  # weights that are dequantised together
+
+
 def at_once(x: Tensor, form: Form) -> int:
     """Rows to dequantise at a time, a multiple of 64: what stays in a CPU's cache, or some launches on a GPU."""
-    weights = 1 << (22 if x.device.type == "cpu" else 26)
-    return max(64, weights // form.width // 64 * 64)
+    return max(64, AT_ONCE["cpu" if x.device.type == "cpu" else "cuda"] // form.width // 64 * 64)
 
 
 # int8 through integer products: the weights are read as they are, whatever the number of rows.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bianque.errors import OutOfMemory
 from bianque.models.chatglm import ChatGLM, layout
-from bianque.nn import cpu, quant
+from bianque.nn import cpu, kernels, quant
 from bianque.train import low_rank
 from bianque.train.learners import learner_of, summed_loss
 from bianque.train.plan import TunePlan
@@ -19,7 +19,7 @@ from bianque.train.samples import Sample
 
 TRAINED = 16  # bytes of a weight that is trained: itself, its gradient and AdamW's two moments, 32 bits each
 LOGITS = 4  # of float32 at once: themselves in both types, what the loss makes of them, their gradient
-DEQUANTISED = 1 << 26  # weights of a quantised layer at once on a GPU (`kernels.at_once`), 8 bytes each with a copy
+DEQUANTISED = 8  # bytes of a weight that is dequantised, with its copy
 SPARE = 1.1  # what the system, the libraries and the allocator take beside
 
 
@@ -62,7 +62,7 @@ def estimate(skeleton: Callable[[int], nn.Module], longest: Sample, plan: TunePl
         if weight.is_floating_point() and not weight.requires_grad:
             weight.data = weight.data.to(dtype)
     packed = max((layer.form.out * layer.form.width for layer in quant.linears(model).values()), default=0)
-    return Need(frozen, trained, batch_bytes(model, longest, plan) + 8 * min(packed, DEQUANTISED))
+    return Need(frozen, trained, batch_bytes(model, longest, plan) + DEQUANTISED * min(packed, kernels.AT_ONCE["cuda"]))
 
 
 def batch_bytes(model: Any, longest: Sample, plan: TunePlan) -> int:

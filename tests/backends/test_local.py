@@ -218,7 +218,7 @@ def test_what_a_card_needs(name, weights, cache, monkeypatch):
 def test_slots_are_shared_fairly_by_the_models_that_work_together(monkeypatch):
     """A T4: beside 8-bit weights of both, each gets as many slots as the other."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
     pair, first, second = ("bianque-1", "bianque-2"), tiny.card("bianque-1"), tiny.card("bianque-2")
     both = first.loadable.cache * first.longest + second.loadable.cache * second.longest
     for room, slots in ((both * 5 // 2, 2), (both * 100, 32), (both // 2, 1)):

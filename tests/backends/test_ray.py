@@ -22,7 +22,7 @@ import pytest
 
 from bianque.backends.local import Local
 from bianque.catalog.builtin import CARDS
-from bianque.consult.guards import Guarded
+from bianque.consult.guarded import Guarded
 from bianque.consult.session import Done, Session, Speaking
 from bianque.errors import BadInput, BianQueError, Busy, Interrupted, TooLong, UnknownModel
 from bianque.settings import Settings

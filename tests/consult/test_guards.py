@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from bianque.catalog.builtin import CARDS
-from bianque.consult.guards import ATTEMPTS, SHORT, Filter, Guarded, cares, ended, guard
+from bianque.consult.guarded import ATTEMPTS, Guarded, ended
+from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import hearing
 from bianque.data.compose import Composer
 from bianque.types import Message, Piece, Sampling, Usage

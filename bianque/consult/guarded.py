@@ -1,0 +1,152 @@
+"""A backend whose preview models say nothing but what `guards` lets through.
+
+A question or an advice with a fault is drawn again, twice at most; then the knowledge base's own words stand in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from bianque.backends.base import Backend
+from bianque.consult import handoff
+from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
+from bianque.consult.hearing import hinted
+from bianque.types import Message, Piece, Sampling
+
+ATTEMPTS = 3  # a reply is drawn again twice
+LONGEST = 60  # turns of a round that are read
+
+
+class Guarded:
+    """A backend whose preview models are guarded; every other model passes as it is.
+
+    `counts` of this process: replies, what was drawn again, questions and answers in the knowledge base's own words,
+    advices that it completed.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.roles = {card.name: card.role for card in backend.models() if card.preview}
+        self.counts: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    async def stream(self, model: str, dialogue: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        role = self.roles.get(model.partition("@")[0])
+        run = self.asking if role == "asks" else self.advising if role == "advises" else None
+        if run is None:
+            source = self.backend.stream(model, dialogue, sampling)
+        else:
+            self.counts["replies"] += 1
+            found = await asyncio.to_thread(guard)
+            now = await asyncio.to_thread(GuardedRound, found, dialogue)
+            draw = lambda attempt: self.backend.stream(model, now.hinted, again(sampling, attempt))
+            source = run(draw, found, now)
+        async with aclosing(source) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def asking(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
+        text, end, heard = "", None, now.heard
+        for attempt in range(ATTEMPTS):
+            self.counts["drawn again"] += bool(attempt)
+            text = ""
+            async with aclosing(draw(attempt)) as pieces:
+                async for piece in pieces:
+                    text += piece.text
+                    if piece.finish:
+                        end = piece
+                    elif not piece.text and not attempt:
+                        yield piece
+            text = found.rightly_named(text, now.told)
+            if danger := found.danger(heard):
+                text = text if cares(text) and len(text) >= SHORT else danger
+                break
+            if closes(text) and not found.early(heard):
+                break
+            if not closes(text) and not found.flaw(text, heard) and found.names(text, heard):
+                break
+        else:
+            text = found.hears.question(heard, random.Random(now.told)) or (text if closes(text) else found.close)
+            self.counts["asked in the knowledge base's words"] += 1
+        yield Piece(text=text)
+        if end:
+            yield ended(end, text)
+
+    async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
+        shown, end, heard = "", None, now.heard
+        danger, asked = found.danger(heard), now.asked
+        for attempt in range(ATTEMPTS):
+            self.counts["drawn again"] += bool(attempt)
+            sieve, waiting = Filter(found, heard, now.told), ""
+            async with aclosing(draw(attempt)) as pieces:
+                async for piece in pieces:
+                    if piece.finish:
+                        end = piece
+                    elif not piece.text:
+                        if not attempt:
+                            yield piece
+                        continue
+                    waiting += sieve.feed(piece.text, ended=piece.finish is not None)
+                    if not danger and not asked and len(shown + waiting) >= SHORTEST and waiting:
+                        yield Piece(text=waiting)
+                        shown, waiting = shown + waiting, ""
+            if shown or danger or asked or len(waiting) >= SHORTEST:
+                break
+        if waiting.rstrip().endswith("：") and not shown:  # what leads over to a list of which nothing is left
+            waiting = ""
+        more = waiting
+        if danger and not heard.advised:
+            more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
+        elif asked:
+            more = found.follow_up(waiting, asked, heard)
+        elif not heard.advised and heard.entry:
+            more = waiting + found.completed(shown + waiting, heard)
+        elif not shown + waiting and heard.entry:
+            more = found.still(heard, now.spoken)
+        self.counts["advised in the knowledge base's words"] += more != waiting
+        if more:
+            yield Piece(text=more)
+        if end:
+            yield ended(end, shown + more)
+
+
+def ended(end: Piece, shown: str) -> Piece:
+    """The end of a reply of which that was shown: a model cut off by the limit may have been so in what was left out."""
+    whole = end.finish == "length" and shown.rstrip().endswith(("。", "！", "？"))
+    return replace(end, text="", finish="stop" if whole else end.finish)
+
+
+class GuardedRound:
+    """The round under way, read: what was heard, what the visitor said, and how the model is told of it."""
+
+    def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:
+        recent = dialogue[-LONGEST:]
+        now = handoff.read_round(recent)
+        turns = recent[now.start :]
+        self.told = "\n".join(message.content for message in dialogue if message.role == "user")
+        self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
+        self.heard = found.hears.hear(turns)
+        newest = turns[-1].content if turns else ""
+        wondering = self.heard.advised or (self.heard.begun and now.want == "question")
+        self.asked = found.answers(newest, self.heard) if wondering else ()
+        self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
+
+
+Draw = Callable[[int], AsyncGenerator[Piece, None]]
+
+
+def again(sampling: Sampling, attempt: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + attempt) % 2**63)
+
+
+def closes(text: str) -> bool:
+    return not re.search(r"[？?]", text)
