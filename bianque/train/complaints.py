@@ -22,9 +22,10 @@ import torch
 from bianque.consult import encoder
 from bianque.consult.recognise import FILE, GENERIC, NONE, Recogniser, character_grams
 from bianque.data.compose import Composer
-from bianque.data.knowledge import Knowledge, bundled, examination, further_openings
+from bianque.data.knowledge import Knowledge, asides, bundled, examination, further_openings
 
 COMPOSED, COMBINED = 6_000, 500  # first messages; parts of the body with a feeling
+DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
 EPOCHS, RAREST = 60, 2
 GRAMS = 0.5  # what the n-grams' scores count beside the vectors': the two are trained apart, together they overfit
 QUESTION, ANSWER, FOLLOW, FIRST, OTHER = 0.1, 0.1, 0.3, 0.5, 0.5  # what a text is worth beside an opening
@@ -54,6 +55,7 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
     nothing = [text for one in common.situations if "first" in one.when for text in one.patient]
     for text in (*nothing, *common.thanks, *common.want, *common.unsure, *common.none, *common.what):
         yield Labelled(text, NONE, OTHER)
+    yield from diluted(knowledge, further, r)
     composer = Composer(knowledge)
     for number in range(COMPOSED):
         turns = composer(random.Random(f"recognise/{seed}/{number}")).turns
@@ -61,6 +63,21 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
         first = next(turn.text for turn in turns if turn.role == "patient")
         if about is not None:
             yield Labelled(first, about, FIRST)
+
+
+def diluted(knowledge: Knowledge, further: Sequence[Labelled], r: random.Random) -> Iterator[Labelled]:
+    """Openings between clauses that are no part of a complaint, and those clauses alone."""
+    beside = asides()
+    own = [Labelled(o.say, name) for name, entry in knowledge.complaints.items() for o in entry.open]
+    every = [*further, *own]
+    for row in r.sample(every, min(DILUTED, len(every))):
+        parts = [row.text.rstrip("。，")]
+        for aside in r.sample(beside, r.choice(BESIDE)):
+            parts.insert(0 if r.random() < 0.6 else len(parts), aside)
+        yield Labelled("，".join(parts), row.complaint, FIRST)
+    for aside in beside:
+        yield Labelled(aside, NONE, OTHER)
+        yield Labelled("，".join(r.sample(beside, r.choice((2, 3)))), NONE, OTHER)
 
 
 @dataclass(frozen=True, slots=True)
