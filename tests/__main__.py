@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
 CORES = os.cpu_count() or 2
 LEFT_OUT = "not browser and not process and not slow and not gpu"
+# A file's tests share servers and browsers; `conftest.py` puts the longest files first.
+BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
 # Workers share the cores: a team of threads in each would only wait for the others.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LINT = (("ruff", "format", "--check", "."), ("ruff", "check", "."))
@@ -27,21 +29,12 @@ def main(arguments: list[str]) -> int:
     for check in LINT:
         if code := started(*check).wait():
             return code
-    return fast_lane(chosen) if fast else everything(chosen)
-
-
-def fast_lane(chosen: list[str]) -> int:
-    """Types beside the tests, which need no core of their own."""
-    types = started("mypy")
-    code = started("pytest", "-n", str(CORES), "-m", LEFT_OUT, *chosen, HYPOTHESIS_PROFILE="dev", **ONE_THREAD).wait()
-    return types.wait() or code
-
-
-def everything(chosen: list[str]) -> int:
-    """A file's tests share servers and browsers; the files share the cores."""
-    browser()
-    workers = ("-n", str(CORES), "--dist", "loadfile")
-    return started("mypy").wait() or started("pytest", *workers, *chosen, HYPOTHESIS_PROFILE="ci", **ONE_THREAD).wait()
+    if not fast:
+        browser()
+    how, profile = (("-m", LEFT_OUT), "dev") if fast else (BY_FILE, "ci")
+    types = started("mypy")  # beside the tests: it uses one core, and not for long
+    tests = started("pytest", "-n", str(CORES), *how, *chosen, HYPOTHESIS_PROFILE=profile, **ONE_THREAD)
+    return tests.wait() or types.wait()
 
 
 def started(*command: str, **env: str) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 cpu.configure_runtime()
 
 ROOT = Path(__file__).parent.parent
+LONG = ("browser", "process", "slow")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -49,6 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # A browser or a server that a busy machine starves is tried once more; the run's last line counts such reruns.
         if item.get_closest_marker("browser") or item.get_closest_marker("process"):
             item.add_marker(pytest.mark.flaky(reruns=1))
+    long = Counter(item.path for item in items if any(item.get_closest_marker(mark) for mark in LONG))
+    items.sort(key=lambda item: -long[item.path])  # or the last file would keep one worker while the others are done
 
 
 @dataclass

@@ -112,12 +112,29 @@ def agreement(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, A
         heard = sum(count for (true, told), count in pairs.items() if "none" not in (true, told))
         quiet, crisis = sum(pairs["none", told] for told in levels), sum(pairs["crisis", told] for told in levels)
         rates = {"recall": share(heard, danger), "specificity": share(pairs["none", "none"], quiet)}
-        return {**rates, "crisis_named": share(pairs["crisis", "crisis"], crisis), **whole}
+        return {**rates, "crisis_named": share(pairs["crisis", "crisis"], crisis), **first_aid(given, found), **whole}
     f1 = [
         2 * pairs[one, one] / sum(n for (true, told), n in pairs.items() for name in (true, told) if name == one)
         for one in labels
     ]
     return {"macro_f1": round(sum(f1) / len(f1), 3), **whole}
+
+
+def first_aid(given: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the dangers with a known kind that were heard: the share told what to do about it, of those the share told right."""
+    from bianque.consult.understanding import groups
+
+    known = groups()
+    named = [
+        (known.get(said["kind"] or ""), known[row["kind"]])
+        for row, said in zip(given, found, strict=True)
+        if row.get("kind") in known and said["triage"]
+    ]
+    told = [(one, right) for one, right in named if one]
+    if not told:
+        return {}
+    right = sum(one == group for one, group in told)
+    return {"first_aid": round(len(told) / len(named), 3), "first_aid_right": round(right / len(told), 3)}
 
 
 def _parsed(file: Path, number: int, line: str) -> Mapping[str, Any]:
@@ -202,6 +219,9 @@ def train_understanding(
             found = validation.measure(data or learning.FOLDER, misspelt)
             print(json.dumps({"weight of misspelt copies": misspelt, **found}))
         return 0
+    from bianque.train import kinds
+
     path = learning.train(data or learning.FOLDER, out)
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for file in (path, kinds.write(data or learning.FOLDER, path)):
+        print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)")
     return 0

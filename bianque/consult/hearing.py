@@ -207,8 +207,14 @@ class Hearing:
         if known := max((x for x in self.rare if x in text), key=len, default=""):
             return known
         clauses = [TAIL.sub("", LEAD.sub("", clause)) for clause in CLAUSE.split(text)]
-        names = (clause for clause in clauses if 2 <= len(clause) <= 18)
-        return next((clause for clause in names if not pattern("people", "aged").fullmatch(clause)), "")
+        names = [
+            clause for clause in clauses if 2 <= len(clause) <= 18 and not pattern("people", "aged").fullmatch(clause)
+        ]
+        return max(names, key=self.telling, default="")
+
+    def telling(self, clause: str) -> float:
+        """How surely a clause tells of a complaint: not who it is, since when, what is feared. Equal ones keep their order."""
+        return -round(float(self.recogniser([clause])[0][self.recogniser.place[NONE]]), 2)
 
     def whereabouts(self, complaint: str, said: Sequence[str]) -> dict[str, str | None]:
         """Where a complaint without an entry is, and of whom it is told, for the rules that depend on it."""

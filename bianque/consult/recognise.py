@@ -73,6 +73,12 @@ class Recogniser(LinearScores):
         logs: NDArray[Any] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         return logs
 
+    def shares(self, text: str) -> dict[str, float]:
+        """The probability of each name for one text."""
+        import numpy as np
+
+        return dict(zip(self.names, np.exp(self([text])[0]).tolist(), strict=True))
+
     def complaints(self, texts: Sequence[str]) -> dict[str, float]:
         """The probability of each complaint after a patient's turns, of which the first that tells of one counts most."""
         import numpy as np

@@ -15,7 +15,7 @@ import regex
 
 from bianque.consult import triage
 from bianque.consult.patterns import asset
-from bianque.consult.questions import plain
+from bianque.consult.questions import asks, plain
 from bianque.types import Message
 
 WAITING = 5  # messages after the danger in which help may still be waited for
@@ -68,6 +68,7 @@ def alarm(said: Sequence[str]) -> Alarm:
         if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
             done = None  # in the next clause it was meant
         if found.certainty == "sure" and not (done and now.open):
+            found = triage.among(found, said[: place + 1])
             now.open, now.done = found, None
             now.waiting, now.told = (found if found.level == "emergency" else None), place
         elif (
@@ -97,7 +98,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
     if (
         now.waiting
         and 0 < len(said) - 1 - now.told <= WAITING
-        and (answer := triage.while_waiting(now.waiting, newest))
+        and (answer := triage.while_waiting(now.waiting, newest, now.handled and asks(triage.beyond_settling(newest))))
     ):
         return answer
     if now.done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:

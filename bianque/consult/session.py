@@ -103,7 +103,8 @@ class Session:
         message = clean(message)
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
-        if found := await read(self.readers, triage.check, message):
+        earlier = [turn.content for turn in history if turn.role == "user"]
+        if found := await read(self.readers, triage.check, message, earlier):
             yield Notice.of(found)
         if self.stops and (words := await read(self.readers, replies.care, dialogue)):
             for event in self.fixed(words, clock):

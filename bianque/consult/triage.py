@@ -20,6 +20,7 @@ from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
+TOGETHER = 4  # messages
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
@@ -57,14 +58,22 @@ def judge(text: str) -> Danger:
     return found
 
 
+def among(found: Danger, said: Sequence[str]) -> Danger:
+    """An emergency with the kind that the newest messages tell together: it is the pregnancy told before that says what to do."""
+    if found.level != "emergency" or len(said) < 2:
+        return found
+    whole = judge("，".join(said[-TOGETHER:]))
+    return replace(found, kind=whole.kind) if whole.level == "emergency" and whole.certainty == "sure" else found
+
+
 @cache
 def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
     return tuple((re.compile(joined(row["pattern"])), row) for row in asset("triage")[group])
 
 
-def check(text: str) -> DangerNotice | None:
-    """What the visitor is told about a message, None where no danger shows."""
-    found = judge(text)
+def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:
+    """What the visitor is told about a message after their earlier ones, None where no danger shows."""
+    found = among(judge(text), [*earlier, text])
     return notice(found, language(text)) if found.level else None
 
 
@@ -110,14 +119,16 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
     return in_language(row, lang).format(do=told(found, lang)[2]).replace("  ", " " if space else "")
 
 
-def while_waiting(found: Danger, text: str) -> str | None:
-    """The answer to what people ask while they wait for help in an emergency, None to anything else."""
+def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | None:
+    """The answer to what people ask while they wait for help in an emergency; None to anything else, unless `whatever` is asked."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
     parts = dict.fromkeys([text, *features.pieces(features.clean(text))])
     near = lambda row: max(nearness(part, tuple(row["ask"])) for part in parts)
     alike, row = max(((near(row), row) for row in known["questions"]), key=lambda one: one[0])
     if alike < SAME_ASKED:
-        return None
+        if not whatever:
+            return None
+        row = known["unknown"]
     lang = language(text)
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 

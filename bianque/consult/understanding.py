@@ -18,6 +18,7 @@ from bianque.consult import features
 from bianque.consult.encoder import encode
 from bianque.consult.patterns import asset
 from bianque.consult.questions import asks
+from bianque.consult.recognise import Recogniser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,7 @@ Intent = Literal["answer", "advice", "question", "opening", "follow", "new", "st
 PHASES = ("asking", "advising", None)
 LOOKED, QUIET = 8, -0.1
 """Pieces of a text that are encoded: at most so many, those whose n-grams look most like danger, and none below that."""
-VOTERS = 8
-"""Known sentences of a level that name the kind together."""
-KIND_SURE = 0.5  # the share of their votes that must be for kinds with the same first aid
+KIND_SURE = 0.6  # the probability of kinds with the same first aid
 
 
 class Known(NamedTuple):
@@ -115,26 +114,31 @@ class TriageHeads:
     known: tuple[Known, ...]
     thresholds: Mapping[str, float]
 
-    def nearest(self, vector: Floats, level: Level | None) -> tuple[str, tuple[Near, ...]]:
-        """The kind that the nearest sentences of the level name, and the three nearest of all.
+    kinds: Recogniser | None = None
 
-        "" where they do not agree on what is to be done: first aid for something else does harm.
-        """
+    def nearest(self, vector: Floats) -> tuple[Near, ...]:
+        """The three sentences that are nearest."""
         import numpy as np
 
         likeness = self.triage.vectors[: len(self.known)] @ vector
         best = sorted(np.argpartition(-likeness, 3)[:3].tolist(), key=lambda place: -likeness[place])
-        near = tuple(Near(**self.known[place]._asdict(), likeness=round(float(likeness[place]), 3)) for place in best)
-        if level is None:
-            return "", near
-        order = np.argsort(-likeness, kind="stable")
-        votes: Counter[str] = Counter()
-        of_level = (place for place in order if self.known[place].label == level and self.known[place].kind)
-        for place, _ in zip(of_level, range(VOTERS), strict=False):
-            votes[self.known[place].kind] += float(np.exp(8 * likeness[place]))  # type: ignore[assignment]
-        kind = votes.most_common(1)[0][0] if votes else ""
-        alike = sum(vote for other, vote in votes.items() if groups().get(other) == groups().get(kind))
-        return (kind if alike >= KIND_SURE * sum(votes.values()) else ""), near
+        return tuple(Near(**self.known[place]._asdict(), likeness=round(float(likeness[place]), 3)) for place in best)
+
+
+def kind_of(text: str, level: Level, found: Recogniser | None) -> str:
+    """The kind of a danger; "" where it is not sure what is to be done: first aid for something else does harm."""
+    if found is None:
+        return ""
+    likely = {name.partition("/")[2]: share for name, share in found.shares(text).items() if name.startswith(level)}
+    together: Counter[str] = Counter()
+    for kind, share in likely.items():
+        together[groups().get(kind, "")] += share / sum(likely.values())  # type: ignore[assignment]
+    group, share = together.most_common(1)[0] if together else ("", 0.0)
+    return (
+        max((kind for kind in likely if groups().get(kind, "") == group), key=likely.__getitem__)
+        if share >= KIND_SURE
+        else ""
+    )
 
 
 @cache
@@ -149,9 +153,9 @@ def model() -> TriageHeads:
     return read(FOLDER / "heads.npz")
 
 
-def beside(path: Path) -> Path:
-    """The file of the intent head, beside that of the triage head: one of both were too large for a Space."""
-    return path.with_name(f"intent-{path.name}")
+def beside(path: Path, what: str = "intent") -> Path:
+    """The file of the intent head, or of the kinds, beside that of the triage head: one of all were too large for a Space."""
+    return path.with_name(f"{what}-{path.name}")
 
 
 def read(path: Path) -> TriageHeads:
@@ -164,7 +168,11 @@ def read(path: Path) -> TriageHeads:
     settings, known = (json.loads(bytes(arrays.pop(name)).decode("utf-8")) for name in ("settings", "known"))
     of = lambda head: {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{head}.")}
     triage, intent = (Head(of(head), settings[head]) for head in ("triage", "intent"))
-    return TriageHeads(triage, intent, tuple(Known(*row) for row in known), settings["thresholds"])
+    kinds = None
+    if (file := beside(path, "kind")).exists():
+        with np.load(file, allow_pickle=False) as stored:
+            kinds = Recogniser(dict(stored))
+    return TriageHeads(triage, intent, tuple(Known(*row) for row in known), settings["thresholds"], kinds)
 
 
 def alarm(scores: Floats) -> float:
@@ -191,11 +199,11 @@ def danger(text: str, using: TriageHeads | None = None) -> Danger:
         found.append((alarm(scores) - cost, part, vector, bool(scores[2] > scores[1])))
     heard = [one for one in found if one[0] > known.thresholds["likely"]]
     if not heard:
-        return Danger(score=found[0][0], nearest=known.nearest(found[0][2], None)[1])
+        return Danger(score=found[0][0], nearest=known.nearest(found[0][2]))
     score, part, vector, crisis = max(heard, key=lambda one: (one[3], one[0]))  # a crisis outranks an emergency
     level: Level = "crisis" if crisis else "emergency"
-    kind, near = known.nearest(vector, level)
-    return Danger(level, kind, "sure" if score > known.thresholds["sure"] else "likely", score, near, part)
+    certainty: Certainty = "sure" if score > known.thresholds["sure"] else "likely"
+    return Danger(level, kind_of(text, level, known.kinds), certainty, score, known.nearest(vector), part)
 
 
 def _suspects(head: Head, text: str) -> list[tuple[str, Counter[str]]]:

@@ -118,10 +118,32 @@ def test_who_keeps_repeating_is_given_the_next_question():
 
 
 @pytest.mark.parametrize(
-    ("said", "named"), [("我爸八十了，眼皮上长了根倒毛", "眼皮上长了根倒毛"), ("孩子三岁半，走路颠", "走路颠")]
+    ("said", "named"),
+    [
+        ("我爸八十了，眼皮上长了根倒毛", "眼皮上长了根倒毛"),
+        ("孩子三岁半，走路颠", "走路颠"),
+        ("五十一岁男的，虎口那块肉瘪下去了", "虎口那块肉瘪下去"),
+        ("生过五个娃，下面总觉得有坨肉要掉出来", "下面总觉得有坨肉要掉出来"),
+    ],
 )
 def test_who_it_is_names_no_complaint(said, named):
     assert hearing().named([said]) == named
+
+
+def test_a_man_of_fifty_one_is_no_child():
+    assert "age" not in hearing().whereabouts("虎口那块肉瘪下去了", ["五十一岁男的，虎口那块肉瘪下去了"])
+    assert hearing().whereabouts("走路颠", ["孩子十一岁，走路颠"])["age"] == "child"
+
+
+def test_a_long_message_still_tells_its_complaint():
+    said = "我是替我妈问的，她八十三了，孩子们都在外地，这两天降温，夜里睡到一半就憋醒，坐起来喘半天才能缓过来，两条腿也肿得一按一个坑，心里七上八下的"
+    assert hearing().hear([Message("user", said)]).entry.id == "heart_failure"
+
+
+@pytest.mark.parametrize("asked", ["会影响考驾照吗", "以后生的孩子会不会也是色弱？", "足背脉搏是哪儿？"])
+def test_a_question_that_is_only_like_a_known_one_has_no_answer(asked):
+    heard = hearing().hear([Message("user", "红绿颜色分不清，怎么办"), Message("user", asked)])
+    assert [answer.say for answer in guard().answers(asked, heard)] == [guard().common.unanswered]
 
 
 def test_who_has_asked_everything_closes():

@@ -93,3 +93,19 @@ def test_an_emergency_that_was_taken_care_of_is_not_forgotten(answer, reminded):
     assert bool(words) is reminded
     if words:
         assert replies.reminder([*said, Message("assistant", f"早点睡。\n\n{words}"), Message("user", "好的")]) is None
+
+
+WEEKS = "您好，我怀孕33周了，从昨天晚上开始头就一直疼，胀着疼"
+FLASHES = "能忍，就是今天看东西有点闪光，一花一花的，上腹部也顶着疼，脚肿得鞋都穿不进"
+
+
+def test_what_was_told_before_says_which_first_aid_is_right():
+    words = replies.care([Message("user", WEEKS), Message("assistant", "能忍吗？"), Message("user", FLASHES)])
+    assert words and "左侧躺下" in words
+
+
+def test_what_is_asked_while_the_ambulance_comes_gets_no_comfort():
+    asked = "我老公已经打120了，说车在路上，孩子会不会有危险？"
+    said = [Message("user", text) for text in (WEEKS, FLASHES, asked)]
+    words = replies.care(said)
+    assert words and asset("notices")["waiting"]["unknown"]["zh-CN"] in words and "左侧躺下" in words
