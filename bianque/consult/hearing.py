@@ -48,6 +48,7 @@ WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile
 TURNS = 6  # of the visitor, by which the complaint is recognised
 SAME_SYMPTOM = 0.65  # cosine of a rarer complaint to a known one of the same part of the body
 DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
+NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我|本人|最近|这几天|今天|这两天|老是?|总是?)+"
 )
@@ -280,10 +281,10 @@ class Hearing:
         return next((label for label, fact in facts if answers.denied(label, fact)), None)
 
     def given(self, said: Utterance, question: Question) -> Given:
-        """The answer that the words give in any wording."""
+        """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""
         features = answers.features(said, question)
         found, sure = self.answers(features)
-        if found is None:
+        if found is None or (NOTHING.match(said.text) and not answers.negated(question.facts.texts[found])):
             return Given(None)
         return Given(list(question.answers)[found], sure >= GRAVE and answers.nearness(features[found]) >= SAME_SIGN)
 

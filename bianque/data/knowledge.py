@@ -193,6 +193,7 @@ class Examination(StrictEntry):
 
     usual: Openings
     unusual: Openings
+    long: Openings = {}
     generic: tuple[Rare, ...] = ()
 
 

@@ -172,7 +172,7 @@ def write(out: Path = FILE, seed: int = 0) -> dict[str, float]:
     kept = examination()
     return {
         f"{kind}: {name}": share
-        for kind, openings in (("usual", kept.usual), ("unusual", kept.unusual))
+        for kind, openings in (("usual", kept.usual), ("unusual", kept.unusual), ("long", kept.long))
         for name, share in score(Recogniser(arrays), [(o.say, n) for n, e in openings.items() for o in e]).items()
     }
 

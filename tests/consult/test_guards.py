@@ -146,6 +146,11 @@ def test_a_question_that_is_only_like_a_known_one_has_no_answer(asked):
     assert [answer.say for answer in guard().answers(asked, heard)] == [guard().common.unanswered]
 
 
+def test_no_is_not_read_as_yes():
+    talked = talk("缠腰龙，腰上起了一溜水泡", "疹子有没有过身体中线？", "没有，就右半边，从后脊梁绕到肚脐眼这儿")
+    assert hearing().hear(talked).told.get("side") != "both"
+
+
 def test_who_has_asked_everything_closes():
     turns = [OPENING.content]
     for slot in hearing().entries["insomnia"].slots:

@@ -115,7 +115,9 @@ def test_an_empty_folder_says_what_is_needed(tmp_path):
 def test_nothing_to_examine_with_is_taught():
     taught, kept, further = bundled(), examination(), {row.say for row in further_openings()}
     assert kept.usual.keys() == kept.unusual.keys() == taught.complaints.keys() and len(kept.generic) >= 57
-    for name, opening in ((n, o) for kind in (kept.usual, kept.unusual) for n, each in kind.items() for o in each):
+    for name, opening in (
+        (n, o) for kind in (kept.usual, kept.unusual, kept.long) for n, each in kind.items() for o in each
+    ):
         entry = taught.complaints[name]
         assert opening.say not in {o.say for o in entry.open} | further
         for key, value in opening.has.items():
