@@ -47,6 +47,8 @@ EXCEPTIONS = {
         ("train.choice", f"consult.{part}"): "it learns what answers and follow-ups are chosen by, over what is served"
         for part in ("answers", "choice", "encoder", "follows", "hearing", "told")
     },
+    ("train.kinds", "consult.learning"): "it learns from the same sentences",
+    ("train.kinds", "consult.understanding"): "it writes what is read there",
     ("train.told", "consult.encoder"): "it learns over the vectors that are served",
     ("train.told", "consult.told"): "it writes what is read there",
 }

@@ -59,11 +59,10 @@ def judge(text: str) -> Danger:
 
 
 def among(found: Danger, said: Sequence[str]) -> Danger:
-    """An emergency with the kind that the newest messages tell together: it is the pregnancy told before that says what to do."""
-    if found.level != "emergency" or len(said) < 2:
+    """An emergency that names no kind, with the one that the newest messages tell together: the pregnancy was told before."""
+    if found.level != "emergency" or found.kind or len(said) < 2:
         return found
-    whole = judge("，".join(said[-TOGETHER:]))
-    return replace(found, kind=whole.kind) if whole.level == "emergency" and whole.certainty == "sure" else found
+    return replace(found, kind=judge("，".join(said[-TOGETHER:])).kind)
 
 
 @cache

@@ -273,11 +273,6 @@ class FurtherFollow(NamedTuple):
     follow: int | None
 
 
-def asides(path: Path = FOLDER / "asides.txt") -> list[str]:
-    """What patients say beside their complaint, a clause a line: who it is, since when, fears, thanks."""
-    return path.read_text(encoding="utf-8").splitlines()
-
-
 def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
     """More openings than the complaints' own; BadInput names a line that is not one."""
     return [

@@ -22,7 +22,7 @@ import torch
 from bianque.consult import encoder
 from bianque.consult.recognise import FILE, GENERIC, NONE, Recogniser, character_grams
 from bianque.data.compose import Composer
-from bianque.data.knowledge import Knowledge, asides, bundled, examination, further_openings
+from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination, further_openings
 
 COMPOSED, COMBINED = 6_000, 500  # first messages; parts of the body with a feeling
 DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
@@ -66,8 +66,8 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
 
 
 def diluted(knowledge: Knowledge, further: Sequence[Labelled], r: random.Random) -> Iterator[Labelled]:
-    """Openings between clauses that are no part of a complaint, and those clauses alone."""
-    beside = asides()
+    """Openings between clauses that are no part of a complaint (who it is, since when, fears), and those clauses alone."""
+    beside = (FOLDER / "asides.txt").read_text(encoding="utf-8").splitlines()
     own = [Labelled(o.say, name) for name, entry in knowledge.complaints.items() for o in entry.open]
     every = [*further, *own]
     for row in r.sample(every, min(DILUTED, len(every))):
