@@ -30,7 +30,7 @@ NEAR = 0.6
 the 30 that were taken for one reached .7, one .6; without an answer nothing false is said."""
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
 ENOUGH = 5  # questions, fewer of which are too few to close on
-ANSWERED = 0.3  # share of a reply that is the knowledge base's answer to the question
+ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
