@@ -132,6 +132,7 @@ def test_who_it_is_names_no_complaint(said, named):
 
 def test_a_man_of_fifty_one_is_no_child():
     assert "age" not in hearing().whereabouts("虎口那块肉瘪下去了", ["五十一岁男的，虎口那块肉瘪下去了"])
+    assert "age" not in hearing().whereabouts("癫痫", ["我有癫痫，今年结婚了想要孩子"])
     assert hearing().whereabouts("走路颠", ["孩子十一岁，走路颠"])["age"] == "child"
 
 
