@@ -184,11 +184,7 @@ class Guard:
         anyones, own = self.anyones(question), self.follows(question, entry.follow)
         if isinstance(entry, Generic):
             own = near(question, own)
-        if (
-            own
-            and anyones
-            and (isinstance(entry, Generic) or nearness(question, anyones.ask) > nearness(question, own.ask))
-        ):
+        if own and anyones and nearness(question, anyones.ask) > nearness(question, own.ask):
             return anyones
         return own or anyones
 
