@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> int:
     how, profile = (("-m", LEFT_OUT), "dev") if fast else (BY_FILE, "ci")
     types = started("mypy")  # beside the tests: it uses one core, and not for long
     tests = started("pytest", "-n", str(CORES), *how, *chosen, HYPOTHESIS_PROFILE=profile, **ONE_THREAD)
-    return tests.wait() or types.wait()
+    code = tests.wait()
+    return types.wait() or code
 
 
 def started(*command: str, **env: str) -> subprocess.Popen[bytes]:

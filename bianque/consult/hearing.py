@@ -154,7 +154,8 @@ class Hearing:
             if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
-        if said and self.named(said) in self.symptoms:  # word for word
+        x = self.named(said)
+        if x in self.symptoms:  # word for word
             votes.update({GENERIC: OPENED_SO})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
@@ -167,7 +168,7 @@ class Hearing:
             best = GENERIC
         heard.entry = entry = self.entries[best]
         if best == GENERIC:
-            heard.x = self.named(said)
+            heard.x = x
             heard.told |= self.whereabouts(heard.x or said[0], said)
         for i in sorted(begun, key=begun.__getitem__):
             name, _, has = self.openings[i]
@@ -211,11 +212,10 @@ class Hearing:
         names = [
             clause for clause in clauses if 2 <= len(clause) <= 18 and not pattern("people", "aged").fullmatch(clause)
         ]
-        return max(names, key=self.telling, default="")
-
-    def telling(self, clause: str) -> float:
-        """How surely a clause tells of a complaint: not who it is, since when, what is feared. Equal ones keep their order."""
-        return -round(float(self.recogniser([clause])[0][self.recogniser.place[NONE]]), 2)
+        if len(names) < 2:
+            return next(iter(names), "")
+        # The one that tells most surely of a complaint: not who it is, since when, what is feared. Of equal ones the first.
+        return names[int(self.recogniser(names)[:, self.recogniser.place[NONE]].round(2).argmin())]
 
     def whereabouts(self, complaint: str, said: Sequence[str]) -> dict[str, str | None]:
         """Where a complaint without an entry is, and of whom it is told, for the rules that depend on it."""

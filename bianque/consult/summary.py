@@ -156,7 +156,8 @@ def dangers(messages: Sequence[Message]) -> list[DangerSign]:
         text = messages[turn].content
         if messages[turn].role != "user" or (room := room - len(text)) < 0:
             continue
-        if notice := triage.check(text):
+        earlier = [message.content for message in messages[:turn] if message.role == "user"]
+        if notice := triage.check(text, earlier):
             found[notice.sign] = DangerSign(notice.level, notice.sign, notice.text, cut(text.strip(), turn, 160))
     return sorted(reversed(found.values()), key=lambda danger: danger.level)
 

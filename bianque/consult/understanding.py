@@ -7,7 +7,7 @@ character n-grams. The sentences are in `data/understanding`, one a line; `learn
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -113,7 +113,6 @@ class TriageHeads:
     intent: Head
     known: tuple[Known, ...]
     thresholds: Mapping[str, float]
-
     kinds: Recogniser | None = None
 
     def nearest(self, vector: Floats) -> tuple[Near, ...]:
@@ -130,15 +129,13 @@ def kind_of(text: str, level: Level, found: Recogniser | None) -> str:
     if found is None:
         return ""
     likely = {name.partition("/")[2]: share for name, share in found.shares(text).items() if name.startswith(level)}
-    together: Counter[str] = Counter()
+    together: dict[str, float] = defaultdict(float)
     for kind, share in likely.items():
-        together[groups().get(kind, "")] += share / sum(likely.values())  # type: ignore[assignment]
-    group, share = together.most_common(1)[0] if together else ("", 0.0)
-    return (
-        max((kind for kind in likely if groups().get(kind, "") == group), key=likely.__getitem__)
-        if share >= KIND_SURE
-        else ""
-    )
+        together[groups().get(kind, "")] += share
+    group = max(together, key=together.__getitem__, default="")
+    if not likely or together[group] < KIND_SURE * sum(likely.values()):
+        return ""
+    return max((kind for kind in likely if groups().get(kind, "") == group), key=likely.__getitem__)
 
 
 @cache
