@@ -452,10 +452,13 @@ def test_where_memory_runs_out_for_a_batch_it_is_written_one_by_one_and_nobody_i
             return super().decode_step(ids, cache, slot)
 
     async def three():
-        model = Narrow()
-        found = await asyncio.gather(
-            *(spoken(of_one, [first], GREEDY) for of_one in [of(model)] for first in (40, 50, 60))
-        )
+        model = Narrow(threading.Semaphore(0))
+        decoder = of(model)
+
+        async def begin():  # after all three were sent: on a busy machine the first may be done before the next comes
+            model.gate.release(99)
+
+        *found, _ = await asyncio.gather(*(spoken(decoder, [first], GREEDY) for first in (40, 50, 60)), begin())
         return model.wide, found
 
     wide, found = asyncio.run(three())
