@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from bianque.consult.choice import Choice, bundled
 from bianque.consult.spans import spans
 from bianque.consult.text import likeness
 from bianque.consult.told import Question, Utterance
+from bianque.once import once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def nearness(row: NDArray[Any]) -> float:
     return float(max(row[0], row[2]))
 
 
-@cache
+@once
 def answers() -> Choice:
     """The bundled one."""
     return bundled(FILE)

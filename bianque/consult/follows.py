@@ -11,7 +11,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from bianque.consult.choice import Choice, bundled
 from bianque.consult.encoder import encode, encoded
 from bianque.consult.text import grams, likeness
 from bianque.data.knowledge import Follow
+from bianque.once import once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def signs(text: str) -> frozenset[str]:
     return frozenset(re.sub(r"[\W_]", "", text))
 
 
-@cache
+@once
 def choice() -> Choice:
     """The bundled one."""
     return bundled(FILE)

@@ -18,9 +18,12 @@ from bianque.backends.base import Backend
 from bianque.consult import handoff
 from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
 from bianque.consult.hearing import hinted
+from bianque.consult.repeats import answered, repeats
+from bianque.data.knowledge import Family
 from bianque.types import Message, Piece, Sampling
 
 ATTEMPTS = 3  # a reply is drawn again twice
+UNLEARNT = 1  # the same where the models were taught nothing of the complaint
 LONGEST = 60  # turns of a round that are read
 
 
@@ -56,7 +59,7 @@ class Guarded:
 
     async def asking(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         text, end, heard = "", None, now.heard
-        for attempt in range(ATTEMPTS):
+        for attempt in range(now.attempts):
             self.counts["drawn again"] += bool(attempt)
             text = ""
             async with aclosing(draw(attempt)) as pieces:
@@ -72,10 +75,12 @@ class Guarded:
                 break
             if closes(text) and not found.early(heard):
                 break
-            if not closes(text) and not found.flaw(text, heard) and found.names(text, heard):
+            if not closes(text) and not now.refused(text) and not found.flaw(text, heard) and found.names(text, heard):
                 break
         else:
-            text = found.hears.question(heard, random.Random(now.told)) or (text if closes(text) else found.close)
+            text = found.hears.question(heard, random.Random(now.told), now.refused) or (
+                text if closes(text) else found.close
+            )
             self.counts["asked in the knowledge base's words"] += 1
         yield Piece(text=text)
         if end:
@@ -84,7 +89,7 @@ class Guarded:
     async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         shown, end, heard = "", None, now.heard
         danger, asked = found.danger(heard), now.asked
-        for attempt in range(ATTEMPTS):
+        for attempt in range(now.attempts):
             self.counts["drawn again"] += bool(attempt)
             sieve, waiting = Filter(found, heard, now.told), ""
             async with aclosing(draw(attempt)) as pieces:
@@ -135,10 +140,16 @@ class GuardedRound:
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)
+        self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
         self.asked = found.answers(newest, self.heard) if wondering else ()
+        self.round = now
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
+
+    def refused(self, question: str) -> bool:
+        """Whether the handover would take it for one that was asked, or answered unasked."""
+        return repeats(question, self.round.spoken) or answered(question, self.round.said)
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]

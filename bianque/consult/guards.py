@@ -16,13 +16,14 @@ from typing import Literal
 
 from bianque.consult import follows
 from bianque.consult.encoder import nearness
-from bianque.consult.hearing import Heard, Hearing, hearing, texts
+from bianque.consult.hearing import Heard, Hearing, hearing
 from bianque.consult.patterns import table
 from bianque.consult.questions import asks, sentences
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Complaint, Follow, Generic, Rule, first, sentence
+from bianque.data.knowledge import Complaint, Follow, Rule, first, sentence, texts
+from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
 NEAR = 0.6
@@ -49,7 +50,7 @@ class Guard:
         generic = self.knowledge.generic
         self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
         self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
-        self.text = "\n".join(texts([self.knowledge.complaints, generic, self.common]))
+        self.text = "\n".join(texts([self.knowledge.entries, self.common]))
         self.follows = follows.Follows(texts(self.knowledge))
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
@@ -78,7 +79,8 @@ class Guard:
 
     def names(self, question: str, heard: Heard) -> bool:
         """Whether a first question on a complaint without an entry names it."""
-        return not (isinstance(heard.entry, Generic) and heard.x and not heard.begun) or heard.x in question
+        named = heard.entry is not None and heard.entry.general and heard.x and not heard.begun
+        return not named or heard.x in question
 
     def early(self, heard: Heard) -> bool:
         """Whether there is more to ask before anybody could advise."""
@@ -178,11 +180,11 @@ class Guard:
             return (found,)
         return (Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered),) if asks(said) else ()
 
-    def known(self, question: str, entry: Complaint | Generic) -> Follow | None:
+    def known(self, question: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is."""
         question = question[: follows.LONGEST]
         anyones, own = self.anyones(question), self.follows(question, entry.follow)
-        if isinstance(entry, Generic):
+        if entry.general:
             own = near(question, own)
         if own and anyones and nearness(question, anyones.ask) > nearness(question, own.ask):
             return anyones
@@ -261,7 +263,7 @@ class Filter:
         return kept + whole[len(body) :]
 
 
-@cache
+@once
 def guard() -> Guard:
     """The guard over the bundled knowledge base."""
     return Guard(hearing())

@@ -11,11 +11,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bianque.consult.encoder import encode
+from bianque.once import once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class Recogniser(LinearScores):
 LATER = 0.2  # what an answer is worth beside the opening, as evidence of the complaint
 
 
-@cache
+@once
 def recogniser() -> Recogniser:
     """The bundled one; it does not change the arrays that it reads."""
     import numpy as np

@@ -22,6 +22,7 @@ from bianque.consult.questions import plain
 from bianque.consult.text import LABEL
 from bianque.errors import BadInput
 from bianque.i18n import say
+from bianque.once import once
 from bianque.types import Message
 
 Section = Literal[
@@ -301,7 +302,7 @@ def nearest(question: str) -> Section:
     return sections[int((vectors @ encoder.encoded(question)).argmax())]
 
 
-@cache
+@once
 def _examples() -> tuple[list[Section], Any]:
     """The sections of the examples, and [examples, 512]: their vectors."""
     from bianque.consult import encoder

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from bianque.consult.recognise import LinearScores
 from bianque.consult.text import grams, likeness
 from bianque.data import speech
 from bianque.data.knowledge import Complaint
+from bianque.once import once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,7 +135,7 @@ def remembered(texts: Sequence[str]) -> NDArray[Any]:
     return np.stack([encoded(one) for one in texts])
 
 
-@cache
+@once
 def told() -> Told:
     """The bundled one."""
     import numpy as np

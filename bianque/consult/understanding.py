@@ -19,6 +19,7 @@ from bianque.consult.encoder import encode
 from bianque.consult.patterns import asset
 from bianque.consult.questions import asks
 from bianque.consult.recognise import Recogniser
+from bianque.once import once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +145,7 @@ def groups() -> Mapping[str, str]:
     return {kind: name for name, row in asset("notices")["groups"].items() for kind in row["kinds"]}
 
 
-@cache
+@once
 def model() -> TriageHeads:
     """The trained heads, read once. FileNotFoundError before the first training."""
     return read(FOLDER / "heads.npz")

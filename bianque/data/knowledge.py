@@ -6,18 +6,17 @@ file, line, field, value and remedy.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from bianque.errors import BadInput
+from bianque.once import once
 
 FOLDER = Path(__file__).parent
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
@@ -25,6 +24,7 @@ Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Condition = Mapping[str, "str | tuple[str, ...]"]
 Known = Mapping[str, str]  # slot → value, as far as the patient has told
 Part = TypeVar("Part", bound="StrictEntry")
+Entry = TypeVar("Entry", bound="Complaint")
 
 
 class StrictEntry(BaseModel):
@@ -110,6 +110,8 @@ class Complaint(StrictEntry):
     advice: Annotated[tuple[Rule, ...], Field(min_length=3)]
     doctor: Annotated[tuple[Rule, ...], Field(min_length=1)]
     follow: Annotated[tuple[Follow, ...], Field(min_length=1)]
+    general: ClassVar[bool] = False
+    """Whether it stands for many complaints, which the patient's words name."""
 
     @cached_property
     def slot(self) -> dict[str, Slot]:
@@ -159,9 +161,18 @@ class Place(StrictEntry):
     words: Texts
 
 
-class Generic(Complaint):
-    """What is asked and advised where there is no entry of its own: `{x}` stands for the complaint."""
+class Family(Complaint):
+    """What is asked and advised of any complaint of one kind that has no entry of its own."""
 
+    like: tuple[Text, ...] = ()
+    """The complaints of that kind that have one."""
+    general = True
+
+
+class Generic(Complaint):
+    """The same of any complaint at all: `{x}` stands for it."""
+
+    general = True
     age_of: dict[str, tuple[str, ...]]
     refer: Texts
     symptoms: Annotated[tuple[Symptom, ...], Field(min_length=1)]
@@ -226,116 +237,37 @@ class Common(StrictEntry):
 
 class Knowledge(StrictEntry):
     complaints: dict[str, Complaint]
+    families: dict[str, Family]
     generic: Generic
     common: Common
     medicines: tuple[Medicine, ...]
 
+    @cached_property
+    def entries(self) -> dict[str, Complaint]:
+        return {**self.complaints, **self.families, self.generic.id: self.generic}
 
-@cache
+
+@once
 def bundled() -> Knowledge:
     return Knowledge(
         complaints=complaints(FOLDER / "complaints"),
+        families=complaints(FOLDER / "families", Family),
         generic=load(FOLDER / "generic.yaml", Generic),
         common=load(FOLDER / "common.yaml", Common),
         medicines=load(FOLDER / "medicines.yaml", Medicines).medicines,
     )
 
 
-@cache
+@once
 def examination() -> Examination:
     return load(FOLDER / "examination.yaml", Examination)
 
 
-class Further(NamedTuple):
-    """An opening of `data/openings.jsonl`; `has` is None where nobody noted what it tells."""
-
-    complaint: str
-    say: str
-    has: dict[str, Any] | None = None
-
-
-class FurtherAnswer(NamedTuple):
-    """A line of `data/answers.jsonl`: what a patient said to a question, and which answer that is; None for none."""
-
-    complaint: str
-    slot: str
-    ask: str
-    say: str
-    value: str | None
-    also: Mapping[str, str] = MappingProxyType({})
-
-
-class FurtherFollow(NamedTuple):
-    """A line of `data/follows.jsonl`: a question after the advice, and the follow-up that it is; None for none."""
-
-    complaint: str
-    ask: str
-    follow: int | None
-
-
-def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
-    """More openings than the complaints' own; BadInput names a line that is not one."""
-    return [
-        row
-        for row, _ in lines(
-            path,
-            Further,
-            '{"complaint": id, "say": text}, with "has": {slot: value} or without',
-            lambda row: row.has or {},
-        )
-    ]
-
-
-def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer]:
-    """Answers as patients give them; BadInput names a line that is not one."""
-    form = '{"complaint": id, "slot": key, "ask": text, "say": text, "value": value or null, "also": {slot: value}}'
-    return [row for row, _ in lines(path, FurtherAnswer, form, lambda row: {row.slot: row.value or (), **row.also})]
-
-
-def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
-    """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
-    found = []
-    form = '{"complaint": id, "ask": text, "follow": number or null}'
-    for number, (row, entry) in enumerate(lines(path, FurtherFollow, form, lambda row: {}), 1):
-        if row.follow is not None and not 0 <= row.follow < len(entry.follow):
-            raise BadInput(
-                f"{path}:{number}: follow={row.follow!r}: {row.complaint} has 0 to {len(entry.follow) - 1}, or null"
-            )
-        found.append(row)
-    return found
-
-
-Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
-
-
-def lines(
-    path: Path, kind: type[Row], form: str, tells: Callable[[Row], Mapping[str, Any]]
-) -> list[tuple[Row, Complaint | Generic]]:
-    """The lines of a file of examples, each with its complaint or the generic one; what one tells must exist there."""
-    found, entries = [], {**bundled().complaints, bundled().generic.id: bundled().generic}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = kind(**json.loads(line))
-            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=dict(tells(row))).has
-        except (ValueError, TypeError):
-            raise BadInput(f"{path}:{number}: needs to be {form}") from None
-        if (entry := entries.get(row.complaint)) is None:
-            raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
-        for key, value in told.items():
-            values = entry.slot[key].values if key in entry.slot else {}
-            if key not in entry.slot or any(
-                one not in values for one in ((value,) if isinstance(value, str) else value)
-            ):
-                raise BadInput(f"{path}:{number}: {{{key!r}: {value!r}}}: {row.complaint} has no such slot or value")
-        found.append((row, entry))
-    return found
-
-
-def complaints(folder: Path) -> dict[str, Complaint]:
+def complaints(folder: Path, kind: type[Entry] = Complaint) -> dict[str, Entry]:  # type: ignore[assignment]
     """Every complaint of a folder by its id; BadInput if an id is not the name of its file."""
     found = {}
     for path in sorted(folder.glob("*.yaml")):
-        entry = load(path, Complaint)
+        entry = load(path, kind)
         if entry.id != path.stem:
             raise BadInput(f"{path}:1: id={entry.id!r}: needs to be the file's name, {path.stem!r}")
         found[entry.id] = entry
@@ -349,9 +281,9 @@ def load(path: Path, kind: type[Part]) -> Part:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        given = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        given = yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -361,6 +293,7 @@ def load(path: Path, kind: type[Part]) -> Part:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
+        node = yaml.compose(text, Loader=loader)
         rows = [f"{path}:{line_of(node, row['loc'])}: {explained(row)}" for row in error.errors()[:5]]
         raise BadInput("\n".join(rows)) from None
 
@@ -394,3 +327,17 @@ def children(node: yaml.Node) -> Iterator[tuple[int | str, yaml.Node]]:
 def sentence(text: str) -> str:
     """The text with a mark at its end."""
     return text if re.search(r"[。！？；]$", text) else text + "。"
+
+
+def texts(part: object) -> Iterator[str]:
+    """Every text in the knowledge base."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from texts(value)
+    elif isinstance(part, tuple | list):
+        for value in part:
+            yield from texts(value)
+    elif hasattr(part, "__pydantic_fields__"):
+        yield from texts([getattr(part, name) for name in type(part).model_fields])  # type: ignore[attr-defined]

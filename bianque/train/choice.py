@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bianque.consult import answers, encoder, follows, hearing
+from bianque.consult import answers, encoder, follows
 from bianque.consult.choice import Choice
 from bianque.consult.told import Utterance, questions
-from bianque.data.knowledge import Follow, bundled, further_answers, further_follows, further_openings
+from bianque.data.further import further_answers, further_follows, further_openings
+from bianque.data.knowledge import Follow, bundled, texts
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
 KNOWN, LEFT_OUT = 0.05, 0.2  # what a follow-up's own wordings are worth beside written questions
@@ -49,7 +50,7 @@ class Vectors:
 
 def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
     """Written answers, and openings whose writers noted what they tell."""
-    known = {name: questions(entry, vectors) for name, entry in bundled().complaints.items()}
+    known = {name: questions(entry, vectors) for name, entry in bundled().entries.items()}
     written = further_answers()
     found = [
         ChoiceCase(
@@ -72,13 +73,13 @@ def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
 
 def follow_cases(vectors: Vectors) -> list[ChoiceCase]:
     """Written questions, and the known wordings each against the others, as they stand and left out."""
-    found = follows.Follows(hearing.texts(bundled()), vectors)
+    found = follows.Follows(texts(bundled()), vectors)
 
     def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> ChoiceCase:
         features = found.features(ask, vectors([ask])[0], known)
         return ChoiceCase(features, [place == right for place in range(len(known))], weight)
 
-    complaints = bundled().complaints
+    complaints = bundled().complaints | bundled().families
     cases = [case(row.ask, complaints[row.complaint].follow, row.follow) for row in further_follows()]
     for entry in complaints.values():
         for place, one in enumerate(entry.follow):

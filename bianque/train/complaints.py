@@ -22,7 +22,8 @@ import torch
 from bianque.consult import encoder
 from bianque.consult.recognise import FILE, GENERIC, NONE, Recogniser, character_grams
 from bianque.data.compose import Composer
-from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination, further_openings
+from bianque.data.further import further_openings
+from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination
 
 COMPOSED, COMBINED = 6_000, 500  # first messages; parts of the body with a feeling
 DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
@@ -41,7 +42,7 @@ class Labelled:
 def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> Iterator[Labelled]:
     """Everything that there is to learn from."""
     yield from further
-    for name, entry in knowledge.complaints.items():
+    for name, entry in (knowledge.complaints | knowledge.families).items():
         yield from (Labelled(text, name) for text in (entry.name, *(opening.say for opening in entry.open)))
         for slot in entry.slots:
             yield from (Labelled(ask, name, QUESTION) for ask in slot.ask)
@@ -49,7 +50,7 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
         yield from (Labelled(ask, name, FOLLOW) for follow in entry.follow for ask in follow.ask)
     r, generic, common = random.Random(seed), knowledge.generic, knowledge.common
     combined = [r.choice(p.words) + r.choice(generic.feelings) for p in r.choices(generic.places, k=COMBINED)]
-    for x in [*(symptom.x for symptom in generic.symptoms), *combined]:
+    for x in combined:
         yield Labelled(x, GENERIC, FOLLOW)
         yield Labelled(r.choice(generic.open).say.replace("{x}", x), GENERIC, FOLLOW)
     nothing = [text for one in common.situations if "first" in one.when for text in one.patient]
@@ -61,14 +62,15 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
         turns = composer(random.Random(f"recognise/{seed}/{number}")).turns
         about = next((turn.entry.id for turn in turns if turn.entry is not None), None)
         first = next(turn.text for turn in turns if turn.role == "patient")
-        if about is not None:
+        if about not in (None, GENERIC):  # a rarer complaint is one of a family, or of none
             yield Labelled(first, about, FIRST)
 
 
 def diluted(knowledge: Knowledge, further: Sequence[Labelled], r: random.Random) -> Iterator[Labelled]:
     """Openings between clauses that are no part of a complaint (who it is, since when, fears), and those clauses alone."""
     beside = (FOLDER / "asides.txt").read_text(encoding="utf-8").splitlines()
-    own = [Labelled(o.say, name) for name, entry in knowledge.complaints.items() for o in entry.open]
+    entries = knowledge.complaints | knowledge.families
+    own = [Labelled(o.say, name) for name, entry in entries.items() for o in entry.open]
     every = [*further, *own]
     for row in r.sample(every, min(DILUTED, len(every))):
         parts = [row.text.rstrip("。，")]

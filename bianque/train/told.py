@@ -19,7 +19,8 @@ import torch
 
 from bianque.consult import encoder
 from bianque.consult.told import CLAUSE, FILE, LONGEST, SHORTEST, Told, Utterance, features, questions, remembered
-from bianque.data.knowledge import Further, bundled, further_openings
+from bianque.data.further import Further, further_openings
+from bianque.data.knowledge import bundled
 from bianque.train.complaints import GrammedTexts, fit
 
 ENOUGH = 25  # openings that answer a kind of question, from which it has a score of its own
@@ -46,7 +47,7 @@ def pairs(rows: Sequence[Further]) -> Pairs:
     every = list(dict.fromkeys([*(text[:LONGEST] for text in said), *clauses]))
     vectors = dict(zip(every, encoder.encode(every), strict=True))
     encoded = lambda texts: np.stack([vectors[text] for text in texts])
-    known = {name: questions(bundled().complaints[name]) for name in {row.complaint for row in rows}}
+    known = {name: questions(bundled().entries[name]) for name in {row.complaint for row in rows}}
     found = [features(Utterance.of(row.say, encoded), known[row.complaint]) for row in rows]
     keys = [key for row in rows for key in known[row.complaint]]
     answered = [key in (row.has or {}) for row in rows for key in known[row.complaint]]
@@ -136,7 +137,7 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
 
 
 def score(found: Told, rows: Sequence[Further]) -> dict[str, float]:
-    known = {name: questions(bundled().complaints[name]) for name in {row.complaint for row in rows}}
+    known = {name: questions(bundled().entries[name]) for name in {row.complaint for row in rows}}
     heard = [(found(Utterance.of(row.say, remembered), known[row.complaint]), set(row.has or {})) for row in rows]
     both = sum(len(one & other) for one, other in heard)
     return {

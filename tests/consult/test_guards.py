@@ -11,7 +11,7 @@ import pytest
 from bianque.catalog.builtin import CARDS
 from bianque.consult.guarded import ATTEMPTS, Guarded, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
-from bianque.consult.hearing import hearing
+from bianque.consult.hearing import Heard, hearing
 from bianque.data.compose import Composer
 from bianque.types import Message, Piece, Sampling, Usage
 
@@ -287,10 +287,24 @@ def test_a_man_gets_no_womans_complaint():
     assert entry and "产科" not in entry.department and "妇科" not in entry.department
 
 
-def test_a_rarer_complaint_is_advised_on_by_its_part_of_the_body():
+def test_a_rarer_complaint_is_asked_about_as_those_of_its_kind_and_named():
     heard = hearing().hear(talk("耳垂上起了个怪东西"))
-    assert heard.entry is hearing().generic and heard.known["region"] == "ear"
-    assert "耳鼻喉科" in guard().completed("", heard)
+    assert heard.entry is hearing().entries["ear_other"] and heard.x == "耳垂上起了个怪东西"
+    asked = hearing().question(heard, random.Random(0))
+    assert asked and heard.x in asked and ("ear_other", heard.open[0]) in hearing().slots(asked)
+    assert "耳" in guard().completed("", heard)
+
+
+def test_of_a_rarer_complaint_the_model_is_asked_once():
+    backend = Scripted(["请问您头痛多久了？"])
+    said = replies(backend, "ask-mini", [Message("user", "耳垂上起了个怪东西")])
+    assert len(backend.heard) == 1 and "耳垂上起了个怪东西" in said
+
+
+def test_what_is_of_no_kind_is_advised_on_by_its_part_of_the_body():
+    generic, said = hearing().generic, "耳垂上起了个怪东西"
+    found = Heard(generic, said, told=hearing().whereabouts(said, [said]))
+    assert found.known["region"] == "ear" and "耳鼻喉科" in guard().completed("", found)
 
 
 def test_an_advice_of_two_words_is_drawn_again():

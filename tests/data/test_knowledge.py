@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from bianque.data import knowledge
-from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, further_openings, load
+from bianque.data.further import further_openings
+from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, load
 from bianque.errors import BadInput
 
 PATH = knowledge.FOLDER / "complaints" / "insomnia.yaml"
@@ -26,7 +27,14 @@ def written(tmp_path, entry):
 def test_every_bundled_complaint_is_read():
     found = bundled()
     assert len(found.complaints) >= 312 and len(found.generic.symptoms) >= 170
-    assert all(name == entry.id for name, entry in found.complaints.items())
+    assert all(name == entry.id for name, entry in found.entries.items())
+
+
+def test_every_complaint_is_of_one_kind_and_a_family_names_nothing_it_is_not_told():
+    found = bundled()
+    like = [name for family in found.families.values() for name in family.like]
+    assert sorted(like) == sorted(found.complaints)
+    assert not any("{x}" in text for text in knowledge.texts(found.families))
 
 
 def test_a_rule_holds_only_on_what_was_told():

@@ -6,7 +6,7 @@ import pytest
 
 from bianque.consult.recognise import Recogniser
 from bianque.consult.told import Told
-from bianque.data.knowledge import further_answers, further_follows, further_openings
+from bianque.data.further import further_answers, further_follows, further_openings
 from bianque.errors import BadInput
 from bianque.train import complaints, told
 from bianque.train.complaints import Labelled

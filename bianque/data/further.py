@@ -1,0 +1,100 @@
+"""More examples than the knowledge base's own: how patients begin, answer and ask, a line each in JSONL.
+
+`data/README.md` explains the form; an error names file, line and remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
+
+from bianque.data.knowledge import FOLDER, Complaint, Opening, bundled
+from bianque.errors import BadInput
+
+
+class Further(NamedTuple):
+    """An opening of `data/openings.jsonl`; `has` is None where nobody noted what it tells."""
+
+    complaint: str
+    say: str
+    has: dict[str, Any] | None = None
+
+
+class FurtherAnswer(NamedTuple):
+    """A line of `data/answers.jsonl`: what a patient said to a question, and which answer that is; None for none."""
+
+    complaint: str
+    slot: str
+    ask: str
+    say: str
+    value: str | None
+    also: Mapping[str, str] = MappingProxyType({})
+
+
+class FurtherFollow(NamedTuple):
+    """A line of `data/follows.jsonl`: a question after the advice, and the follow-up that it is; None for none."""
+
+    complaint: str
+    ask: str
+    follow: int | None
+
+
+def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
+    """More openings than the complaints' own; BadInput names a line that is not one."""
+    return [
+        row
+        for row, _ in lines(
+            path,
+            Further,
+            '{"complaint": id, "say": text}, with "has": {slot: value} or without',
+            lambda row: row.has or {},
+        )
+    ]
+
+
+def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer]:
+    """Answers as patients give them; BadInput names a line that is not one."""
+    form = '{"complaint": id, "slot": key, "ask": text, "say": text, "value": value or null, "also": {slot: value}}'
+    return [row for row, _ in lines(path, FurtherAnswer, form, lambda row: {row.slot: row.value or (), **row.also})]
+
+
+def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
+    """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
+    found = []
+    form = '{"complaint": id, "ask": text, "follow": number or null}'
+    for number, (row, entry) in enumerate(lines(path, FurtherFollow, form, lambda row: {}), 1):
+        if row.follow is not None and not 0 <= row.follow < len(entry.follow):
+            raise BadInput(
+                f"{path}:{number}: follow={row.follow!r}: {row.complaint} has 0 to {len(entry.follow) - 1}, or null"
+            )
+        found.append(row)
+    return found
+
+
+Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
+
+
+def lines(
+    path: Path, kind: type[Row], form: str, tells: Callable[[Row], Mapping[str, Any]]
+) -> list[tuple[Row, Complaint]]:
+    """The lines of a file of examples, each with its complaint or the generic one; what one tells must exist there."""
+    found, entries = [], bundled().entries
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = kind(**json.loads(line))
+            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=dict(tells(row))).has
+        except (ValueError, TypeError):
+            raise BadInput(f"{path}:{number}: needs to be {form}") from None
+        if (entry := entries.get(row.complaint)) is None:
+            raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
+        for key, value in told.items():
+            values = entry.slot[key].values if key in entry.slot else {}
+            if key not in entry.slot or any(
+                one not in values for one in ((value,) if isinstance(value, str) else value)
+            ):
+                raise BadInput(f"{path}:{number}: {{{key!r}: {value!r}}}: {row.complaint} has no such slot or value")
+        found.append((row, entry))
+    return found

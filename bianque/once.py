@@ -1,0 +1,23 @@
+"""What takes seconds to make is made once, however many threads ask for it at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import TypeVar
+
+Made = TypeVar("Made")
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """As `functools.cache`, but threads that ask while it is made wait for it: that lets each make its own."""
+    lock, cached = threading.RLock(), cache(make)
+
+    @wraps(make)
+    def made() -> Made:
+        with lock:
+            return cached()
+
+    made.cache_info = cached.cache_info  # type: ignore[attr-defined]
+    return made
