@@ -101,7 +101,7 @@ class Guarded:
                             yield piece
                         continue
                     waiting += sieve.feed(piece.text, ended=piece.finish is not None)
-                    if not danger and not asked and len(shown + waiting) >= SHORTEST and waiting:
+                    if not danger and not asked and not now.news and len(shown + waiting) >= SHORTEST and waiting:
                         yield Piece(text=waiting)
                         shown, waiting = shown + waiting, ""
             if shown or danger or asked or len(waiting) >= SHORTEST:
@@ -115,7 +115,7 @@ class Guarded:
             more = found.follow_up(waiting, asked, heard)
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
-        elif not shown + waiting and heard.entry:
+        elif heard.entry and (now.news or not shown + waiting):
             more = found.still(heard, now.spoken)
         self.counts["advised in the knowledge base's words"] += more != waiting
         if more:
@@ -144,6 +144,8 @@ class GuardedRound:
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
         self.asked = found.answers(newest, self.heard) if wondering else ()
+        # What a small model says to news after the advice is another question's answer, more often than not.
+        self.news = self.heard.advised and not self.asked and now.want != "chat"
         self.round = now
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
 

@@ -25,7 +25,7 @@ from bianque.data.compose import Composer
 from bianque.data.further import further_openings
 from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination
 
-COMPOSED, COMBINED = 6_000, 500  # first messages; parts of the body with a feeling
+COMPOSED = 6_000  # first messages
 DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
 EPOCHS, RAREST = 60, 2
 GRAMS = 0.5  # what the n-grams' scores count beside the vectors': the two are trained apart, together they overfit
@@ -48,11 +48,7 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
             yield from (Labelled(ask, name, QUESTION) for ask in slot.ask)
             yield from (Labelled(say, name, ANSWER) for value in slot.values.values() for say in value.says)
         yield from (Labelled(ask, name, FOLLOW) for follow in entry.follow for ask in follow.ask)
-    r, generic, common = random.Random(seed), knowledge.generic, knowledge.common
-    combined = [r.choice(p.words) + r.choice(generic.feelings) for p in r.choices(generic.places, k=COMBINED)]
-    for x in combined:
-        yield Labelled(x, GENERIC, FOLLOW)
-        yield Labelled(r.choice(generic.open).say.replace("{x}", x), GENERIC, FOLLOW)
+    r, common = random.Random(seed), knowledge.common
     nothing = [text for one in common.situations if "first" in one.when for text in one.patient]
     for text in (*nothing, *common.thanks, *common.want, *common.unsure, *common.none, *common.what):
         yield Labelled(text, NONE, OTHER)
