@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bianque.__main__ import main
 from bianque.backends.local import Local
 from bianque.catalog.builtin import CARDS, by_name
 from bianque.checkpoints import loader
@@ -107,7 +109,7 @@ def test_a_card_whose_lora_is_nowhere_says_how_to_name_it(folders):
 
 def environment(folders) -> dict[str, str]:
     paths = ",".join(f"{name}={folder}" for name, folder in folders.items())
-    return os.environ | {
+    return {
         "BIANQUE_PATHS": paths,
         "BIANQUE_MODELS": "mini",
         "BIANQUE_MEMORY_GB": "1000",
@@ -115,16 +117,35 @@ def environment(folders) -> dict[str, str]:
     }
 
 
-@pytest.mark.process
+def asked(name: str) -> list[str]:
+    return ["chat", "--model", name, "--max-new-tokens", "16", "--temperature", "0"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_command_line_answers(name, folders):
-    command = [sys.executable, "-m", "bianque", "chat", "--model", name, "--max-new-tokens", "16", "--temperature", "0"]
+def test_the_command_line_answers(name, folders, monkeypatch, capsys):
+    for variable, value in environment(folders).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("头痛两天\n"))
+    assert main(asked(name)) == 0
+    assert f"· {name}" in capsys.readouterr().out
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_so_does_a_process_of_its_own(folders):
+    command = [sys.executable, "-m", "bianque", *asked("bianque-2")]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(folders), input="头痛两天\n", capture_output=True, text=True, timeout=120
+        command,
+        cwd=ROOT,
+        env=os.environ | environment(folders),
+        input="头痛两天\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"· {name}" in done.stdout
+    assert "· bianque-2" in done.stdout
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bianque.catalog.builtin import CARDS
+from bianque.consult import handoff
 from bianque.consult.guarded import ATTEMPTS, Guarded, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import Heard, hearing
@@ -329,6 +330,23 @@ def test_a_question_after_the_advice_is_answered():
         Scripted(["咳嗽要多喝水，注意休息，按时复查就好。"]), "advise-mini", [*turns, Message("user", follow.ask[1])]
     )
     assert said in follow.say
+
+
+def test_news_after_the_advice_get_what_holds_in_this_case_and_was_not_said():
+    entry = hearing().entries["insomnia"]
+    turns = [OPENING, Message("assistant", "先固定时间起床，白天不补觉。", "advising"), Message("user", "还是睡不好")]
+    said = replies(Scripted([entry.follow[0].say[0]]), "advise-mini", turns)
+    assert any(said.rstrip("。") == say.rstrip("。") for rule in (*entry.advice, *entry.doctor) for say in rule.say)
+    thanked = [*turns[:-1], Message("user", "谢谢大夫")]
+    assert replies(Scripted(["不客气，祝您早日睡好。"]), "advise-mini", thanked) != said
+
+
+def test_what_the_handover_would_take_for_a_repeat_is_not_asked():
+    turns = talk("孩子晚上喊小腿疼，五岁半", "是晚上疼，还是白天也疼？", "没有，一直好好的，没发烧也没感冒")
+    again = "白天玩得猛的时候，晚上会不会更疼？"
+    assert handoff.decide(turns, again).reason == "repeat"
+    said = replies(Scripted([again]), "ask-mini", turns)
+    assert said.endswith("？") and handoff.decide(turns, said).phase == "asking"
 
 
 def test_other_models_pass_as_they_are():
