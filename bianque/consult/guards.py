@@ -32,6 +32,7 @@ the 30 that were taken for one reached .7, one .6; without an answer nothing fal
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
+WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
 SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
 CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
@@ -145,7 +146,7 @@ class Guard:
             return advice(r, entry, self.common, heard.known, x, department)
         own = [self.hears.source(match[0], heard)[0] for match in SENTENCE.finditer(shown) if match[0].strip()]
         said = [found.part for found in own if found]
-        if said and len(shown) >= SHORT:
+        if len(said) >= WHOLE and len(shown) >= SHORT:
             return ""
         added = ""
         if not any(rule in said for rule in entry.assess):
