@@ -45,7 +45,7 @@ EXCEPTIONS = {
     ("train.complaints", "consult.recognise"): "it writes what is read there",
     **{
         ("train.choice", f"consult.{part}"): "it learns what answers and follow-ups are chosen by, over what is served"
-        for part in ("answers", "choice", "encoder", "follows", "hearing", "told")
+        for part in ("answers", "choice", "encoder", "follows", "told")
     },
     ("train.kinds", "consult.learning"): "it learns from the same sentences",
     ("train.kinds", "consult.understanding"): "it writes what is read there",
