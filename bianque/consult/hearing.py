@@ -160,10 +160,11 @@ class Hearing:
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
-        sure = SURE if triage.language(said[0]).startswith("zh") else SURE_ABROAD
+        learnt = triage.language(said[0]).startswith("zh")
+        sure = SURE if learnt else SURE_ABROAD
         two = sum(likely for _, likely in votes.most_common(2))
         if best == GENERIC or (share < sure and not (share >= BETWEEN and two >= sure + BETWEEN)):
-            best = self.family(votes) if sure == SURE else GENERIC
+            best = self.family(votes) if learnt else GENERIC
         heard.entry = entry = self.entries[best]
         heard.x = x if entry.general else ""
         if best == GENERIC:
