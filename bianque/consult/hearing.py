@@ -12,23 +12,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
-from bianque.consult.encoder import encode, encoded
+from bianque.consult.encoder import cosines, encoded, remembered
 from bianque.consult.evidence import Evidence, Given
 from bianque.consult.patterns import pattern
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
-from bianque.consult.told import CLAUSE, Question, Told, Utterance, questions, remembered, told
+from bianque.consult.told import CLAUSE, Question, Told, Utterance, questions, told
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Knowledge, Rule, Slot, bundled
 from bianque.once import once
 from bianque.types import Message
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine
@@ -230,7 +230,7 @@ class Hearing:
         told: dict[str, str | None] = {}
         regions = {part: place.region for place in self.generic.places for part in place.words if part in complaint}
         symptoms = self.generic.symptoms
-        alike = self.symptom_vectors() @ encoded(complaint)
+        alike = cosines(complaint, tuple(symptom.x for symptom in symptoms))
         if regions:
             told["region"] = regions[max(regions, key=len)]
         elif alike.max() >= SAME_SYMPTOM:
@@ -239,10 +239,6 @@ class Hearing:
         if people and not pattern("people", "grown").search("\n".join(said)):
             told["age"] = people[0]
         return told
-
-    @cache  # noqa: B019 - one Hearing lives as long as the process
-    def symptom_vectors(self) -> NDArray[Any]:
-        return encode([symptom.x for symptom in self.generic.symptoms])
 
     def slots(self, text: str) -> dict[tuple[str, str], float]:
         """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
@@ -371,10 +367,10 @@ def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
     entry = heard.entry
     if entry is None or entry.general or not turns or turns[0].role != "user":
         return turns
-    plain = [opening.say for opening in entry.open if not opening.has] or [entry.name]
+    plain = tuple(opening.say for opening in entry.open if not opening.has) or (entry.name,)
     if any(text in turns[0].content for text in plain):
         return turns
-    nearest = plain[int((encode(plain) @ encoded(turns[0].content)).argmax())]
+    nearest = plain[int(cosines(turns[0].content, plain).argmax())]
     return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bianque.consult.encoder import encode
+from bianque.consult.encoder import remembered
 from bianque.once import once
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LinearScores:
         """[texts, K]"""
         import numpy as np
 
-        scores: NDArray[Any] = encode(texts) @ self.dense + self.bias
+        scores: NDArray[Any] = remembered(texts) @ self.dense + self.bias
         for row, text in zip(scores, texts, strict=True):
             held = sorted({self.gram[gram] for gram in character_grams(text) if gram in self.gram})
             if held:

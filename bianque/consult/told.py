@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bianque.consult.encoder import encode, encoded
+from bianque.consult.encoder import encode
 from bianque.consult.recognise import LinearScores
 from bianque.consult.text import grams, likeness
 from bianque.data import speech
@@ -126,13 +126,6 @@ class Told:
         own = [scores[self.place[key]] if key in self.place else 0.0 for key in known]
         sure = np.column_stack([features(said, known), own]) @ self.weights + self.offset
         return {key for key, one in zip(known, sure, strict=True) if one >= self.threshold + margin}
-
-
-def remembered(texts: Sequence[str]) -> NDArray[Any]:
-    """Vectors of sentences that come again, as a visitor's do at every turn."""
-    import numpy as np
-
-    return np.stack([encoded(one) for one in texts])
 
 
 @once

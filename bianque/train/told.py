@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bianque.consult import encoder
-from bianque.consult.told import CLAUSE, FILE, LONGEST, SHORTEST, Told, Utterance, features, questions, remembered
+from bianque.consult.told import CLAUSE, FILE, LONGEST, SHORTEST, Told, Utterance, features, questions
 from bianque.data.further import Further, further_openings
 from bianque.data.knowledge import bundled
 from bianque.train.complaints import GrammedTexts, fit
@@ -138,7 +138,7 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
 
 def score(found: Told, rows: Sequence[Further]) -> dict[str, float]:
     known = {name: questions(bundled().entries[name]) for name in {row.complaint for row in rows}}
-    heard = [(found(Utterance.of(row.say, remembered), known[row.complaint]), set(row.has or {})) for row in rows]
+    heard = [(found(Utterance.of(row.say, encoder.remembered), known[row.complaint]), set(row.has or {})) for row in rows]
     both = sum(len(one & other) for one, other in heard)
     return {
         "told and heard": both / max(1, sum(len(told) for _, told in heard)),

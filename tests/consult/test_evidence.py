@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bianque.consult.encoder import remembered
 from bianque.consult.evidence import LEAST, Evidence, Given
 from bianque.consult.hearing import hearing
-from bianque.consult.told import Utterance, remembered
+from bianque.consult.told import Utterance
 from bianque.data.knowledge import bundled
 from bianque.types import Message
 

@@ -1,0 +1,33 @@
+"""What turns sentences into vectors keeps to one thread: the cores are torch's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bianque.consult.encoder import cosines, encode, nearness, remembered
+
+THREADS = """
+from threadpoolctl import threadpool_info
+from bianque.consult.encoder import encode
+encode(["头痛"])
+print([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"])
+"""
+
+
+@pytest.mark.process
+def test_numpy_keeps_to_one_thread_beside_torch() -> None:
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", THREADS], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1]"
+
+
+def test_what_is_remembered_is_what_would_be_encoded() -> None:
+    texts = ["头痛三天了", "肚子疼", "头痛三天了"]
+    assert np.allclose(remembered(texts), encode(texts), atol=1e-5)
+    assert np.allclose(cosines("头疼", tuple(texts[:2])), encode(texts[:2]) @ encode(["头疼"])[0], atol=1e-5)
+    assert nearness("头疼", tuple(texts[:2])) == cosines("头疼", tuple(texts[:2])).max()
