@@ -138,7 +138,9 @@ def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
 
 def score(found: Told, rows: Sequence[Further]) -> dict[str, float]:
     known = {name: questions(bundled().entries[name]) for name in {row.complaint for row in rows}}
-    heard = [(found(Utterance.of(row.say, encoder.remembered), known[row.complaint]), set(row.has or {})) for row in rows]
+    heard = [
+        (found(Utterance.of(row.say, encoder.remembered), known[row.complaint]), set(row.has or {})) for row in rows
+    ]
     both = sum(len(one & other) for one, other in heard)
     return {
         "told and heard": both / max(1, sum(len(told) for _, told in heard)),
