@@ -1,8 +1,8 @@
 """Which known question a visitor's question is: 能含片吗 is 含片能吃吗, 一天吃十几片行吗 is not.
 
-Each known question is compared with the visitor's (`features`: vectors of question and answer, pairs of characters, how
-much of what is particular in the one stands in the other, how far it is ahead of the next) and a `Choice` is made.
-Trained on `data/follows.jsonl` (`python -m bianque train-complaints`).
+Each known question is compared with the clause that asks and with the whole message it stands in (`features`: vectors of
+question and answer, pairs of characters, how much of what is particular in the one stands in the other, how far it is ahead
+of the next), and a `Choice` is made. Trained on `data/follows.jsonl` (`python -m bianque train-complaints`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bianque.consult.choice import Choice, bundled
-from bianque.consult.encoder import encode, encoded
+from bianque.consult.encoder import encode
+from bianque.consult.questions import asks
 from bianque.consult.text import grams, likeness
+from bianque.consult.told import CLAUSE
 from bianque.data.knowledge import Follow
 from bianque.once import once
 
@@ -24,8 +27,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = Path(__file__).parent / "assets" / "follows.npz"
-LONGEST = 200  # characters of a question that are read
-WIDTH = 12
+LONGEST = 200  # characters of a message that are read
+WIDTH = 24
+
+
+class Wordings(NamedTuple):
+    """A known question's wordings and answers: vectors [n, 512], characters and pairs of each, and of all together."""
+
+    asks: Any
+    says: Any
+    each: tuple[tuple[frozenset[str], frozenset[str]], ...]
+    asked: tuple[frozenset[str], frozenset[str]]
+    both: tuple[frozenset[str], frozenset[str]]
+
+    @classmethod
+    def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any]) -> Wordings:
+        each = tuple((grams(text), signs(text)) for text in one.ask)
+        more = (*each, *((grams(text), signs(text)) for text in one.say))
+        every = lambda parts: (
+            frozenset[str](chain(*(pairs for pairs, _ in parts))),
+            frozenset[str](chain(*(one for _, one in parts))),
+        )
+        return cls(vectors_of(one.ask), vectors_of(one.say), each, every(each), every(more))
 
 
 class Follows:
@@ -33,46 +56,61 @@ class Follows:
 
     def __init__(self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> None:
         every = list(texts)
-        self.seen = Counter(gram for text in every for gram in {*grams(text), *signs(text)})
-        self.count, self.vectors_of = len(every), vectors_of
-        self.known: dict[Follow, tuple[Any, Any]] = {}
+        seen = Counter(gram for text in every for gram in {*grams(text), *signs(text)})
+        self.worth = {gram: math.log(len(every) / (1 + count)) for gram, count in seen.items()}
+        self.new, self.vectors_of = math.log(max(1, len(every))), vectors_of
+        self.known: dict[Follow, Wordings] = {}
 
-    def __call__(self, question: str, known: tuple[Follow, ...]) -> Follow | None:
-        """The known question that it is, None where it is none of them or not sure."""
-        question = question[:LONGEST]
+    def __call__(self, question: str, known: tuple[Follow, ...], said: str = "") -> Follow | None:
+        """The known question that it is, None where it is none of them or not sure; `said`: the message it stands in."""
+        question, said = question[-LONGEST:], said[-LONGEST:]
         if not known or not signs(question):
             return None
-        found, _ = choice()(self.features(question, encoded(question), known))
+        found, _ = choice()(self.features(question, said, known))
         return None if found is None else known[found]
 
-    def features(self, question: str, vector: NDArray[Any], known: tuple[Follow, ...]) -> NDArray[Any]:
+    def features(self, question: str, said: str, known: tuple[Follow, ...]) -> NDArray[Any]:
         """[known questions, WIDTH]"""
+        import numpy as np
+
+        said = said if signs(said) else question
+        vectors = self.vectors_of([question, said])
+        return np.hstack([self.compared(*one, known) for one in zip((question, said), vectors, strict=True)])
+
+    def compared(self, question: str, vector: NDArray[Any], known: tuple[Follow, ...]) -> NDArray[Any]:
+        """[known questions, WIDTH / 2]"""
         import numpy as np
 
         for one in known:
             if one not in self.known:
-                self.known[one] = self.vectors_of(one.ask), self.vectors_of(one.say)
-        near = [(asks @ vector, float((says @ vector).max())) for asks, says in map(self.known.__getitem__, known)]
+                self.known[one] = Wordings.of(one, self.vectors_of)
+        worded = [self.known[one] for one in known]
+        near = [(one.asks @ vector, float((one.says @ vector).max())) for one in worded]
         asked, said = [float(asks.max()) for asks, _ in near], [says for _, says in near]
         ahead = lambda scores, place: scores[place] - max(scores[:place] + scores[place + 1 :], default=0.0)
+        pairs, single = grams(question), signs(question)
         rows = []
-        for place, one in enumerate(known):
-            both = (*one.ask, *one.say)
+        for place, words in enumerate(worded):
             rows.append([
-                asked[place], said[place], near[place][0].mean(), max(likeness(grams(question), grams(ask)) for ask in one.ask),
-                self.covered(grams(question), map(grams, one.ask)), self.covered(grams(question), map(grams, both)),
-                self.covered(signs(question), map(signs, one.ask)), self.covered(signs(question), map(signs, both)),
+                asked[place], said[place], near[place][0].mean(), max(likeness(pairs, own) for own, _ in words.each),
+                self.covered(pairs, words.asked[0]), self.covered(pairs, words.both[0]),
+                self.covered(single, words.asked[1]), self.covered(single, words.both[1]),
                 ahead(asked, place), ahead(said, place),
-                max(self.covered(grams(ask), [grams(question)]) for ask in one.ask),
-                max(self.covered(signs(ask), [signs(question)]) for ask in one.ask),
+                max(self.covered(own, pairs) for own, _ in words.each), max(self.covered(own, single) for _, own in words.each),
             ])  # fmt: skip
         return np.array(rows, np.float32)
 
-    def covered(self, part: frozenset[str], texts: Iterable[frozenset[str]]) -> float:
-        """The share of what is particular in `part` that stands in any of the texts."""
-        held = frozenset[str]().union(*texts)
-        worth = {gram: math.log(self.count / (1 + self.seen[gram])) for gram in part}
-        return sum(one for gram, one in worth.items() if gram in held) / (sum(worth.values()) or 1.0)
+    def covered(self, part: frozenset[str], text: frozenset[str]) -> float:
+        """The share of what is particular in `part` that stands in the text."""
+        worth = {gram: self.worth.get(gram, self.new) for gram in part}
+        return sum(one for gram, one in worth.items() if gram in text) / (sum(worth.values()) or 1.0)
+
+
+def asked(said: str) -> list[tuple[str, str]]:
+    """The clauses of a message that ask, each with the message but for the other ones."""
+    clauses = [clause for clause in CLAUSE.split(said) if clause]
+    asking = [clause for clause in clauses if asks(clause)]
+    return [(one, "，".join(part for part in clauses if part == one or part not in asking)) for one in asking]
 
 
 def signs(text: str) -> frozenset[str]:

@@ -11,16 +11,15 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Literal
 
 from bianque.consult import follows
 from bianque.consult.encoder import nearness
 from bianque.consult.hearing import Heard, Hearing, hearing
 from bianque.consult.patterns import table
-from bianque.consult.questions import asks, sentences
+from bianque.consult.questions import asks
 from bianque.consult.text import grams
-from bianque.consult.told import CLAUSE
 from bianque.data.advice import advice, referral
 from bianque.data.knowledge import Complaint, Follow, Rule, first, sentence, texts
 from bianque.once import once
@@ -30,6 +29,8 @@ NEAR = 0.6
 """Cosine to a question that anybody may ask below which it is not taken for one: of 80 questions on another complaint none of
 the 30 that were taken for one reached .7, one .6; without an answer nothing false is said."""
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
+BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
+PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
@@ -172,36 +173,36 @@ class Guard:
         """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all."""
         if heard.entry is None:
             return ()
-        known = cache(partial(self.known, entry=heard.entry))
-        whole, clauses = ([part for part in parts if asks(part)] for parts in (sentences(said), CLAUSE.split(said)))
-        each = tuple(dict.fromkeys(filter(None, map(known, clauses))))
-        if len(each) > 1:
-            return each[:2]
-        if found := next(filter(None, map(known, (said, *whole[::-1], *clauses[::-1]))), None):
-            return (found,)
-        return (Follow(ask=(said[: follows.LONGEST],), say=self.common.unanswered),) if asks(said) else ()
+        said = said[-follows.LONGEST :]
+        asking = follows.asked(said)
+        each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
+        if found := tuple(dict.fromkeys(filter(None, each))):
+            return found[:2]
+        return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
 
-    def known(self, question: str, entry: Complaint) -> Follow | None:
-        """The known question, of the complaint or anybody's, that a visitor's is."""
-        question = question[: follows.LONGEST]
-        anyones, own = self.anyones(question), self.follows(question, entry.follow)
-        if entry.general:
-            own = near(question, own)
-        if own and anyones and nearness(question, anyones.ask) > nearness(question, own.ask):
+    def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
+        """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
+        anyones, own = self.anyones(question, said), self.follows(question, entry.follow, said)
+        like = partial(likeness, question, said)
+        if own and entry.general and like(own) < NEAR:
+            own = None
+        if own and anyones and like(anyones) > like(own):
             return anyones
         return own or anyones
 
-    def anyones(self, question: str) -> Follow | None:
+    def anyones(self, question: str, said: str) -> Follow | None:
         """The question that anybody may ask, whatever the complaint, which this one is.
 
         Where it names a medicine, only those about medicines count, and whether to take it is answered of that very one.
         """
-        names = [name for name in self.medicines if name in question]
+        text = question if len(question) > BARE else said
+        names = [name for name in self.medicines if name in text]
         named = self.medicines[max(names, key=len)] if names else None
         whether, *others = self.common.asked_of_medicines
-        if not named and not table("guards", "names")["drug"].search(question):
-            return near(question, self.follows(question, (*self.common.asked, whether, *others)))
-        best = self.follows(question, (whether, *others)) or whether
+        if not named and not table("guards", "names")["drug"].search(text):
+            found = self.follows(question, (*self.common.asked, whether, *others), said)
+            return found if found and likeness(question, said, found) >= NEAR else None
+        best = self.follows(question, (whether, *others), said) or (whether if len(question) <= PLAIN else None)
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
@@ -270,8 +271,9 @@ def guard() -> Guard:
     return Guard(hearing())
 
 
-def near(question: str, found: Follow | None) -> Follow | None:
-    return found if found and nearness(question, found.ask) >= NEAR else None
+def likeness(question: str, said: str, known: Follow) -> float:
+    """The highest cosine of a question, or of the message it stands in, to the wordings of a known one."""
+    return max(nearness(text, known.ask) for text in (question, said))
 
 
 def cares(reply: str) -> bool:

@@ -35,7 +35,10 @@ class FurtherAnswer(NamedTuple):
 
 
 class FurtherFollow(NamedTuple):
-    """A line of `data/follows.jsonl`: a question after the advice, and the follow-up that it is; None for none."""
+    """A line of `data/follows.jsonl`: a question after the advice, and the follow-up that it is; None for none.
+
+    `complaint` may be `common`: the question is compared with those that anybody asks.
+    """
 
     complaint: str
     ask: str
@@ -63,18 +66,25 @@ def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer
 
 def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
     """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
-    found = []
-    form = '{"complaint": id, "ask": text, "follow": number or null}'
-    for number, (row, entry) in enumerate(lines(path, FurtherFollow, form, lambda row: {}), 1):
-        if row.follow is not None and not 0 <= row.follow < len(entry.follow):
+    found, asked = [], bundled().asked
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = FurtherFollow(**json.loads(line))
+        except (ValueError, TypeError):
             raise BadInput(
-                f"{path}:{number}: follow={row.follow!r}: {row.complaint} has 0 to {len(entry.follow) - 1}, or null"
+                f'{path}:{number}: needs to be {{"complaint": id, "ask": text, "follow": number or null}}'
+            ) from None
+        if (known := asked.get(row.complaint)) is None:
+            raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
+        if row.follow is not None and not 0 <= row.follow < len(known):
+            raise BadInput(
+                f"{path}:{number}: follow={row.follow!r}: {row.complaint} has 0 to {len(known) - 1}, or null"
             )
         found.append(row)
     return found
 
 
-Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
+Row = TypeVar("Row", Further, FurtherAnswer)
 
 
 def lines(
@@ -85,7 +95,7 @@ def lines(
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = kind(**json.loads(line))
-            told = Opening(say=row.ask if isinstance(row, FurtherFollow) else row.say, has=dict(tells(row))).has
+            told = Opening(say=row.say, has=dict(tells(row))).has
         except (ValueError, TypeError):
             raise BadInput(f"{path}:{number}: needs to be {form}") from None
         if (entry := entries.get(row.complaint)) is None:

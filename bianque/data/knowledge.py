@@ -246,6 +246,12 @@ class Knowledge(StrictEntry):
     def entries(self) -> dict[str, Complaint]:
         return {**self.complaints, **self.families, self.generic.id: self.generic}
 
+    @cached_property
+    def asked(self) -> dict[str, tuple[Follow, ...]]:
+        """What is asked after the advice, by complaint, and whatever the complaint under `common`."""
+        own = {name: entry.follow for name, entry in self.entries.items()}
+        return own | {"common": (*self.common.asked, *self.common.asked_of_medicines)}
+
 
 @once
 def bundled() -> Knowledge:

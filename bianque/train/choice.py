@@ -22,8 +22,11 @@ from bianque.data.further import further_answers, further_follows, further_openi
 from bianque.data.knowledge import Follow, bundled, texts
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
-KNOWN, LEFT_OUT = 0.05, 0.2  # what a follow-up's own wordings are worth beside written questions
-ANSWER_SURE, FOLLOW_SURE = 0.7, 0.5  # least probabilities: a wrong answer does more harm than none
+KNOWN, LEFT_OUT = (
+    0.1,
+    0.2,
+)  # what a follow-up's own wording, in it and left out of it, is worth beside a written question
+ANSWER_SURE, FOLLOW_SURE = 0.7, 0.6  # least probabilities: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
 
 
@@ -72,23 +75,23 @@ def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
 
 
 def follow_cases(vectors: Vectors) -> list[ChoiceCase]:
-    """Written questions, and the known wordings each against the others, as they stand and left out."""
+    """Written questions, and one wording of every follow-up, as it stands and left out."""
     found = follows.Follows(texts(bundled()), vectors)
 
     def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> ChoiceCase:
-        features = found.features(ask, vectors([ask])[0], known)
+        features = found.features(*(follows.asked(ask) or [(ask, ask)])[-1], known)
         return ChoiceCase(features, [place == right for place in range(len(known))], weight)
 
-    complaints = bundled().complaints | bundled().families
-    cases = [case(row.ask, complaints[row.complaint].follow, row.follow) for row in further_follows()]
-    for entry in complaints.values():
-        for place, one in enumerate(entry.follow):
-            for ask in one.ask:
-                cases.append(case(ask, entry.follow, place, KNOWN))
-                if others := tuple(other for other in one.ask if other != ask):
-                    rest = one.model_copy(update={"ask": others})
-                    left = (*entry.follow[:place], rest, *entry.follow[place + 1 :])
-                    cases.append(case(ask, left, place, LEFT_OUT))
+    asked = bundled().asked
+    cases = [case(row.ask, asked[row.complaint], row.follow) for row in further_follows()]
+    r = random.Random(0)
+    for known in asked.values():
+        for place, one in enumerate(known):
+            if len(one.ask) > 1:
+                ask = r.choice(one.ask)
+                cases.append(case(ask, known, place, KNOWN))
+                rest = one.model_copy(update={"ask": tuple(other for other in one.ask if other != ask)})
+                cases.append(case(ask, (*known[:place], rest, *known[place + 1 :]), place, LEFT_OUT))
     return cases
 
 
