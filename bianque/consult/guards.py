@@ -17,7 +17,7 @@ from typing import Literal
 from bianque.consult import follows
 from bianque.consult.encoder import nearness
 from bianque.consult.hearing import Heard, Hearing, hearing
-from bianque.consult.patterns import table
+from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
@@ -70,8 +70,8 @@ class Guard:
 
     def rightly_named(self, question: str, told: str) -> str:
         """The question without a complaint that the visitor never named, as `您提到…，`."""
-        for pattern in self.naming:
-            if (match := pattern.match(question)) and match[1] not in told:
+        for naming in self.naming:
+            if (match := naming.match(question)) and match[1] not in told:
                 return question[match.end() :] or question
         head, mark, rest = question.rpartition("，") if "，" in question else ("", "", question)
         for size in range(min(18, len(rest) - 2), 3, -1):
@@ -203,6 +203,8 @@ class Guard:
             found = self.follows(question, (*self.common.asked, whether, *others), said)
             return found if found and likeness(question, said, found) >= NEAR else None
         best = self.follows(question, (whether, *others), said) or (whether if len(question) <= PLAIN else None)
+        if best is whether and not pattern("guards", "whether").search(text):
+            return None
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
