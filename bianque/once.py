@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import TypeVar
 
@@ -17,7 +19,22 @@ def once(make: Callable[[], Made]) -> Callable[[], Made]:
     @wraps(make)
     def made() -> Made:
         with lock:
-            return cached()
+            if cached.cache_info().currsize:
+                return cached()
+            with uncollected():
+                return cached()
 
     made.cache_info = cached.cache_info  # type: ignore[attr-defined]
     return made
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While millions of objects are made that all stay, looking for some that could go takes as long as making them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -8,7 +8,6 @@ of the next), and a `Choice` is made. Trained on `data/follows.jsonl` (`python -
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bianque.consult.choice import Choice, bundled
 from bianque.consult.encoder import encode
 from bianque.consult.questions import asks
-from bianque.consult.text import grams, likeness
+from bianque.consult.text import MARKS, grams, likeness
 from bianque.consult.told import CLAUSE
 from bianque.data.knowledge import Follow
 from bianque.once import once
@@ -55,10 +54,12 @@ class Follows:
     """Over the texts of the knowledge base, in which a character or pair is the more particular the rarer it is."""
 
     def __init__(self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> None:
-        every = list(texts)
-        seen = Counter(gram for text in every for gram in {*grams(text), *signs(text)})
-        self.worth = {gram: math.log(len(every) / (1 + count)) for gram, count in seen.items()}
-        self.new, self.vectors_of = math.log(max(1, len(every))), vectors_of
+        seen, every = Counter[str](), list(texts)
+        for text in every:
+            seen.update(signs(text))
+            seen.update(grams(text))
+        self.worth = {gram: math.log(len(every) / (1 + held)) for gram, held in seen.items()}
+        self.new, self.vectors_of = math.log(len(every)), vectors_of
         self.known: dict[Follow, Wordings] = {}
 
     def __call__(self, question: str, known: tuple[Follow, ...], said: str = "") -> Follow | None:
@@ -114,7 +115,7 @@ def asked(said: str) -> list[tuple[str, str]]:
 
 
 def signs(text: str) -> frozenset[str]:
-    return frozenset(re.sub(r"[\W_]", "", text))
+    return frozenset(MARKS.sub("", text))
 
 
 @once

@@ -108,7 +108,7 @@ class Hearing:
         self.questions: list[tuple[str, str, frozenset[str]]] = []
         self.asking: dict[str, list[int]] = defaultdict(list)  # pair of characters → questions
         self.sentences: list[Sentence] = []
-        self.saying: dict[str, set[int]] = defaultdict(set)  # four characters → sentences
+        self.saying: dict[str, list[int]] = defaultdict(list)  # four characters → sentences
         for entry in self.entries.values():
             for slot in entry.slots:
                 for text in slot.ask:
@@ -120,7 +120,7 @@ class Hearing:
             for part in said:
                 for text in part.say:
                     for four in grams(text.replace("{x}", ""), 4):
-                        self.saying[four].add(len(self.sentences))
+                        self.saying[four].append(len(self.sentences))
                     self.sentences.append(Sentence(entry.id, part))
         self.openings = [
             (entry.id, grams(opening.say), opening.has)
