@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("chromium", "fonts-noto-cjk", "fonts-noto-color-emoji")
-CORES = os.cpu_count() or 2
+WORKERS = (os.cpu_count() or 2) + 1  # one more than cores: a test of the page waits half of its time
 LEFT_OUT = "not browser and not process and not slow and not gpu"
 # A file's tests share servers and browsers; `conftest.py` puts the longest files first.
 BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         browser()
     how, profile = (("-m", LEFT_OUT), "dev") if fast else (BY_FILE, "ci")
     types = started("mypy")  # beside the tests: it uses one core, and not for long
-    tests = started("pytest", "-n", str(CORES), *how, *chosen, HYPOTHESIS_PROFILE=profile, **ONE_THREAD)
+    tests = started("pytest", "-n", str(WORKERS), *how, *chosen, HYPOTHESIS_PROFILE=profile, **ONE_THREAD)
     code = tests.wait()
     return types.wait() or code
 
