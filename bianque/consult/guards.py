@@ -184,7 +184,7 @@ class Guard:
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         anyones, own = self.anyones(question, said), self.follows(question, entry.follow, said)
-        like = partial(likeness, question, said)
+        like = partial(closeness, question, said)
         if own and entry.general and like(own) < NEAR:
             own = None
         if own and anyones and like(anyones) > like(own):
@@ -202,7 +202,7 @@ class Guard:
         whether, *others = self.common.asked_of_medicines
         if not named and not table("guards", "names")["drug"].search(text):
             found = self.follows(question, (*self.common.asked, whether, *others), said)
-            if found and likeness(question, said, found) >= NEAR:
+            if found and closeness(question, said, found) >= NEAR:
                 return found
             alike, found = max(
                 ((nearness(question, one.ask), one) for one in self.common.asked), key=lambda pair: pair[0]
@@ -279,7 +279,7 @@ def guard() -> Guard:
     return Guard(hearing())
 
 
-def likeness(question: str, said: str, known: Follow) -> float:
+def closeness(question: str, said: str, known: Follow) -> float:
     """The highest cosine of a question, or of the message it stands in, to the wordings of a known one."""
     return max(nearness(text, known.ask) for text in (question, said))
 

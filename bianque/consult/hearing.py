@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
@@ -26,9 +26,6 @@ from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Knowledge, Rule, Slot, bundled
 from bianque.once import once
 from bianque.types import Message
-
-if TYPE_CHECKING:
-    pass
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine

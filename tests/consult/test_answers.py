@@ -119,6 +119,21 @@ def test_what_is_not_known_is_said():
     assert not guard().answers("怎么办", Heard())
 
 
+def test_a_clause_that_asks_is_a_question_without_its_mark_too():
+    entry = bundled().complaints["restless_legs"]
+    assert guard().answers("吃了一年，现在下午四点就开始难受了，比以前还早，邻居说换个枕头，要换吗", Heard(entry=entry))
+    assert follows.asked("我吃着药，能开车吗，能喝酒吗") == [
+        ("能开车吗", "我吃着药，能开车吗"),
+        ("能喝酒吗", "我吃着药，能喝酒吗"),
+    ]
+
+
+def test_the_card_of_a_medicine_answers_nothing_but_whether_to_take_it():
+    card = guard().medicines["褪黑素"].say
+    for ask in ("褪黑素快递三天了还没到货会退钱吗", "吃褪黑素单位会知道不"):
+        assert all(found.say != card for found in guard().answers(ask, Heard(entry=hearing().generic)))
+
+
 def test_features_are_one_row_a_known_question():
     known = bundled().complaints["insomnia"].follow
     found = follows.Follows(["安眠药能吃吗"])

@@ -277,6 +277,9 @@ def test_what_must_be_silent_is(row, case):
         "救护车到了",
         "是误会",
         "他已经没事了",
+        "他没有要死要活的，就是不出门",
+        "没说过不想活",
+        "电池取出来了",
         "handled, thanks",
         "not an emergency",
         "처리했어요",
@@ -287,7 +290,7 @@ def test_what_settles_an_emergency_is_heard(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["还没有处理", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"]
+    "text", ["还没有处理", "吃了药没有死成", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"]
 )
 def test_what_settles_nothing_is_not(text):
     assert not triage.settled(text)
