@@ -6,11 +6,11 @@ What is particular to it must stand in a clause, a danger sign in plain words, a
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from bianque.consult.text import grams
 from bianque.consult.told import Utterance
 from bianque.data.knowledge import Complaint
 
@@ -65,4 +65,4 @@ class Evidence:
 
 
 def characters(text: str) -> frozenset[str]:
-    return frozenset(re.sub(r"[\W_]", "", text)) - EVERYWHERE
+    return grams(text, 1) - EVERYWHERE

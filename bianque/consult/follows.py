@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bianque.consult.choice import Choice, bundled
 from bianque.consult.encoder import encode
 from bianque.consult.questions import asks
-from bianque.consult.text import MARKS, grams, likeness
+from bianque.consult.text import grams, likeness
 from bianque.consult.told import CLAUSE
 from bianque.data.knowledge import Follow
 from bianque.once import once
@@ -41,8 +41,8 @@ class Wordings(NamedTuple):
 
     @classmethod
     def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any]) -> Wordings:
-        each = tuple((grams(text), signs(text)) for text in one.ask)
-        more = (*each, *((grams(text), signs(text)) for text in one.say))
+        each = tuple((grams(text), grams(text, 1)) for text in one.ask)
+        more = (*each, *((grams(text), grams(text, 1)) for text in one.say))
         every = lambda parts: (
             frozenset[str](chain(*(pairs for pairs, _ in parts))),
             frozenset[str](chain(*(one for _, one in parts))),
@@ -56,7 +56,7 @@ class Follows:
     def __init__(self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> None:
         seen, every = Counter[str](), list(texts)
         for text in every:
-            seen.update(signs(text))
+            seen.update(grams(text, 1))
             seen.update(grams(text))
         self.worth = {gram: math.log(len(every) / (1 + held)) for gram, held in seen.items()}
         self.new, self.vectors_of = math.log(len(every)), vectors_of
@@ -65,7 +65,7 @@ class Follows:
     def __call__(self, question: str, known: tuple[Follow, ...], said: str = "") -> Follow | None:
         """The known question that it is, None where it is none of them or not sure; `said`: the message it stands in."""
         question, said = question[-LONGEST:], said[-LONGEST:]
-        if not known or not signs(question):
+        if not known or not grams(question, 1):
             return None
         found, _ = choice()(self.features(question, said, known))
         return None if found is None else known[found]
@@ -74,7 +74,7 @@ class Follows:
         """[known questions, WIDTH]"""
         import numpy as np
 
-        said = said if signs(said) else question
+        said = said if grams(said, 1) else question
         vectors = self.vectors_of([question, said])
         return np.hstack([self.compared(*one, known) for one in zip((question, said), vectors, strict=True)])
 
@@ -89,7 +89,7 @@ class Follows:
         near = [(one.asks @ vector, float((one.says @ vector).max())) for one in worded]
         asked, said = [float(asks.max()) for asks, _ in near], [says for _, says in near]
         ahead = lambda scores, place: scores[place] - max(scores[:place] + scores[place + 1 :], default=0.0)
-        pairs, single = grams(question), signs(question)
+        pairs, single = grams(question), grams(question, 1)
         rows = []
         for place, words in enumerate(worded):
             rows.append([
@@ -112,10 +112,6 @@ def asked(said: str) -> list[tuple[str, str]]:
     clauses = [clause for clause in CLAUSE.split(said) if clause]
     asking = [clause for clause in clauses if asks(clause)]
     return [(one, "，".join(part for part in clauses if part == one or part not in asking)) for one in asking]
-
-
-def signs(text: str) -> frozenset[str]:
-    return frozenset(MARKS.sub("", text))
 
 
 @once

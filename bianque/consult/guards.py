@@ -201,7 +201,7 @@ class Guard:
         named = self.medicines[max(names, key=len)] if names else None
         whether, *others = self.common.asked_of_medicines
         if not named and not table("guards", "names")["drug"].search(text):
-            found = self.follows(question, (*self.common.asked, whether, *others), said)
+            found = self.follows(question, self.knowledge.asked["common"], said)
             if found and closeness(question, said, found) >= NEAR:
                 return found
             alike, found = max(

@@ -9,7 +9,7 @@ from bianque.consult import triage
 LABEL = f"{triage.LABEL}；{triage.DISCLAIMER}"
 
 _BLANK = re.compile(r"\s+")
-MARKS = re.compile(r"[\W_]+")
+_MARKS = re.compile(r"[\W_]+")
 
 # A label opens a line; in "1. 咨询医生：首先…" the word is part of the advice.
 _PATIENT_LINE = re.compile(r"\n\s*(?:病人|患者)[：:]")
@@ -48,7 +48,7 @@ def history_notice(rounds: int, first_kept: bool = True) -> str:
 
 def grams(text: str, size: int = 2) -> frozenset[str]:
     """The text's runs of `size` characters, punctuation left out."""
-    text = MARKS.sub("", text)
+    text = _MARKS.sub("", text)
     return frozenset([text[i : i + size] for i in range(len(text) - size + 1)])
 
 

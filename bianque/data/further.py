@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -67,13 +67,8 @@ def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer
 def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow]:
     """Questions as visitors ask them after the advice; BadInput names a line that is not one."""
     found, asked = [], bundled().asked
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = FurtherFollow(**json.loads(line))
-        except (ValueError, TypeError):
-            raise BadInput(
-                f'{path}:{number}: needs to be {{"complaint": id, "ask": text, "follow": number or null}}'
-            ) from None
+    form = '{"complaint": id, "ask": text, "follow": number or null}'
+    for number, row in parsed(path, FurtherFollow, form):
         if (known := asked.get(row.complaint)) is None:
             raise BadInput(f"{path}:{number}: complaint={row.complaint!r}: no such complaint")
         if row.follow is not None and not 0 <= row.follow < len(known):
@@ -84,17 +79,27 @@ def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow
     return found
 
 
-Row = TypeVar("Row", Further, FurtherAnswer)
+Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
+Telling = TypeVar("Telling", Further, FurtherAnswer)
 
 
-def lines(
-    path: Path, kind: type[Row], form: str, tells: Callable[[Row], Mapping[str, Any]]
-) -> list[tuple[Row, Complaint]]:
-    """The lines of a file of examples, each with its complaint or the generic one; what one tells must exist there."""
-    found, entries = [], bundled().entries
+def parsed(path: Path, kind: type[Row], form: str) -> Iterator[tuple[int, Row]]:
+    """The lines of a file of examples, numbered."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = kind(**json.loads(line))
+        except (ValueError, TypeError):
+            raise BadInput(f"{path}:{number}: needs to be {form}") from None
+        yield number, row
+
+
+def lines(
+    path: Path, kind: type[Telling], form: str, tells: Callable[[Telling], Mapping[str, Any]]
+) -> list[tuple[Telling, Complaint]]:
+    """The lines of a file of examples, each with its complaint or the generic one; what one tells must exist there."""
+    found, entries = [], bundled().entries
+    for number, row in parsed(path, kind, form):
+        try:
             told = Opening(say=row.say, has=dict(tells(row))).has
         except (ValueError, TypeError):
             raise BadInput(f"{path}:{number}: needs to be {form}") from None
