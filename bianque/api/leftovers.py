@@ -32,6 +32,8 @@ def sweep(app: Any, now: datetime | None = None) -> None:
     now = now or datetime.now()
     queue, holder = app.get_blocks()._queue, app.state_holder
     used, pending, messages = holder.time_last_used, queue.pending_event_ids_session, queue.pending_messages_per_session
+    for event in queue.event_ids_to_events.values():  # of a page that was closed before it had begun to listen
+        event.alive = event.alive and not event.closed
     for session in (*pending, *messages):
         used.setdefault(session, now)  # a call that never ran
     built = app.get_blocks().default_config.blocks

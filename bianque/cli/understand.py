@@ -18,12 +18,17 @@ _ROLES = {"patient": "user", "user": "user", "doctor": "assistant", "assistant":
 
 
 def understand(
-    file: Annotated[Path, typer.Argument(help="JSON lines: text, or turns and candidate; .gz too")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON lines: text, or say (messages of one visitor), or turns and candidate; .gz too")
+    ],
     out: Annotated[Path | None, typer.Option(help="a .jsonl file; standard output if left out")] = None,
     score: Annotated[bool, typer.Option("--score", help="only how often it agrees with the lines' own labels")] = False,
     rate: Annotated[
         bool,
-        typer.Option("--rate", help="only how often a patient's turn of dialogues gets a notice; --out keeps those"),
+        typer.Option(
+            "--rate",
+            help="only how often a patient's turn of dialogues gets a notice, read with those before it; --out keeps those",
+        ),
     ] = False,
 ) -> int:
     """Say of each message its danger, what the visitor wants, and the known sentences it is most like."""
@@ -77,15 +82,13 @@ def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping
     turns, counts = 0, Counter[str]()
     for number, line in numbered:
         row = _parsed(file, number, line)
-        for turn in row.get("turns") or ():
-            if _ROLES.get(turn["role"]) != "user":
-                continue
-            turns += 1
-            found = triage.judge(turn["text"])
+        said = [turn["text"] for turn in row.get("turns") or () if _ROLES.get(turn["role"]) == "user"]
+        turns += len(said)
+        for text, found in zip(said, triage.heard(said), strict=True):
             if found.level and found.certainty:
                 counts.update((found.level, found.certainty))
                 near = found.nearest[0].text if found.nearest else ""
-                yield {"text": turn["text"], "triage": found.level, "kind": found.kind, "certainty": found.certainty,
+                yield {"text": text, "triage": found.level, "kind": found.kind, "certainty": found.certainty,
                        "score": round(found.score, 3), "piece": found.piece, "nearest": near}  # fmt: skip
     notices = counts["sure"] + counts["likely"]
     print(json.dumps({"turns": turns, "notices": notices, "rate": round(notices / max(turns, 1), 4), **counts}))
@@ -143,7 +146,7 @@ def _parsed(file: Path, number: int, line: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file}:{number}: not JSON ({error}); write one object a line") from None
     if not isinstance(row, dict):
-        raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, or `turns` with `candidate`")
+        raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, `say`, or `turns` with `candidate`")
     return row
 
 
@@ -151,13 +154,23 @@ def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:
     row = _parsed(file, number, line)
     if isinstance(row.get("turns"), list):
         return _turns(file, number, row)
+    if isinstance(said := row.get("say"), list) and said and all(isinstance(text, str) for text in said):
+        return {**_identity(row), **_case(said)}
     if not isinstance(row.get("text"), str):
-        raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, or `turns` with `candidate`")
+        raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, `say`, or `turns` with `candidate`")
     return {**_identity(row), **_message(row["text"], row.get("opening"), row.get("doctor"), row.get("phase"))}
 
 
 def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row["id"]} if "id" in row else {}
+
+
+def _case(said: Sequence[str]) -> dict[str, Any]:
+    """The gravest notice that messages of one visitor get, each read together with those before it."""
+    from bianque.consult import triage
+
+    found = max(triage.heard(said), key=lambda one: (one.certainty == "sure", one.certainty == "likely", one.score))
+    return {"say": said, "triage": found.level, "kind": found.kind or None, "certainty": found.certainty}
 
 
 def _message(text: str, opening: str | None, doctor: str | None, phase: str | None) -> dict[str, Any]:

@@ -231,9 +231,11 @@ def train(folder: Path = FOLDER, out: Path | None = None) -> Path:
     known = [Known(example.text, example.label, example.kind) for example in danger]
     pack = lambda value: np.frombuffer(json.dumps(value, ensure_ascii=False).encode("utf-8"), np.uint8)
     out = out or folder / "heads.npz"
+    words = {name: arrays.pop(name) for name in [*arrays] if name.endswith((".words", ".rarity"))}
     of = lambda head: {name: array for name, array in arrays.items() if name.startswith(f"{head}.")}
     np.savez_compressed(out, settings=pack(settings), known=pack(known), **of("triage"))
-    np.savez_compressed(understanding.beside(out), **of("intent"))
+    np.savez_compressed(understanding.beside(out, "intent"), **of("intent"))
+    np.savez_compressed(understanding.beside(out, "word"), **words)
     return out
 
 

@@ -20,7 +20,6 @@ from bianque.types import Message
 
 WAITING = 5  # messages after the danger in which help may still be waited for
 WORTH_ANSWERING = 6  # characters beside "it is taken care of"
-REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
 _SENTENCE = re.compile(r"[^。！？!?\n]*(?:[。！？!?\n]+|$)")
@@ -45,7 +44,7 @@ def kinds(endangered: bool) -> tuple[str, ...]:
 
 def endangered(dialogue: Sequence[Message]) -> bool:
     """Whether a visitor's message of the dialogue got a notice."""
-    return any(triage.judge(text).level for text in newest_of(dialogue))
+    return any(found.level for found in triage.heard(newest_of(dialogue)))
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ class Alarm:
 
     open: triage.Danger | None = None  # neither taken care of nor withdrawn
     waiting: triage.Danger | None = None  # an emergency for which help may still be under way
-    told: int = 0  # which of the visitor's messages told of that
+    told: int = 0  # which of the visitor's messages told of a danger last
     done: triage.Settled | None = None  # what the newest says of it
     misheard: bool = False  # a crisis was withdrawn
     handled: bool = False  # an emergency was taken care of, as the visitor said
@@ -63,12 +62,11 @@ class Alarm:
 def alarm(said: Sequence[str]) -> Alarm:
     """What the visitor's messages make of it, one after another."""
     now = Alarm()
-    for place, text in enumerate(said):
-        found, done = triage.judge(text), triage.settled(text)
+    for place, (text, found) in enumerate(zip(said, triage.heard(said), strict=True)):
+        done = triage.settled(text)
         if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
             done = None  # in the next clause it was meant
         if found.certainty == "sure" and not (done and now.open):
-            found = triage.among(found, said[: place + 1])
             now.open, now.done = found, None
             now.waiting, now.told = (found if found.level == "emergency" else None), place
         elif (
@@ -85,7 +83,7 @@ def alarm(said: Sequence[str]) -> Alarm:
 
 
 def newest_of(dialogue: Sequence[Message]) -> list[str]:
-    return [turn.content for turn in dialogue if turn.role == "user"][-REMEMBERED:]
+    return [turn.content for turn in dialogue if turn.role == "user"][-triage.REMEMBERED :]
 
 
 def care(dialogue: Sequence[Message]) -> str | None:
@@ -105,7 +103,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
         return triage.resumed(lang, now.misheard)
     if now.open is None:
         return None
-    return triage.calm(now.open, lang, again=triage.judge(newest).certainty != "sure")
+    return triage.calm(now.open, lang, again=now.told < len(said) - 1)
 
 
 def reminder(dialogue: Sequence[Message]) -> str | None:

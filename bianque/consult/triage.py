@@ -20,7 +20,8 @@ from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
-TOGETHER = 4  # messages
+TOGETHER, SEPARATOR = 4, "。"  # messages that are read as one, and what stands between them
+REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
@@ -44,7 +45,7 @@ class DangerNotice:
     lang: str
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def judge(text: str) -> Danger:
     """Whether a message tells of danger, now, to someone who can still be helped."""
     plain = features.clean(text).lower()
@@ -58,11 +59,30 @@ def judge(text: str) -> Danger:
     return found
 
 
-def among(found: Danger, said: Sequence[str]) -> Danger:
-    """An emergency that names no kind, with the one that the newest messages tell together: the pregnancy was told before."""
-    if found.level != "emergency" or found.kind or len(said) < 2:
-        return found
-    return replace(found, kind=judge("，".join(said[-TOGETHER:])).kind)
+def heard(said: Sequence[str]) -> list[Danger]:
+    """What danger each message of a visitor tells, alone or together with those before it.
+
+    Navel pain, that it has moved to the right, that every step hurts: none of it alarms, all of it does. What was said before
+    a sure danger or before the visitor settled one counts no more.
+    """
+    found: list[Danger] = []
+    since = 0
+    for place, text in enumerate(said):
+        told, first = judge(text), max(0, place + 1 - TOGETHER)
+        if told.certainty != "sure" and since < place and not settled(text):
+            whole = judge(together(said[max(since, first) : place + 1]))
+            told = whole if whole.certainty == "sure" else told
+        elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
+            told = replace(told, kind=judge(together(said[first : place + 1])).kind)
+        found.append(told)
+        if told.certainty == "sure" or settled(text):
+            since = place + 1
+    return found
+
+
+def together(said: Sequence[str]) -> str:
+    """Several messages as one text."""
+    return SEPARATOR.join(text.strip() for text in said)
 
 
 @cache
@@ -72,7 +92,7 @@ def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
 
 def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:
     """What the visitor is told about a message after their earlier ones, None where no danger shows."""
-    found = among(judge(text), [*earlier, text])
+    found = heard([*earlier[-REMEMBERED:], text])[-1]
     return notice(found, language(text)) if found.level else None
 
 

@@ -151,8 +151,9 @@ def model() -> TriageHeads:
     return read(FOLDER / "heads.npz")
 
 
-def beside(path: Path, what: str = "intent") -> Path:
-    """The file of the intent head, or of the kinds, beside that of the triage head: one of all were too large for a Space."""
+def beside(path: Path, what: str) -> Path:
+    """The file of the intent head, the n-grams of both, or the kinds, beside that of the triage head: one of all were too
+    large for a Space."""
     return path.with_name(f"{what}-{path.name}")
 
 
@@ -160,7 +161,7 @@ def read(path: Path) -> TriageHeads:
     import numpy as np
 
     arrays: dict[str, Any] = {}
-    for file in (path, beside(path)):
+    for file in (path, beside(path, "intent"), beside(path, "word")):
         with np.load(file, allow_pickle=False) as stored:
             arrays |= {name: stored[name] for name in stored.files}
     settings, known = (json.loads(bytes(arrays.pop(name)).decode("utf-8")) for name in ("settings", "known"))

@@ -12,6 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -168,7 +169,7 @@ class Folders:
                     f"服务器上已有 {self.most} 份评测，请过一小时再来 "
                     f"({self.most} evaluations are on this server: please come back in an hour)"
                 )
-            shutil.rmtree(oldest, ignore_errors=True)
+            discard(oldest)
         name = secrets.token_urlsafe(16)
         for part in (self.root / name, self.root / name / DATA):
             part.mkdir(mode=0o700)
@@ -195,7 +196,7 @@ class Folders:
 
     def remove(self, name: object) -> None:
         if folder := self.find(name):
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
 
     def tidy(self) -> None:
         """Remove what nobody has used for too long.
@@ -210,7 +211,7 @@ class Folders:
                 for path in stamps(folder):
                     os.utime(path, (now, now))
             elif now - used(folder) > self.kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                discard(folder)
 
     def all(self) -> list[Path]:
         found = self.root.iterdir() if self.root.is_dir() else ()
@@ -223,6 +224,14 @@ class Folders:
         owner = getattr(os, "getuid", lambda: status.st_uid)()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner:
             raise Failed("评测的临时目录不可用 (the evaluations' temporary directory cannot be used)")
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, out of its place first: whoever reads a database in it at this moment would put a file beside it."""
+    aside = folder.with_name(f".{folder.name}")
+    with suppress(OSError):  # not where one of its files is open, on Windows
+        folder = folder.rename(aside)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def used(folder: Path) -> float:

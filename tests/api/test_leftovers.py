@@ -90,6 +90,19 @@ def test_of_a_reply_that_nobody_fetched_yet_its_end_waits(server):
     assert ended == "event: complete" and json.loads(told.removeprefix("data: "))[0]["reply"] == "好" * 300
 
 
+def test_an_event_of_a_page_that_was_closed_before_it_listened_ends(server):
+    app, address, voices = server
+    afresh(voices)
+    voices.advises, voices.pause = ["好" * 3000], 0.01
+    call(address, "chat")
+    table = app.get_blocks()._queue.event_ids_to_events
+    until(lambda: bool(voices.heard))
+    (event,) = table.values()
+    event.closed = True  # as Gradio does when the page's heartbeat ends
+    until(lambda: not table)
+    assert voices.closed and voices.written < 3000
+
+
 def test_a_session_keeps_no_component_of_its_own_but_what_may_be_chosen(server):
     app, _, _ = server
     state, built = app.state_holder["k3j9x0a1bd"], app.get_blocks().default_config.blocks

@@ -301,6 +301,38 @@ def test_any_text_is_judged(text):
     assert triage.judge(text) == triage.judge(text)
 
 
+TOGETHER = (
+    ("怀孕34周了，这两天头疼", "脚肿得厉害", "眼睛看东西有点花"),
+    ("刚做完化疗第九天", "有点怕冷", "量了38.4"),
+    ("我妈吃格列美脲的，今天没胃口没怎么吃饭", "现在出虚汗 手抖", "叫她有点反应慢"),
+)
+
+
+@pytest.mark.parametrize("said", TOGETHER)
+def test_facts_that_alarm_only_together_are_heard_together(said):
+    alone, found = [triage.judge(text).certainty for text in said[:2]], triage.heard(said)
+    assert "sure" not in alone and any(one.certainty == "sure" and one.level == "emergency" for one in found)
+    assert triage.check(said[-1], said[:-1]) == (triage.notice(found[-1], "zh-CN") if found[-1].level else None)
+
+
+def test_what_was_settled_alarms_no_more_with_what_is_told_later():
+    said = [*TOGETHER[0][:2], "不是急症", "今天有点累", "晚上吃了两碗饭"]
+    found = [one.certainty for one in triage.heard(said)]
+    assert found[1] == "sure" and found[2:] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("嗓子疼两天了", "37度3", "有点咳嗽，没有痰", "吃饭睡觉都正常"),
+        ("膝盖疼", "上下楼的时候", "有半年了", "不红不肿", "要不要拍片子"),
+        ("孩子昨天打了疫苗", "有点低烧 37.8", "精神好，玩得欢", "能洗澡吗"),
+    ],
+)
+def test_harmless_facts_stay_harmless_together(said):
+    assert not any(found.certainty == "sure" for found in triage.heard(said))
+
+
 def test_danger_hidden_in_a_long_story_is_heard():
     story = "我们一家人上周去了海边，天气很好，孩子玩得也开心，回来以后大家都有点累，" * 4
     end = "周末还要去外婆家吃饭，顺便把冬天的衣服拿回来，车也该去保养了。" * 4

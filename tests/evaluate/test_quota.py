@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,7 @@ from bianque.consult.spec import SamplingOverrides
 from bianque.errors import BadInput, Busy
 from bianque.evaluate import quota
 from bianque.evaluate.evaluation import evaluate
-from bianque.evaluate.quota import KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders, used
+from bianque.evaluate.quota import DATA, KEPT, MOST_AT_ONCE, MOST_ROWS, RESULTS, Failed, Folders, used
 from tests import tiny
 from tests.cli.test_evaluate import DIALOGUES, RECORDED, written
 from tests.evaluate.test_run import Echo, session
@@ -39,6 +41,20 @@ def test_a_folder_keeps_a_copy_of_a_file_under_a_name_nobody_guesses(tmp_path):
         assert (folders.root / name).stat().st_mode & 0o077 == 0 and folders.root.stat().st_mode & 0o077 == 0
     folders.remove(name)
     assert folders.find(name) is None and len(folders.all()) == 4
+
+
+def test_a_folder_that_is_read_while_it_is_removed_is_gone_and_nothing_of_it_comes_back(tmp_path, monkeypatch):
+    folders = Folders(tmp_path)
+    name, emptied = folders.new(), shutil.rmtree
+
+    def meanwhile(folder, **how):
+        with suppress(OSError):  # a reader of the database that stood there makes its journal anew
+            (tmp_path / name / DATA / "run.db-wal").touch()
+        emptied(folder, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    folders.remove(name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", [None, 3, "", "..", "../" + "a" * 19, "a" * 22, "a" * 21 + "\n", {"folder": "x"}])
