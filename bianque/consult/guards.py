@@ -76,7 +76,7 @@ class Guard:
                 return question[match.end() :] or question
         head, mark, rest = question.rpartition("，") if "，" in question else ("", "", question)
         for size in range(min(18, len(rest) - 2), 3, -1):
-            if rest[:size] in self.hears.rare and rest[:size] not in told:
+            if rest[:size] in self.hears.naming.rare and rest[:size] not in told:
                 return f"{head}{mark}这种情况{rest[size:]}"
         return question
 
@@ -91,12 +91,16 @@ class Guard:
 
     def danger(self, heard: Heard) -> str | None:
         """What the knowledge base says to the danger signs that were told: the most pressing of them, two at most."""
-        rules = [rule for rule in heard.entry.urgent if rule.holds(heard.known)] if heard.entry else []
-        says = sorted((max(rule.say, key=len) for rule in rules), key=lambda say: not PRESSING.search(say))[:2]
+        says = [max(rule.say, key=len) for rule in self.pressing(heard)][:2]
         text = "".join(map(sentence, says)).replace("{x}", heard.x)
         if text and len(text) < SHORT:
             text += random.Random(text).choice(self.common.until_help)
         return text or None
+
+    def pressing(self, heard: Heard) -> list[Rule]:
+        """The rules for the danger signs that were told, the most pressing first."""
+        rules = [rule for rule in heard.entry.urgent if rule.holds(heard.known)] if heard.entry else []
+        return sorted(rules, key=lambda rule: not PRESSING.search(max(rule.say, key=len)))
 
     def supported(self, fact: str, heard: Heard) -> bool:
         """Whether a fact that an advice sums up was told; what the knowledge base does not know was made up."""
@@ -161,14 +165,20 @@ class Guard:
         return added.replace("{x}", x)
 
     def still(self, heard: Heard, spoken: str) -> str:
-        """What there is to say to news after the advice, if it was not said yet: what to do in this very case, when to see a doctor."""
+        """What there is to say to news after the advice, if it was not said yet: what to do in this very case, when to see a
+        doctor; where a danger sign was told, what that asks for."""
         entry = heard.entry
         if entry is None:
             return ""
-        rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
-        rules.append(first(entry.doctor, heard.known))
-        new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), rules[-1])
-        return sentence(new.say[0]).replace("{x}", heard.x or "这种情况")
+        if pressing := self.pressing(heard):
+            says = [say for rule in pressing for say in rule.say]
+            said = next((say for say in says if say.rstrip("。") not in spoken), says[-1])
+        else:
+            rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
+            rules.append(first(entry.doctor, heard.known))
+            new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), rules[-1])
+            said = new.say[0]
+        return sentence(said).replace("{x}", heard.x or "这种情况")
 
     def answers(self, said: str, heard: Heard) -> tuple[Follow, ...]:
         """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all."""
@@ -214,21 +224,27 @@ class Guard:
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
-        """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one."""
+        """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one; behind it what a danger
+        sign that was told asks for."""
         fours = grams(reply, 4)
         answered = fours and any(len(fours & grams(say, 4)) >= ANSWERED * len(fours) for say in asked[0].say)
-        if heard.entry is None or (answered and len(asked) == 1):
+        if heard.entry is None:
             return reply
         r = random.Random(reply)
-        return "\n\n".join(self.filled(r.choice(follow.say), heard, r) for follow in asked)
+        said = [reply] if answered and len(asked) == 1 else [self.filled(r.choice(one.say), heard, r) for one in asked]
+        if (pressing := self.pressing(heard)) and not any(map(cares, said)):
+            said.append(sentence(min(pressing[0].say, key=len)).replace("{x}", heard.x))
+        return "\n\n".join(said)
 
     def filled(self, said: str, heard: Heard, r: random.Random) -> str:
         """An answer with what it takes from the complaint's rules."""
         entry, known = heard.entry, heard.known
         assert entry is not None
-        for kind in ("assess", "doctor"):
+        rules = {"assess": lambda: first(entry.assess, known)}
+        rules["doctor"] = lambda: next(iter(self.pressing(heard)), None) or first(entry.doctor, known)
+        for kind, rule in rules.items():
             if f"{{{kind}}}" in said:
-                said = said.replace(f"{{{kind}}}", sentence(r.choice(first(getattr(entry, kind), known).say)))
+                said = said.replace(f"{{{kind}}}", sentence(r.choice(rule().say)))
         if "{advice}" in said:
             rules = sorted((rule for rule in entry.advice if rule.holds(known)), key=lambda rule: not rule.when)
             said = said.replace("{advice}", "".join(sentence(r.choice(rule.say)) for rule in rules[:SOME_ADVICE]))

@@ -18,6 +18,8 @@ from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
 from bianque.consult.encoder import cosines, encoded, remembered
 from bianque.consult.evidence import Evidence, Given
+from bianque.consult.measured import measured
+from bianque.consult.naming import Naming
 from bianque.consult.patterns import pattern
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
@@ -40,18 +42,15 @@ OF_A_KIND = 0.3
 """Share of a kind from which a complaint that is none of the known ones for sure is taken for one of it: of 123 openings by one
 who had not read the families' own, 84 % reached it and 73 % of these were right (chosen on these; at .5 54 % and 82 %)."""
 SURE_ABROAD = 0.9  # the same in a language in which nothing was learned
-ASKED_OF, OPENED_SO = 0.25, 1.0  # added to a complaint's probability by a question of its own, by a known opening
+# Added to a complaint's probability by a question of its own, by a known opening, by an advice of its own sentences.
+ASKED_OF, OPENED_SO, ADVISED_ON = 0.25, 1.0, 0.5
+WHOLLY = 0.8  # share of a sentence's fours of characters
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
 WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("男科")  # departments
 TURNS = 6  # of the visitor, by which the complaint is recognised
-SAME_SYMPTOM = 0.65  # cosine of a rarer complaint to a known one of the same part of the body
 DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
 NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
-LEAD = re.compile(
-    r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我(?!家|[妈爸爷奶娃儿女老公婆])|本人|最近|这几天|今天|这两天|老是?|总是?)+"
-)
-TAIL = re.compile(r"(?:怎么办|怎么回事|咋回事|咋办|怎么治|是什么原因|要紧吗|严重吗|啊|呀|呢|吗|了)+$")
 
 
 class Sentence(NamedTuple):
@@ -124,13 +123,7 @@ class Hearing:
             for entry in knowledge.complaints.values()
             for opening in entry.open
         ]
-        self.naming = [
-            re.compile(re.escape(o.say).replace(r"\{x\}", "(.{2,18}?)")) for o in self.generic.open if "{x}" in o.say
-        ]
-        self.symptoms = {symptom.x for symptom in self.generic.symptoms}
-        self.rare = self.symptoms | {
-            part + feeling for place in self.generic.places for part in place.words for feeling in self.generic.feelings
-        }
+        self.naming = Naming(knowledge.generic, found)
 
     def hear(self, dialogue: Sequence[Message]) -> Heard:
         """Read a round, which begins with its complaint."""
@@ -142,6 +135,7 @@ class Hearing:
             votes.update(
                 {name: ASKED_OF * max(like for (n, _), like in found.items() if n == name) for name, _ in found}
             )
+        votes.update(dict.fromkeys(self.advised_on(dialogue), ADVISED_ON))
         opening = grams("\n".join(said[:2]))
         begun = {
             i: share
@@ -149,8 +143,8 @@ class Hearing:
             if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
-        x = self.named(said)
-        if x in self.symptoms:  # word for word
+        x = self.naming(said)
+        if x in self.naming.symptoms:  # word for word
             votes.update({GENERIC: OPENED_SO})
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
@@ -165,7 +159,9 @@ class Hearing:
         heard.entry = entry = self.entries[best]
         heard.x = x if entry.general else ""
         if best == GENERIC:
-            heard.told |= self.whereabouts(heard.x or said[0], said)
+            heard.told |= self.naming.whereabouts(heard.x or said[0], said)
+        if entry.id not in self.of_women and pattern("people", "no_period").search(said[0]):
+            heard.told |= {s.key: None for s in entry.slots if all(map(pattern("people", "period").search, s.ask))}
         for i in sorted(begun, key=begun.__getitem__):
             name, _, has = self.openings[i]
             if name == entry.id and begun[i] >= 0.9:
@@ -203,40 +199,6 @@ class Hearing:
         total = sum(found.values())
         return {name: share / total for name, share in found.items()}
 
-    def named(self, said: Sequence[str]) -> str:
-        """The complaint in the visitor's own words: what a known way to open names, a known rarer one, or the first clause."""
-        text = next((text for text in said if CLAUSE.sub("", text)), "")
-        if not triage.language(text).startswith("zh"):
-            return ""
-        for naming in self.naming:
-            if match := naming.fullmatch(text.rstrip("。！？?! ")):
-                return match[1]
-        if known := max((x for x in self.rare if x in text), key=len, default=""):
-            return known
-        clauses = [TAIL.sub("", LEAD.sub("", clause)) for clause in CLAUSE.split(text)]
-        names = [
-            clause for clause in clauses if 2 <= len(clause) <= 18 and not pattern("people", "aged").fullmatch(clause)
-        ]
-        if len(names) < 2:
-            return next(iter(names), "")
-        # The one that tells most surely of a complaint: not who it is, since when, what is feared. Of equal ones the first.
-        return names[int(self.recogniser(names)[:, self.recogniser.place[NONE]].round(2).argmin())]
-
-    def whereabouts(self, complaint: str, said: Sequence[str]) -> dict[str, str | None]:
-        """Where a complaint without an entry is, and of whom it is told, for the rules that depend on it."""
-        told: dict[str, str | None] = {}
-        regions = {part: place.region for place in self.generic.places for part in place.words if part in complaint}
-        symptoms = self.generic.symptoms
-        alike = cosines(complaint, tuple(symptom.x for symptom in symptoms))
-        if regions:
-            told["region"] = regions[max(regions, key=len)]
-        elif alike.max() >= SAME_SYMPTOM:
-            told["region"] = symptoms[int(alike.argmax())].region
-        people = [who for who in ("baby", "child", "elder") if pattern("people", who).search("\n".join(said))]
-        if people and not pattern("people", "grown").search("\n".join(said)):
-            told["age"] = people[0]
-        return told
-
     def slots(self, text: str) -> dict[tuple[str, str], float]:
         """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
         found: dict[tuple[str, str], float] = {}
@@ -259,6 +221,7 @@ class Hearing:
         for key in pending:
             heard.told[key] = (
                 self.worded(entry.slot[key], text, asked=True)
+                or measured(entry.slot[key], text)[1]
                 or self.denied(said, known[key])
                 or self.given(said, known[key]).answer
                 or heard.told.get(key)
@@ -267,8 +230,11 @@ class Hearing:
         for slot in entry.slots:
             if slot.key in pending:
                 continue
-            if label := self.worded(slot, text):
+            number, label = measured(slot, text)
+            if label := self.worded(slot, text) or label:
                 heard.told[slot.key] = label
+            elif number:
+                heard.told.setdefault(slot.key, None)
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 given = self.given(said, known[slot.key])
                 grave = any(given.answer in rule.values(slot.key) for rule in entry.urgent)
@@ -336,6 +302,17 @@ class Hearing:
             elif not self.entries[found.complaint].general:
                 other = max(other, share)
         return own[1] if own[0] >= OWN else None, other >= FOREIGN and own[0] < OWN
+
+    def advised_on(self, dialogue: Sequence[Message]) -> set[str]:
+        """The complaints whose own sentences, and no other's, were said as an advice."""
+        found = set[str]()
+        for turn in dialogue:
+            for text in re.findall(r"[^。！？\n]{8,}", turn.content) if turn.phase == "advising" else ():
+                fours = grams(text, 4)
+                shared = Counter(i for four in fours for i in self.saying.get(four, ()))
+                whose = {self.sentences[i].complaint for i, count in shared.items() if count >= WHOLLY * len(fours)}
+                found |= whose if len(whose) == 1 else set()
+        return found
 
     def question(
         self, heard: Heard, r: random.Random, refused: Callable[[str], bool] = lambda ask: False

@@ -128,13 +128,13 @@ def test_who_keeps_repeating_is_given_the_next_question():
     ],
 )
 def test_who_it_is_names_no_complaint(said, named):
-    assert hearing().named([said]) == named
+    assert hearing().naming([said]) == named
 
 
 def test_a_man_of_fifty_one_is_no_child():
-    assert "age" not in hearing().whereabouts("虎口那块肉瘪下去了", ["五十一岁男的，虎口那块肉瘪下去了"])
-    assert "age" not in hearing().whereabouts("癫痫", ["我有癫痫，今年结婚了想要孩子"])
-    assert hearing().whereabouts("走路颠", ["孩子十一岁，走路颠"])["age"] == "child"
+    assert "age" not in hearing().naming.whereabouts("虎口那块肉瘪下去了", ["五十一岁男的，虎口那块肉瘪下去了"])
+    assert "age" not in hearing().naming.whereabouts("癫痫", ["我有癫痫，今年结婚了想要孩子"])
+    assert hearing().naming.whereabouts("走路颠", ["孩子十一岁，走路颠"])["age"] == "child"
 
 
 def test_a_long_message_still_tells_its_complaint():
@@ -304,7 +304,7 @@ def test_of_a_rarer_complaint_the_model_is_asked_once():
 
 def test_what_is_of_no_kind_is_advised_on_by_its_part_of_the_body():
     generic, said = hearing().generic, "耳垂上起了个怪东西"
-    found = Heard(generic, said, told=hearing().whereabouts(said, [said]))
+    found = Heard(generic, said, told=hearing().naming.whereabouts(said, [said]))
     assert found.known["region"] == "ear" and "耳鼻喉科" in guard().completed("", found)
 
 
@@ -401,3 +401,25 @@ def test_news_after_the_advice_gets_nothing_that_was_said_already():
         told.append(replies(Scripted(["很可能是疲劳、干点滴状缺觉。"] * 3), "advise-mini", said))
         said.append(Message("assistant", told[-1], "advising"))
     assert told[0] != told[1] and all(one.strip("。") in guard().text for one in told)
+
+
+SORE = "我爸糖尿病十几年了，脚底磨破了一块"
+FOOT = "糖尿病人的脚破了老不好，要警惕糖尿病足，别自己挤、别泡脚、别涂偏方。请今天或明天去内分泌科或外科，发黑、发烧立即去急诊。"
+
+
+def test_after_an_advice_the_complaint_stays_that_it_was_given_on():
+    said = [Message("user", SORE), Message("assistant", FOOT, "advising")]
+    heard = hearing().hear([*said, Message("user", "不怎么疼"), Message("user", "这两天脚背也红了有点肿")])
+    assert hearing().advised_on(said) == {"diabetes"} and heard.entry.id == "diabetes"
+
+
+def test_a_danger_sign_that_was_told_outlasts_the_advice():
+    heard = hearing().hear([Message("user", SORE), Message("assistant", FOOT, "advising")])
+    (pressing,) = guard().pressing(heard)
+    again = guard().still(heard, FOOT)
+    assert again in {f"{say.rstrip('。')}。" for say in pressing.say} and again not in FOOT
+    (asked,) = guard().answers("能不能喝酒", heard)
+    reply = guard().follow_up("", [asked], heard)
+    assert cares(reply) or any(say.rstrip("。") in reply for say in pressing.say)
+    calm = Heard(heard.entry, told={"foot": "none"})
+    assert not guard().pressing(calm) and guard().follow_up("", [asked], calm).count("\n\n") == 0
