@@ -20,7 +20,7 @@ from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
 from bianque.consult.hearing import hinted
 from bianque.consult.repeats import answered, repeats
 from bianque.data.knowledge import Family
-from bianque.types import Message, Piece, Sampling
+from bianque.types import Message, Piece, Sampling, Usage
 
 ATTEMPTS = 3  # a reply is drawn again twice
 UNLEARNT = 1  # the same where the models were taught nothing of the complaint
@@ -59,6 +59,9 @@ class Guarded:
 
     async def asking(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         text, end, heard = "", None, now.heard
+        if now.asked and not found.early(heard):  # the answer to what the visitor asks comes with the advice
+            yield Piece(text=found.close, finish="stop", usage=Usage(0, 0))
+            return
         for attempt in range(now.attempts):
             self.counts["drawn again"] += bool(attempt)
             text = ""
@@ -113,6 +116,8 @@ class Guarded:
             more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
         elif asked:
             more = found.follow_up(waiting, asked, heard)
+            if not heard.advised and not found.early(heard):
+                more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
         elif heard.entry and (now.news or not shown + waiting):

@@ -21,7 +21,7 @@ from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Complaint, Follow, Rule, first, sentence, texts
+from bianque.data.knowledge import Complaint, Follow, Medicine, Rule, first, sentence, texts
 from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
@@ -32,6 +32,7 @@ SAME = 0.8  # cosine from which a short question is one that anybody asks: of 16
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
+RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
@@ -197,9 +198,17 @@ class Guard:
         like = partial(closeness, question, said)
         if own and entry.general and like(own) < NEAR:
             own = None
-        if own and anyones and like(anyones) > like(own):
-            return anyones
-        return own or anyones
+        found = anyones if own and anyones and like(anyones) > like(own) else own or anyones
+        named, risk = self.medicine(said), next((risk for risk in RISKS if risk in said), "")
+        if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
+            says = [say for say in (*found.say, *named.say) if risk in say]
+            return Follow(ask=found.ask, say=tuple(says[: len(found.say)])) if says else found
+        return found
+
+    def medicine(self, text: str) -> Medicine | None:
+        """The medicine that a text names, of several the one with the longest name."""
+        names = [name for name in self.medicines if name in text]
+        return self.medicines[max(names, key=len)] if names else None
 
     def anyones(self, question: str, said: str) -> Follow | None:
         """The question that anybody may ask, whatever the complaint, which this one is.
@@ -207,8 +216,7 @@ class Guard:
         Where it names a medicine, only those about medicines count, and whether to take it is answered of that very one.
         """
         text = question if len(question) > BARE else said
-        names = [name for name in self.medicines if name in text]
-        named = self.medicines[max(names, key=len)] if names else None
+        named = self.medicine(text)
         whether, *others = self.common.asked_of_medicines
         if not named and not table("guards", "names")["drug"].search(text):
             found = self.follows(question, self.knowledge.asked["common"], said)

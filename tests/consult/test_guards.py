@@ -423,3 +423,23 @@ def test_a_danger_sign_that_was_told_outlasts_the_advice():
     assert cares(reply) or any(say.rstrip("。") in reply for say in pressing.say)
     calm = Heard(heard.entry, told={"foot": "none"})
     assert not guard().pressing(calm) and guard().follow_up("", [asked], calm).count("\n\n") == 0
+
+
+def test_a_risk_that_is_told_with_a_medicine_is_answered():
+    heard = Heard(hearing().entries["toothache"], told={})
+    (plain,), (risky,) = (guard().answers(said, heard) for said in ("甲硝唑能吃吗", "甲硝唑能吃吗 我昨晚喝了酒"))
+    assert all("酒" in say for say in risky.say) and plain is not risky
+
+
+def test_a_question_after_enough_questions_gets_its_answer_and_the_advice():
+    asks = [slot.ask[0] for slot in hearing().entries["toothache"].slots[:5]]
+    answers = ["我这牙疼死了", "三天", "不知道", "喝凉水疼", "没肿", "没有，甲硝唑能吃吗"]
+    dialogue = talk(*(turn for pair in zip(answers, [*asks, ""], strict=True) for turn in pair))[:-1]
+    backend = Scripted(["嗯。"])
+    heard = hearing().hear(dialogue)
+    assert heard.entry.id == "toothache" and not guard().early(heard)
+    reply = replies(backend, "advise-mini", dialogue)
+    assert len(reply.split("\n\n")) == 2 and any(
+        say.rstrip("。") in reply for rule in heard.entry.doctor for say in rule.say
+    )
+    assert "？" not in replies(Scripted(["还疼吗？"]), "ask-mini", dialogue)
