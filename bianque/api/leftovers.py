@@ -13,8 +13,10 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
+from gradio import state_holder
 from gradio.server_messages import ProcessCompletedMessage, ProcessGeneratingMessage
 
 from bianque.evaluate.quota import Folders
@@ -51,6 +53,14 @@ def sweep(app: Any, now: datetime | None = None) -> None:
     app.iterators_to_reset &= queue.event_ids_to_events.keys()
 
 
+class Lean(state_holder.SessionState):
+    """A session without a copy of the page's 231 components, which Gradio makes of each call, for deep links that there are
+    none of: 20 ms of the event loop. What changes is added when it does."""
+
+    def __init__(self, blocks: Any) -> None:
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))  # type: ignore[arg-type]
+
+
 def lighten(state: Any, built: Mapping[int, Any]) -> None:
     """Take from a session its copy of the page, for deep links that there are none of, and the components updated since
     the last look: those of the page do as well, unless what may be chosen has changed."""
@@ -72,7 +82,8 @@ def thin(waiting: asyncio.Queue[Any]) -> None:
 
 @asynccontextmanager
 async def swept(app: Any, folders: Folders | None = None) -> AsyncIterator[None]:
-    """A lifespan during which leftovers are swept, visitors' files of earlier included."""
+    """A lifespan during which sessions are lean and leftovers are swept, visitors' files of earlier included."""
+    state_holder.SessionState = Lean  # type: ignore[misc]
     folders = folders or Folders()
 
     async def sweeping() -> None:

@@ -103,6 +103,15 @@ def test_an_event_of_a_page_that_was_closed_before_it_listened_ends(server):
     assert voices.closed and voices.written < 3000
 
 
+def test_a_call_copies_nothing_of_the_page(server):
+    app, address, voices = server
+    afresh(voices)
+    event = call(address, "chat_once")
+    until(lambda: event in app.state_holder.session_data)
+    state = app.state_holder.session_data[event]
+    assert isinstance(state, leftovers.Lean) and len(state.config_values) < 10 < len(app.get_blocks().blocks)
+
+
 def test_a_session_keeps_no_component_of_its_own_but_what_may_be_chosen(server):
     app, _, _ = server
     state, built = app.state_holder["k3j9x0a1bd"], app.get_blocks().default_config.blocks
