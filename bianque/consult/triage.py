@@ -20,7 +20,8 @@ from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
-TOGETHER, SEPARATOR = 4, "。"  # messages that are read as one, and what stands between them
+TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger are told one by one, others among them
+SEPARATOR = "。"
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
@@ -68,12 +69,13 @@ def heard(said: Sequence[str]) -> list[Danger]:
     found: list[Danger] = []
     since = 0
     for place, text in enumerate(said):
-        told, first = judge(text), max(0, place + 1 - TOGETHER)
+        told = judge(text)
         if told.certainty != "sure" and since < place and not settled(text):
-            whole = judge(together(said[max(since, first) : place + 1]))
+            wholes = {together(said[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
+            whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
             told = whole if whole.certainty == "sure" else told
         elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
-            told = replace(told, kind=judge(together(said[first : place + 1])).kind)
+            told = replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) : place + 1])).kind)
         found.append(told)
         if told.certainty == "sure" or settled(text):
             since = place + 1
