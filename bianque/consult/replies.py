@@ -57,6 +57,7 @@ class Alarm:
     done: triage.Settled | None = None  # what the newest says of it
     misheard: bool = False  # a crisis was withdrawn
     handled: bool = False  # an emergency was taken care of, as the visitor said
+    doubted: bool = False  # it was none, as the visitor said
 
 
 def alarm(said: Sequence[str]) -> Alarm:
@@ -75,7 +76,7 @@ def alarm(said: Sequence[str]) -> Alarm:
             and (now.open is None or now.open.level == "emergency" or done == "denied")
         ):
             now.misheard = now.open is not None and now.open.level == "crisis"
-            now.handled = done == "handled"
+            now.handled, now.doubted = done == "handled", done == "doubted"
             now.open, now.waiting, now.done = None, now.waiting if now.handled else None, done
         else:
             now.done = None
@@ -93,8 +94,10 @@ def care(dialogue: Sequence[Message]) -> str | None:
     """
     said = newest_of(dialogue)
     newest, now, lang = said[-1], alarm(said), triage.language(said[-1])
+    settled = now.done and not asks(triage.beyond_settling(newest))
     if (
         now.waiting
+        and not settled
         and 0 < len(said) - 1 - now.told <= WAITING
         and (answer := triage.while_waiting(now.waiting, newest, now.handled and asks(triage.beyond_settling(newest))))
     ):
@@ -107,12 +110,13 @@ def care(dialogue: Sequence[Message]) -> str | None:
 
 
 def reminder(dialogue: Sequence[Message]) -> str | None:
-    """What an advice ends with, once, in a dialogue whose emergency was said to be taken care of."""
+    """What an advice ends with, once, in a dialogue whose emergency was said to be taken care of, or to be none."""
     said = newest_of(dialogue)
     now = alarm(said)
-    if not now.handled or now.open:
+    if not (now.handled or now.doubted) or now.open:
         return None
-    words = triage.in_language(asset("notices")["reminder"], triage.language(said[-1]))
+    words = asset("notices")["reminder" if now.handled else "reminder_doubted"]
+    words = triage.in_language(words, triage.language(said[-1]))
     return None if any(words in turn.content for turn in dialogue if turn.role == "assistant") else words
 
 

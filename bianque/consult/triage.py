@@ -73,7 +73,7 @@ def heard(said: Sequence[str]) -> list[Danger]:
         if told.certainty != "sure" and since < place and not settled(text):
             wholes = {together(said[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
             whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
-            told = whole if whole.certainty == "sure" else told
+            told = replace(whole, together=True) if whole.certainty == "sure" else told
         elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
             told = replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) : place + 1])).kind)
         found.append(told)
@@ -137,7 +137,8 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
     level = "other" if group == "near" else str(found.level)
     row = table["again" if again else "calm"][level]
     space = "" if lang.startswith("zh") else " "
-    return in_language(row, lang).format(do=told(found, lang)[2]).replace("  ", " " if space else "")
+    first = f"{in_language(table['together'], lang)}{space}" if found.together and not again else ""
+    return first + in_language(row, lang).format(do=told(found, lang)[2]).replace("  ", " " if space else "")
 
 
 def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | None:
@@ -154,7 +155,7 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
-Settled = Literal["handled", "over", "denied"]
+Settled = Literal["handled", "doubted", "over", "denied"]
 
 
 def settled(text: str) -> Settled | None:

@@ -57,7 +57,8 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """`score` grows with danger and is about 0 where a notice is as likely wrong as right; `piece` is where it was seen."""
+    """`score` grows with danger and is about 0 where a notice is as likely wrong as right; `piece` is where it was seen.
+    `together`: in no message alone."""
 
     level: Level | None = None
     kind: str = ""
@@ -65,6 +66,7 @@ class Danger:
     score: float = -1.0
     nearest: tuple[Near, ...] = ()
     piece: str = ""
+    together: bool = False
 
 
 class Head:

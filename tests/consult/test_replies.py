@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bianque.consult import replies
+from bianque.consult import replies, triage
 from bianque.consult.patterns import asset
 from bianque.types import Message
 
@@ -84,7 +84,14 @@ CHEST = "胸口压着疼，冒冷汗，左胳膊也麻"
 
 
 @pytest.mark.parametrize(
-    ("answer", "reminded"), [("已经打过120了", True), ("搞错了，不是这个意思", False), ("好", False)]
+    ("answer", "reminded"),
+    [
+        ("已经打过120了", True),
+        ("不是急症，就是累的", True),
+        ("已经到医院了", False),
+        ("搞错了，不是这个意思", False),
+        ("好", False),
+    ],
 )
 def test_an_emergency_that_was_taken_care_of_is_not_forgotten(answer, reminded):
     said = [Message("user", CHEST), Message("assistant", "请马上拨打 120"), Message("user", answer)]
@@ -93,6 +100,21 @@ def test_an_emergency_that_was_taken_care_of_is_not_forgotten(answer, reminded):
     assert bool(words) is reminded
     if words:
         assert replies.reminder([*said, Message("assistant", f"早点睡。\n\n{words}"), Message("user", "好的")]) is None
+
+
+def test_who_says_that_all_is_taken_care_of_is_not_told_again_what_to_do_until_help_comes():
+    said = [Message("user", CHEST), Message("assistant", "请马上拨打 120")]
+    assert replies.care([*said, Message("user", "已经处理，在去医院的车上了")]) == triage.resumed("zh-CN")
+    assert "120" in (replies.care([*said, Message("user", "已经处理，车上能给他喝水吗")]) or "")
+
+
+def test_what_alarms_together_is_said_to_do_so_once():
+    words = asset("notices")["together"]["zh-CN"]
+    told = [Message("user", text) for text in ("刚做完化疗第九天", "有点怕冷", "38.4")]
+    first = replies.care(told)
+    assert first and first.startswith(words)
+    again = replies.care([*told, Message("assistant", first), Message("user", "嗯")])
+    assert again and words not in again
 
 
 WEEKS = "您好，我怀孕33周了，从昨天晚上开始头就一直疼，胀着疼"
