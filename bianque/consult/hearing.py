@@ -47,9 +47,12 @@ ASKED_OF, OPENED_SO, ADVISED_ON = 0.25, 1.0, 0.5
 WHOLLY = 0.8  # share of a sentence's fours of characters
 OWN, FOREIGN = 0.3, 0.5  # shares of a sentence's fours of characters
 NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spoken of, where it is said to be none
-WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("男科")  # departments
+# In departments, that of men also in a name.
+WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("^(?!.*妇).*(?:男科|男性生殖)")
+PREGNANT = re.compile("^产科(?!.*妇)")
 TURNS = 6  # of the visitor, by which the complaint is recognised
 DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
+FIRST = re.compile(r"[^。！？!?]*")  # sentence, which answers what was asked: 没噎过。就是爱吃辣的，吃完就躺下
 NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
 
 
@@ -97,7 +100,8 @@ class Hearing:
         self.entries = knowledge.entries
         self.of_children = {name for name, entry in self.entries.items() if {*entry.about} <= {"child", "baby"}}
         self.of_women = {name for name, entry in self.entries.items() if WOMEN.search(entry.department)}
-        self.of_men = {name for name, entry in self.entries.items() if MEN.search(entry.department)}
+        self.of_men = {name for name, entry in self.entries.items() if MEN.search(entry.department + entry.name)}
+        self.of_pregnancy = {name for name, entry in self.entries.items() if PREGNANT.search(entry.department)}
         self.family_of = {
             name: family for family, entry in knowledge.families.items() for name in (*entry.like, family)
         }
@@ -129,13 +133,17 @@ class Hearing:
         """Read a round, which begins with its complaint."""
         asked = [self.slots(m.content) if m.role == "assistant" else {} for m in dialogue]
         said = [m.content for m in dialogue if m.role == "user"]
-        votes = Counter(self.likely(said)) if said else Counter[str]()
+        wrong, recent = self.corrected(dialogue), said
+        if wrong:  # who corrects the doctor opens anew
+            later = [m.content for m in dialogue[wrong:] if m.role == "user"]
+            recent = [f"{said[0]}，{later[0]}", *later[1:]]
+        votes = Counter(self.likely(recent)) if said else Counter[str]()
         nothing = votes.pop(NONE, 0.0)
-        for found in asked:
-            votes.update(
-                {name: ASKED_OF * max(like for (n, _), like in found.items() if n == name) for name, _ in found}
-            )
-        votes.update(dict.fromkeys(self.advised_on(dialogue), ADVISED_ON))
+        worth = self.worth(said)
+        for found in asked[wrong:]:
+            alike = {name: max(like for (n, _), like in found.items() if n == name) for name, _ in found}
+            votes.update({name: ASKED_OF * worth.get(name, 1.0) * like for name, like in alike.items()})
+        votes.update(dict.fromkeys(self.advised_on(dialogue[wrong:]), ADVISED_ON))
         opening = grams("\n".join(said[:2]))
         begun = {
             i: share
@@ -177,6 +185,12 @@ class Hearing:
             pending = []
         return heard
 
+    def corrected(self, dialogue: Sequence[Message]) -> int:
+        """Which turn says last that the doctor has taken the complaint for another, 0 if none does."""
+        says = pattern("people", "corrects").search
+        later = (i for i in range(len(dialogue) - 1, 0, -1) if dialogue[i].role == "user" and says(dialogue[i].content))
+        return next(later, 0)
+
     def family(self, votes: Mapping[str, float]) -> str:
         """Of which kind a complaint is that is none of the known ones for sure; the generic one where that is not clear either."""
         kinds: dict[str, float] = defaultdict(float)
@@ -187,17 +201,28 @@ class Hearing:
         return best if kinds[best] >= OF_A_KIND * sum(kinds.values()) else GENERIC
 
     def likely(self, said: Sequence[str]) -> dict[str, float]:
-        """The probability of each complaint; a child's counts less where nobody speaks of a child, a woman's or man's where the other speaks."""
-        found, text = self.recogniser.complaints(said[:TURNS]), "\n".join(said)
-        child, grown, man, woman = (pattern("people", who).search(text) for who in ("child", "grown", "man", "woman"))
+        """The probability of each complaint, less for those that are not of whom the visitor speaks."""
+        worth = self.worth(said)
+        found = {name: worth.get(name, 1.0) * share for name, share in self.recogniser.complaints(said[:TURNS]).items()}
+        total = sum(found.values())
+        return {name: share / total for name, share in found.items()}
+
+    def worth(self, said: Sequence[str]) -> dict[str, float]:
+        """What complaints count: a child's less where nobody speaks of a child, a woman's or man's where the other speaks,
+        those of pregnancy where there is none or a baby is spoken of."""
+        text = "\n".join(said)
+        child, grown, man, woman, not_pregnant, born = (
+            pattern("people", who).search(text) for who in ("child", "grown", "man", "woman", "not_pregnant", "baby")
+        )
+        found: dict[str, float] = {}
         for names, worth in (
             (self.of_children, GROWN if grown else 1.0 if child else NO_CHILD),
             (self.of_women, GROWN if man else 1.0),
             (self.of_men, GROWN if woman and not man else 1.0),
+            (self.of_pregnancy, GROWN if not_pregnant or (born and "孕" not in text) else 1.0),
         ):
-            found = {name: worth * share if name in names else share for name, share in found.items()}
-        total = sum(found.values())
-        return {name: share / total for name, share in found.items()}
+            found |= {name: worth * found.get(name, 1.0) for name in names if worth < 1}
+        return found
 
     def slots(self, text: str) -> dict[tuple[str, str], float]:
         """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
@@ -223,6 +248,7 @@ class Hearing:
                 self.worded(entry.slot[key], text, asked=True)
                 or measured(entry.slot[key], text)[1]
                 or self.denied(said, known[key])
+                or self.given(Utterance.of(FIRST.match(text)[0], remembered), known[key]).answer  # type: ignore[index]
                 or self.given(said, known[key]).answer
                 or heard.told.get(key)
             )

@@ -443,3 +443,38 @@ def test_a_question_after_enough_questions_gets_its_answer_and_the_advice():
         say.rstrip("。") in reply for rule in heard.entry.doctor for say in rule.say
     )
     assert "？" not in replies(Scripted(["还疼吗？"]), "ask-mini", dialogue)
+
+
+@pytest.mark.parametrize(
+    ("said", "never"),
+    [
+        (["我家宝宝今天满35天了，肚脐眼里面老是湿湿的，还有一小坨红红的肉", "产检都好的，顺产的"], "pregnancy_other"),
+        (["下身老觉得有个东西往下坠，蹲久了掉出来一疙瘩", "年轻时候生了四个娃"], "male_other"),
+        (["上环三个月了，一直滴滴拉拉的有点血", "就怕环掉了，尾丝也摸不到"], "pregnancy_other"),
+    ],
+)
+def test_a_complaint_is_not_taken_for_one_that_the_visitor_cannot_have(said, never):
+    asks = [slot.ask[0] for slot in hearing().entries[never].slots]
+    dialogue = talk(said[0], asks[0], said[1], asks[1], "嗯")
+    assert hearing().hear(dialogue).entry.id != never
+
+
+def test_who_corrects_the_doctor_opens_anew():
+    asks = [slot.ask[0] for slot in hearing().entries["back_pain"].slots]
+    taken = talk("腰这里不舒服", asks[0], "三天了", asks[1], "嗯")
+    corrected = [*taken, Message("assistant", asks[2], "asking"), Message("user", "您弄错了，我问的是痔疮，大便带血")]
+    assert hearing().hear(taken).entry.id == "back_pain" and hearing().corrected(corrected) == len(corrected) - 1
+    assert hearing().hear(corrected).entry.id == "hemorrhoids" and hearing().corrected(taken) == 0
+
+
+def test_the_first_sentence_is_the_answer():
+    entry = hearing().entries["reflux"]
+    slot = entry.slot["danger"]
+    heard = hearing().hear(
+        talk(
+            "烧心反酸小半年了",
+            slot.ask[0],
+            "咽东西倒是顺，没噎过。就是爱吃辣的火锅，下班晚，十点多才吃饭，吃完就躺下了",
+        )
+    )
+    assert heard.entry.id == "reflux" and heard.told["danger"] == "none"
