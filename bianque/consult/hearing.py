@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from bianque.consult import answers, triage
@@ -224,7 +224,8 @@ class Hearing:
             found |= {name: worth * found.get(name, 1.0) for name in names if worth < 1}
         return found
 
-    def slots(self, text: str) -> dict[tuple[str, str], float]:
+    @lru_cache(maxsize=4096)  # noqa: B019 - one Hearing lives as long as the process; a doctor's turn is read at each later one
+    def slots(self, text: str) -> Mapping[tuple[str, str], float]:
         """The questions of the knowledge base that a doctor's turn asks: (complaint, slot) → likeness."""
         found: dict[tuple[str, str], float] = {}
         for part in re.findall(r"[^。！？?!]+[？?]", text):
