@@ -115,7 +115,7 @@ class Guarded:
         if danger and not heard.advised:
             more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
         elif asked:
-            more = found.follow_up(waiting, asked, heard)
+            more = found.follow_up(waiting, asked, heard, now.spoken)
             if not heard.advised and not found.early(heard):
                 more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:

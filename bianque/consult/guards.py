@@ -231,18 +231,26 @@ class Guard:
             return None
         return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
 
-    def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard) -> str:
+    def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard, spoken: str = "") -> str:
         """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one; behind it what a danger
-        sign that was told asks for."""
+        sign that was told asks for. Where one can be given in words that were not `spoken` yet it is."""
         fours = grams(reply, 4)
         answered = fours and any(len(fours & grams(say, 4)) >= ANSWERED * len(fours) for say in asked[0].say)
         if heard.entry is None:
             return reply
         r = random.Random(reply)
-        said = [reply] if answered and len(asked) == 1 else [self.filled(r.choice(one.say), heard, r) for one in asked]
+        said = [reply] if answered and len(asked) == 1 else [self.worded(one, heard, r, spoken) for one in asked]
         if (pressing := self.pressing(heard)) and not any(map(cares, said)):
             said.append(sentence(min(pressing[0].say, key=len)).replace("{x}", heard.x))
         return "\n\n".join(said)
+
+    def worded(self, one: Follow, heard: Heard, r: random.Random, spoken: str) -> str:
+        """An answer in one of its wordings; that there is none, a second time, in others that say what is known."""
+        says = one.say
+        if says == self.common.unanswered and any(say.partition("{")[0] in spoken for say in says):
+            says = self.common.unanswered_again
+        found = [self.filled(say, heard, r) for say in r.sample(says, len(says))]
+        return next((text for text in found if text not in spoken), found[0])
 
     def filled(self, said: str, heard: Heard, r: random.Random) -> str:
         """An answer with what it takes from the complaint's rules."""

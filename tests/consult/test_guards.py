@@ -14,6 +14,7 @@ from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import Heard, hearing
 from bianque.data.compose import Composer
+from bianque.data.knowledge import Follow
 from bianque.types import Message, Piece, Sampling, Usage
 
 ASKED = "失眠有多久了？"
@@ -478,3 +479,15 @@ def test_the_first_sentence_is_the_answer():
         )
     )
     assert heard.entry.id == "reflux" and heard.told["danger"] == "none"
+
+
+def test_what_cannot_be_answered_is_said_in_other_words_each_time():
+    entry, common = hearing().entries["insomnia"], guard().common
+    heard, unknown = Heard(entry, told={}), Follow(ask=("？",), say=common.unanswered)
+    spoken: list[str] = []
+    for _ in range(4):
+        spoken.append(guard().follow_up("", [unknown], heard, "\n".join(spoken)))
+    assert len(set(spoken)) == 4 and entry.department in spoken[0]
+    begins = [say.partition("{")[0] for say in common.unanswered_again]
+    assert all(any(begin in text for begin in begins) for text in spoken[1:])
+    assert all(any(say.rstrip("。") in text for rule in entry.doctor for say in rule.say) for text in spoken[1:])
