@@ -148,7 +148,7 @@ class GuardedRound:
         self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.asked = found.answers(newest, self.heard) if wondering else ()
+        self.asked = found.answers(newest, self.heard, self.told) if wondering else ()
         # What a small model says to news after the advice is another question's answer, more often than not.
         self.news = self.heard.advised and not self.asked and now.want != "chat"
         self.round = now

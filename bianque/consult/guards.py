@@ -181,12 +181,18 @@ class Guard:
             said = new.say[0]
         return sentence(said).replace("{x}", heard.x or "这种情况")
 
-    def answers(self, said: str, heard: Heard) -> tuple[Follow, ...]:
-        """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all."""
+    def answers(self, said: str, heard: Heard, before: str = "") -> tuple[Follow, ...]:
+        """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all.
+
+        `before`: what the visitor has told; of two medicines that must not be taken together one may stand there.
+        """
         if heard.entry is None:
             return ()
         said = said[-follows.LONGEST :]
         asking = follows.asked(said)
+        pair = next((pair for pair in self.knowledge.pairs if pair.told(said, before)), None)
+        if pair and (asking or asks(said)):
+            return (Follow(ask=(said,), say=pair.say),)
         each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
         if found := tuple(dict.fromkeys(filter(None, each))):
             return found[:2]

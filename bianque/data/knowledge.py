@@ -97,6 +97,26 @@ class Medicines(StrictEntry):
     medicines: tuple[Medicine, ...]
 
 
+class Pair(StrictEntry):
+    """What is right for everybody who asks about two things, of `one` and of `other`, that must not simply be taken together."""
+
+    one: Texts
+    other: Texts
+    say: Texts
+
+    def told(self, question: str, before: str) -> bool:
+        """Whether a question names one of the two and it, or what was said before, the other."""
+        sides = (self.one, self.other)
+        named = [any(name in question for name in side) for side in sides]
+        return any(named) and all(
+            name or any(n in before for n in side) for name, side in zip(named, sides, strict=True)
+        )
+
+
+class Pairs(StrictEntry):
+    pairs: tuple[Pair, ...]
+
+
 class Complaint(StrictEntry):
     id: Text
     name: Text
@@ -242,6 +262,7 @@ class Knowledge(StrictEntry):
     generic: Generic
     common: Common
     medicines: tuple[Medicine, ...]
+    pairs: tuple[Pair, ...]
 
     @cached_property
     def entries(self) -> dict[str, Complaint]:
@@ -262,6 +283,7 @@ def bundled() -> Knowledge:
         generic=load(FOLDER / "generic.yaml", Generic),
         common=load(FOLDER / "common.yaml", Common),
         medicines=load(FOLDER / "medicines.yaml", Medicines).medicines,
+        pairs=load(FOLDER / "pairs.yaml", Pairs).pairs,
     )
 
 

@@ -491,3 +491,29 @@ def test_what_cannot_be_answered_is_said_in_other_words_each_time():
     begins = [say.partition("{")[0] for say in common.unanswered_again]
     assert all(any(begin in text for begin in begins) for text in spoken[1:])
     assert all(any(say.rstrip("。") in text for rule in entry.doctor for say in rule.say) for text in spoken[1:])
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "word"),
+    [
+        ("膝盖疼，我血压高，还吃着阿司匹林", "那布洛芬能不能吃啊", "阿司匹林"),
+        ("", "吃着华法林，牙疼能吃甲硝唑吗", "INR"),
+        ("我吃的是依那普利", "炒菜能用低钠盐吗", "血钾"),
+        ("", "头孢吃完能喝酒吗，昨晚喝了酒", "120"),
+    ],
+)
+def test_two_medicines_that_must_not_be_taken_together_are_answered(before, asked, word):
+    (answer,) = guard().answers(asked, Heard(hearing().entries["toothache"]), before)
+    assert any(word in say for say in answer.say)
+
+
+def test_one_medicine_or_no_question_is_no_pair():
+    heard = Heard(hearing().entries["toothache"])
+    for before, said in (
+        ("", "布洛芬能吃吗"),
+        ("吃着阿司匹林", "牙疼得厉害"),
+        ("阿司匹林和氯吡格雷", "能吃阿莫西林吗"),
+    ):
+        assert not any(
+            pair.say == one.say for one in guard().answers(said, heard, before) for pair in hearing().knowledge.pairs
+        )

@@ -132,3 +132,11 @@ def test_nothing_to_examine_with_is_taught():
             values = value if isinstance(value, tuple) else (value,)
             assert set(values) <= set(entry.slot[key].values), f"{name}: {opening.say}"
     assert not {rare.x for rare in kept.generic} & {symptom.x for symptom in taught.generic.symptoms}
+
+
+def test_no_word_names_both_of_a_pair_and_one_alone_is_none():
+    for pair in bundled().pairs:
+        for one in pair.one:
+            assert not any(other in one or one in other for other in pair.other) and not pair.told(one, one)
+        assert pair.told(pair.one[0], pair.other[0]) and pair.told(f"{pair.other[-1]}{pair.one[-1]}", "")
+        assert not pair.told("能吃吗", f"{pair.one[0]}{pair.other[0]}")
