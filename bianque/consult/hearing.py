@@ -209,16 +209,15 @@ class Hearing:
 
     def worth(self, said: Sequence[str]) -> dict[str, float]:
         """What complaints count: a child's less where nobody speaks of a child, a woman's or man's where the other speaks,
-        those of pregnancy where there is none or a baby is spoken of."""
+        those of pregnancy where there is none or the child is born."""
         text = "\n".join(said)
-        child, grown, man, woman, not_pregnant, born = (
-            pattern("people", who).search(text) for who in ("child", "grown", "man", "woman", "not_pregnant", "baby")
-        )
+        spoken = ("child", "grown", "man", "his", "woman", "not_pregnant", "born")
+        child, grown, man, his, woman, not_pregnant, born = (pattern("people", who).search(text) for who in spoken)
         found: dict[str, float] = {}
         for names, worth in (
             (self.of_children, GROWN if grown else 1.0 if child else NO_CHILD),
             (self.of_women, GROWN if man else 1.0),
-            (self.of_men, GROWN if woman and not man else 1.0),
+            (self.of_men, GROWN if woman and not (man or his) else 1.0),
             (self.of_pregnancy, GROWN if not_pregnant or (born and "孕" not in text) else 1.0),
         ):
             found |= {name: worth * found.get(name, 1.0) for name in names if worth < 1}

@@ -460,6 +460,12 @@ def test_a_complaint_is_not_taken_for_one_that_the_visitor_cannot_have(said, nev
     assert hearing().hear(dialogue).entry.id != never
 
 
+@pytest.mark.parametrize("said", ["肚子硬得像石头还流血 宝宝不动了", "宝宝今天胎动好少", "肚里的宝宝半天没踢我了"])
+def test_a_child_in_the_womb_is_not_born(said):
+    found = hearing().likely([said])
+    assert max(found, key=found.__getitem__) in hearing().of_pregnancy
+
+
 def test_who_corrects_the_doctor_opens_anew():
     asks = [slot.ask[0] for slot in hearing().entries["back_pain"].slots]
     taken = talk("腰这里不舒服", asks[0], "三天了", asks[1], "嗯")
