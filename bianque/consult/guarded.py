@@ -120,6 +120,9 @@ class Guarded:
                 more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
+            pair = found.paired(now.round.said, now.told)  # asked before the advice, while the doctor was asking
+            if pair and pair.say[0] not in now.spoken:
+                more += f"\n\n{pair.say[0]}"
         elif heard.entry and (now.news or not shown + waiting):
             more = found.still(heard, now.spoken)
         self.counts["advised in the knowledge base's words"] += more != waiting

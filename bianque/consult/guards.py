@@ -190,13 +190,21 @@ class Guard:
             return ()
         said = said[-follows.LONGEST :]
         asking = follows.asked(said)
-        pair = next((pair for pair in self.knowledge.pairs if pair.told(said, before)), None)
-        if pair and (asking or asks(said)):
-            return (Follow(ask=(said,), say=pair.say),)
+        if pair := self.paired([said], before):
+            return (pair,)
         each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
         if found := tuple(dict.fromkeys(filter(None, each))):
             return found[:2]
         return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
+
+    def paired(self, said: Sequence[str], before: str) -> Follow | None:
+        """What is to be said to the first message that asks of two medicines which must not simply be taken together."""
+        for text in said:
+            if follows.asked(text) or asks(text):
+                for pair in self.knowledge.pairs:
+                    if pair.told(text, before):
+                        return Follow(ask=(text,), say=pair.say)
+        return None
 
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""

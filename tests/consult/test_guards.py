@@ -523,3 +523,13 @@ def test_one_medicine_or_no_question_is_no_pair():
         assert not any(
             pair.say == one.say for one in guard().answers(said, heard, before) for pair in hearing().knowledge.pairs
         )
+
+
+def test_a_pair_that_was_asked_of_first_is_answered_with_the_advice():
+    asks = [slot.ask[0] for slot in hearing().entries["toothache"].slots]
+    dialogue = talk("牙疼，吃着华法林，能吃甲硝唑吗", asks[0], "三天", asks[1], "没有")
+    reply = replies(Scripted(["牙痛大多是蛀牙。"]), "advise-mini", dialogue)
+    assert "INR" in reply.split("\n\n")[-1]
+    assert "INR" not in replies(
+        Scripted(["牙痛大多是蛀牙。"]), "advise-mini", talk("牙疼，吃着华法林", asks[0], "三天", asks[1], "没有")
+    )
