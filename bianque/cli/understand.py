@@ -84,7 +84,7 @@ def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping
         row = _parsed(file, number, line)
         said = [turn["text"] for turn in row.get("turns") or () if _ROLES.get(turn["role"]) == "user"]
         turns += len(said)
-        for text, found in zip(said, triage.heard(said), strict=True):
+        for text, found in zip(said, triage.judged(said), strict=True):
             if found.level and found.certainty:
                 counts.update((found.level, found.certainty))
                 near = found.nearest[0].text if found.nearest else ""
@@ -169,7 +169,7 @@ def _case(said: Sequence[str]) -> dict[str, Any]:
     """The gravest notice that messages of one visitor get, each read together with those before it."""
     from bianque.consult import triage
 
-    found = max(triage.heard(said), key=lambda one: (one.certainty == "sure", one.certainty == "likely", one.score))
+    found = max(triage.judged(said), key=lambda one: (one.certainty == "sure", one.certainty == "likely", one.score))
     return {"say": said, "triage": found.level, "kind": found.kind or None, "certainty": found.certainty}
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 from bianque.consult import follows
 from bianque.consult.encoder import nearness
 from bianque.consult.hearing import Heard, Hearing, hearing
+from bianque.consult.naming import ways
 from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.consult.text import grams
@@ -52,7 +53,7 @@ class Guard:
         self.common = self.knowledge.common
         self.close = self.common.close[0]
         generic = self.knowledge.generic
-        self.naming = [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in generic.named]
+        self.naming = ways(generic.named)
         self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
         self.text = "\n".join(texts([self.knowledge.entries, self.common]))
         self.follows = follows.Follows(texts(self.knowledge))
@@ -253,12 +254,12 @@ class Guard:
         if heard.entry is None:
             return reply
         r = random.Random(reply)
-        said = [reply] if answered and len(asked) == 1 else [self.worded(one, heard, r, spoken) for one in asked]
+        said = [reply] if answered and len(asked) == 1 else [self.phrased(one, heard, r, spoken) for one in asked]
         if (pressing := self.pressing(heard)) and not any(map(cares, said)):
             said.append(sentence(min(pressing[0].say, key=len)).replace("{x}", heard.x))
         return "\n\n".join(said)
 
-    def worded(self, one: Follow, heard: Heard, r: random.Random, spoken: str) -> str:
+    def phrased(self, one: Follow, heard: Heard, r: random.Random, spoken: str) -> str:
         """An answer in one of its wordings; that there is none, a second time, in others that say what is known."""
         says = one.say
         if says == self.common.unanswered and any(say.partition("{")[0] in spoken for say in says):

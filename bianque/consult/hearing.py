@@ -315,10 +315,14 @@ class Hearing:
     def questions_of(self, name: str) -> dict[str, Question]:
         return questions(self.entries[name])
 
+    def sharing(self, fours: frozenset[str]) -> Counter[int]:
+        """How many of the fours of characters each sentence has."""
+        return Counter(i for four in fours for i in self.saying.get(four, ()))
+
     def source(self, text: str, heard: Heard) -> tuple[Sentence | None, bool]:
         """The sentence of the complaint's own that a text is from, and whether it is another complaint's instead."""
         fours = grams(text, 4)
-        shared = Counter(i for four in fours for i in self.saying.get(four, ()))
+        shared = self.sharing(fours)
         own: tuple[float, Sentence | None] = (0.0, None)
         other = 0.0
         for i, count in shared.items():
@@ -335,7 +339,7 @@ class Hearing:
         for turn in dialogue:
             for text in re.findall(r"[^。！？\n]{8,}", turn.content) if turn.phase == "advising" else ():
                 fours = grams(text, 4)
-                shared = Counter(i for four in fours for i in self.saying.get(four, ()))
+                shared = self.sharing(fours)
                 whose = {self.sentences[i].complaint for i, count in shared.items() if count >= WHOLLY * len(fours)}
                 found |= whose if len(whose) == 1 else set()
         return found

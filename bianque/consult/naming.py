@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bianque.consult import triage
 from bianque.consult.encoder import cosines
@@ -19,14 +19,17 @@ LEAD = re.compile(
 TAIL = re.compile(r"(?:怎么办|怎么回事|咋回事|咋办|怎么治|是什么原因|要紧吗|严重吗|啊|呀|呢|吗|了)+$")
 
 
+def ways(texts: Iterable[str]) -> list[re.Pattern[str]]:
+    """Patterns of texts that name a complaint, {x}, whose group is the name."""
+    return [re.compile(re.escape(text).replace(r"\{x\}", "(.{2,18}?)")) for text in texts]
+
+
 class Naming:
     """Finds the name of a complaint among a visitor's words."""
 
     def __init__(self, generic: Generic, recogniser: Recogniser) -> None:
         self.generic, self.recogniser = generic, recogniser
-        self.ways = [
-            re.compile(re.escape(o.say).replace(r"\{x\}", "(.{2,18}?)")) for o in generic.open if "{x}" in o.say
-        ]
+        self.ways = ways(opening.say for opening in generic.open if "{x}" in opening.say)
         self.symptoms = {symptom.x for symptom in generic.symptoms}
         self.rare = self.symptoms | {
             part + feeling for place in generic.places for part in place.words for feeling in generic.feelings

@@ -44,7 +44,7 @@ def kinds(endangered: bool) -> tuple[str, ...]:
 
 def endangered(dialogue: Sequence[Message]) -> bool:
     """Whether a visitor's message of the dialogue got a notice."""
-    return any(found.level for found in triage.heard(newest_of(dialogue)))
+    return any(found.level for found in triage.judged(newest_of(dialogue)))
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Alarm:
 def alarm(said: Sequence[str]) -> Alarm:
     """What the visitor's messages make of it, one after another."""
     now = Alarm()
-    for place, (text, found) in enumerate(zip(said, triage.heard(said), strict=True)):
+    for place, (text, found) in enumerate(zip(said, triage.judged(said), strict=True)):
         done = triage.settled(text)
         if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
             done = None  # in the next clause it was meant
@@ -94,15 +94,16 @@ def care(dialogue: Sequence[Message]) -> str | None:
     """
     said = newest_of(dialogue)
     newest, now, lang = said[-1], alarm(said), triage.language(said[-1])
-    settled = now.done and not asks(triage.beyond_settling(newest))
+    beyond = triage.beyond_settling(newest)
+    asking = asks(beyond)
     if (
         now.waiting
-        and not settled
+        and (asking or not now.done)
         and 0 < len(said) - 1 - now.told <= WAITING
-        and (answer := triage.while_waiting(now.waiting, newest, now.handled and asks(triage.beyond_settling(newest))))
+        and (answer := triage.while_waiting(now.waiting, newest, now.handled and asking))
     ):
         return answer
-    if now.done and len(triage.beyond_settling(newest)) < WORTH_ANSWERING:
+    if now.done and len(beyond) < WORTH_ANSWERING:
         return triage.resumed(lang, now.misheard)
     if now.open is None:
         return None

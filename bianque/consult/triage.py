@@ -60,7 +60,7 @@ def judge(text: str) -> Danger:
     return found
 
 
-def heard(said: Sequence[str]) -> list[Danger]:
+def judged(said: Sequence[str]) -> list[Danger]:
     """What danger each message of a visitor tells, alone or together with those before it.
 
     Navel pain, that it has moved to the right, that every step hurts: none of it alarms, all of it does. What was said before
@@ -94,7 +94,7 @@ def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
 
 def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:
     """What the visitor is told about a message after their earlier ones, None where no danger shows."""
-    found = heard([*earlier[-REMEMBERED:], text])[-1]
+    found = judged([*earlier, text][-REMEMBERED:])[-1]
     return notice(found, language(text)) if found.level else None
 
 
@@ -169,6 +169,7 @@ def beyond_settling(text: str) -> str:
     return _settling(text)[1]
 
 
+@lru_cache(maxsize=4096)
 def _settling(text: str) -> tuple[Settled | None, str]:
     found: Settled | None = None
     beyond = ""

@@ -203,6 +203,8 @@ class Folders:
 
         Files know the wall clock alone: where that was set since the last look, or a time lies ahead, all begins anew.
         """
+        for aside in self.root.glob(".*"):  # a removal that was cut short
+            shutil.rmtree(aside, ignore_errors=True)
         now, steady = self.clock(), time.monotonic()
         moved = abs((now - self.seen[0]) - (steady - self.seen[1])) > SET
         self.seen[:] = now, steady

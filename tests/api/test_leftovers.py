@@ -101,6 +101,7 @@ def test_an_event_of_a_page_that_was_closed_before_it_listened_ends(server):
     event.closed = True  # as Gradio does when the page's heartbeat ends
     until(lambda: not table)
     assert voices.closed and voices.written < 3000
+    leftovers.sweep(app, datetime.now() + timedelta(seconds=leftovers.UNFETCHED))
 
 
 def test_a_call_copies_nothing_of_the_page(server):
@@ -110,6 +111,8 @@ def test_a_call_copies_nothing_of_the_page(server):
     until(lambda: event in app.state_holder.session_data)
     state = app.state_holder.session_data[event]
     assert isinstance(state, leftovers.Lean) and len(state.config_values) < 10 < len(app.get_blocks().blocks)
+    httpx.get(f"{address}call/chat_once/{event}", timeout=30)  # nothing of it is under way in the next test
+    until(lambda: not any(tables(app).values()))
 
 
 def test_a_session_keeps_no_component_of_its_own_but_what_may_be_chosen(server):

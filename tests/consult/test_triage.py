@@ -310,14 +310,14 @@ TOGETHER = (
 
 @pytest.mark.parametrize("said", TOGETHER)
 def test_facts_that_alarm_only_together_are_heard_together(said):
-    alone, found = [triage.judge(text).certainty for text in said[:2]], triage.heard(said)
+    alone, found = [triage.judge(text).certainty for text in said[:2]], triage.judged(said)
     assert "sure" not in alone and any(one.certainty == "sure" and one.level == "emergency" for one in found)
     assert triage.check(said[-1], said[:-1]) == (triage.notice(found[-1], "zh-CN") if found[-1].level else None)
 
 
 def test_what_was_settled_alarms_no_more_with_what_is_told_later():
     said = [*TOGETHER[0][:2], "不是急症", "今天有点累", "晚上吃了两碗饭"]
-    found = [one.certainty for one in triage.heard(said)]
+    found = [one.certainty for one in triage.judged(said)]
     assert found[1] == "sure" and found[2:] == [None] * 3
 
 
@@ -330,7 +330,7 @@ def test_what_was_settled_alarms_no_more_with_what_is_told_later():
     ],
 )
 def test_harmless_facts_stay_harmless_together(said):
-    assert not any(found.certainty == "sure" for found in triage.heard(said))
+    assert not any(found.certainty == "sure" for found in triage.judged(said))
 
 
 def test_danger_hidden_in_a_long_story_is_heard():

@@ -57,6 +57,17 @@ def test_a_folder_that_is_read_while_it_is_removed_is_gone_and_nothing_of_it_com
     assert not list(tmp_path.iterdir())
 
 
+def test_a_removal_that_was_cut_short_is_finished_at_the_next_look(tmp_path, monkeypatch):
+    folders = Folders(tmp_path)
+    name = folders.new()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed in between
+        folders.remove(name)
+    assert folders.find(name) is None and list(tmp_path.iterdir())
+    folders.tidy()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", [None, 3, "", "..", "../" + "a" * 19, "a" * 22, "a" * 21 + "\n", {"folder": "x"}])
 def test_what_is_no_name_finds_and_removes_nothing(tmp_path, name):
     folders = Folders(tmp_path)
