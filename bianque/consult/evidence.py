@@ -20,6 +20,7 @@ LEAST = 0.3
 # A danger sign is asked about instead of believed below this probability or this cosine to one of its wordings: of those
 # above both, in 1,500 openings that were not learned, 96 % had been told; of all that are chosen 89 %.
 GRAVE, SAME_SIGN = 0.8, 0.65
+PLAINER = 0.5  # by which another answer outdoes a danger sign that was asked for: of 237 it takes one that was right
 # In a long message some clause is a little like anything: of what was heard in forty rambling ones below this cosine a third
 # was wrong, above it one in twelve. By eye.
 LONG, SAME_IN_LONG = 60, 0.6
@@ -37,6 +38,7 @@ class Evidence:
     """Of one complaint, in whose answers a character is the more particular the fewer of them hold it."""
 
     def __init__(self, entry: Complaint) -> None:
+        self.urgent = entry.urgent
         self.wordings = {
             (slot.key, label): [characters(text) for text in (*value.says, value.fact)]
             for slot in entry.slots
@@ -46,6 +48,18 @@ class Evidence:
         self.worth: Mapping[str, float] = {
             one: math.log((1 + len(self.wordings)) / (1 + count)) + 0.1 for one, count in held.items()
         }
+
+    def grave(self, key: str, label: str | None) -> bool:
+        """Whether an answer is a danger sign."""
+        return any(label in rule.values(key) for rule in self.urgent)
+
+    def plainly(self, key: str, given: Given, said: Utterance) -> str | None:
+        """The answer to what was asked, but for a danger sign where another one stands in the words: 坐着也会慌."""
+        if given.answer is None or not self.grave(key, given.answer):
+            return given.answer
+        stands = {label: self(key, label, said.clauses) for slot, label in self.wordings if slot == key}
+        own = stands.pop(given.answer)
+        return given.answer if own >= LEAST or max(stands.values(), default=0.0) <= own + PLAINER else None
 
     def suffices(self, key: str, given: Given, said: Utterance, grave: bool) -> bool:
         """Whether the answer to the question counts as told; where it is none of the known ones, whether that was told."""

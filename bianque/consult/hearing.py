@@ -242,14 +242,15 @@ class Hearing:
         """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
         if not text.strip():
             return
-        said, known = Utterance.of(text, remembered), self.questions_of(entry.id)
+        said, known, evidence = Utterance.of(text, remembered), self.questions_of(entry.id), self.evidence(entry.id)
         for key in pending:
+            first = Utterance.of(text[: FIRST.match(text).end()], remembered)  # type: ignore[union-attr]
             heard.told[key] = (
                 self.worded(entry.slot[key], text, asked=True)
                 or measured(entry.slot[key], text)[1]
                 or self.denied(said, known[key])
-                or self.given(Utterance.of(FIRST.match(text)[0], remembered), known[key]).answer  # type: ignore[index]
-                or self.given(said, known[key]).answer
+                or evidence.plainly(key, self.given(first, known[key]), said)
+                or evidence.plainly(key, self.given(said, known[key]), said)
                 or heard.told.get(key)
             )
         opens = self.told(said, known, LATER if heard.asked else 0.0)
@@ -263,8 +264,7 @@ class Hearing:
                 heard.told.setdefault(slot.key, None)
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 given = self.given(said, known[slot.key])
-                grave = any(given.answer in rule.values(slot.key) for rule in entry.urgent)
-                if self.evidence(entry.id).suffices(slot.key, given, said, grave):
+                if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
 
     def denied(self, said: Utterance, question: Question) -> str | None:

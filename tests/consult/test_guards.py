@@ -533,3 +533,11 @@ def test_a_pair_that_was_asked_of_first_is_answered_with_the_advice():
     assert "INR" not in replies(
         Scripted(["牙痛大多是蛀牙。"]), "advise-mini", talk("牙疼，吃着华法林", asks[0], "三天", asks[1], "没有")
     )
+
+
+def test_a_danger_sign_is_not_heard_where_another_answer_stands_word_for_word():
+    ask = hearing().entries["palpitations"].slot["associated"].ask[0]
+    heard = hearing().hear(talk("最近老是心慌", ask, "坐着也会慌，一阵一阵的"))
+    assert heard.entry.id == "palpitations" and not guard().pressing(heard) and "associated" in heard.told
+    for danger in ("胸口疼", "喘不上气", "晕过去一次"):
+        assert guard().pressing(hearing().hear(talk("最近老是心慌", ask, danger)))
