@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import orjson
 
+import bianque
 from bianque.api import openai, schemas
 from bianque.catalog import custom
 from bianque.checkpoints import loader
@@ -33,6 +34,7 @@ from tests.conftest import ADVICE, QUESTIONS, Scripted, afresh, serving
 from tests.data.test_published import MEDDG, MEDDG_GEN, SHAPES
 
 Area = tuple[Callable[[Random], Any], Callable[[Any], str]]
+OURS = Path(bianque.__file__).parent
 PATIENCE = 15.0  # seconds for what is awaited
 ALONE = httpx.Limits(max_keepalive_connections=0)  # a line that was kept may be closed just when it is used again
 HISTORY = [
@@ -370,7 +372,7 @@ def coded(text: str, failed: list[BaseException]) -> str:
         return code
     assert errors, text[-300:]
     for error in errors:
-        if any("/bianque/" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+        if any(Path(frame.filename).is_relative_to(OURS) for frame in traceback.extract_tb(error.__traceback__)):
             raise error
     return "gradio"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from contextlib import nullcontext
+from pathlib import Path
 from random import Random
 
 import httpx
 import pytest
 
+from bianque.data import readers
 from tests import fuzz, fuzz_areas, spoil
 from tests.conftest import afresh, serving
 
@@ -53,6 +55,18 @@ def test_a_fault_is_counted_and_told(monkeypatch):
     counted = fuzz.fuzz("ours", 20)
     assert set(counted.outcomes) == {"trace ZeroDivisionError", "hang"} and len(counted.faults) == 20
     assert counted.faults[0].startswith("ours 0\n") and "hang" in str(counted)
+
+
+def test_an_error_is_ours_by_the_package_and_not_by_the_name_of_the_checkout(monkeypatch):
+    error = None
+    try:
+        readers.preview(Path("there is none"))
+    except Exception as caught:
+        error = caught
+    with pytest.raises(type(error)):
+        fuzz_areas.coded("", [error])
+    monkeypatch.setattr(fuzz_areas, "OURS", Path(__file__).parent / "bianque")
+    assert fuzz_areas.coded("", [error]) == "gradio"
 
 
 def test_spoiled_trees_can_be_written():
