@@ -82,6 +82,7 @@ def press(page: Page, name: str, place: int | None = None) -> None:
 def asked(page: Page, text: str = "最近总是头痛") -> None:
     """A message that both columns have answered."""
     say(page, text)
+    expect(page.locator("#bq-all textarea")).to_have_value("", timeout=WAIT)  # it is on its way
     expect(page.locator("#bq-note")).to_contain_text("已答完", timeout=WAIT)
     idle(page)
 
@@ -125,12 +126,14 @@ def test_one_column_can_be_retried_and_carried_into_all(chromium, url, script):
     expect(page.locator("#bq-all textarea")).to_have_value("后脑勺")
     expect(replies(page, 1)).to_have_count(1)
     page.locator("#bq-all textarea").fill("")
+    script.asks, script.advises = ["换一句问您：多久了？"], ["换一句建议您：好好休息。" * 3]
     press(page, "全部重答")
-    wait_for(lambda: len(script.heard) == 7)
+    for place in (0, 1):
+        expect(replies(page, place).last).to_contain_text("换一句", timeout=WAIT)
     idle(page)
     assert [len(dialogue) for _, dialogue, _ in script.heard[-2:]] == [1, 1]
     press(page, "清空")
-    expect(page.locator(".bq-talk .message")).to_have_count(0)
+    expect(page.locator(".bq-talk .message")).to_have_count(0, timeout=WAIT)
 
 
 def test_stop_ends_every_column(chromium, url, script):

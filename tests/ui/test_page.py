@@ -275,9 +275,11 @@ def test_retry_undo_and_edit(chromium, url, script):
     page.get_by_role("button", name="编辑").or_(page.get_by_role("button", name="Edit")).first.click()
     area = page.locator("#bq-chat textarea").first
     area.fill("孩子咳嗽三天")
+    script.asks = ["咳嗽有痰吗？"]
     page.locator("#bq-chat").get_by_role("button", name="发送").click()
-    wait_for(lambda: [turn.content for turn in script.heard[-1][1]] == ["孩子咳嗽三天"])
+    expect(replies(page).last).to_contain_text("有痰吗？", timeout=WAIT)
     idle(page)
+    assert [turn.content for turn in script.heard[-1][1]] == ["孩子咳嗽三天"]
     page.get_by_role("button", name="撤回").click()
     expect(replies(page)).to_have_count(0, timeout=WAIT)
     expect(page.locator("#bq-box textarea")).to_have_value("孩子咳嗽三天")
