@@ -73,6 +73,7 @@ class Guarded:
                     elif not piece.text and not attempt:
                         yield piece
             text = found.rightly_named(text, now.told)
+            text = found.ungreeted(text) if heard.begun else text
             if danger := found.danger(heard):
                 text = text if cares(text) and len(text) >= SHORT else danger
                 break

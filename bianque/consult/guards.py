@@ -52,6 +52,7 @@ class Guard:
         self.hears, self.knowledge = hears, hears.knowledge
         self.common = self.knowledge.common
         self.close = self.common.close[0]
+        self.hello = sorted(self.common.hello, key=len, reverse=True)
         generic = self.knowledge.generic
         self.naming = ways(generic.named)
         self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
@@ -81,6 +82,11 @@ class Guard:
             if rest[:size] in self.hears.naming.rare and rest[:size] not in told:
                 return f"{head}{mark}这种情况{rest[size:]}"
         return question
+
+    def ungreeted(self, question: str) -> str:
+        """The question without a greeting, which has its place at the beginning."""
+        hello = next((hello for hello in self.hello if question.startswith(hello)), "")
+        return question[len(hello) :] or question
 
     def names(self, question: str, heard: Heard) -> bool:
         """Whether a first question on a complaint without an entry names it."""
@@ -119,7 +125,8 @@ class Guard:
 
     def sentence(self, text: str, heard: Heard, told: str, stood_in: list[Rule]) -> str:
         """What of a sentence may be shown, or what stands in for it, once; empty if nothing."""
-        if self.unheard(text, told):
+        newest = told.rpartition("\n")[2]
+        if self.unheard(text, told) or ("人工智能" in text and not pattern("guards", "who").search(newest)):
             return ""
         if summary := SUMMARY.match(text.strip()):
             facts = summary[2].split("、")

@@ -181,6 +181,8 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
     heavy = HEAVY.get("changes" if best == "new" and phase != "advising" else best, 0.0)
     if found[best] - found[other] < heavy:
         best = other
+    if best == "new" and phase == "advising" and _re("supposes").match(text):
+        best = "follow"
     if best == "question" and phase == "asking" and len(text) <= WORD and not asks(text):
         best = "answer"
     if best in ("new", "follow", "answer") and doctor is None:  # nothing has been said that it could follow

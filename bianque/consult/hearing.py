@@ -19,11 +19,12 @@ from bianque.consult.choice import Choice
 from bianque.consult.encoder import cosines, encoded, remembered
 from bianque.consult.evidence import Evidence, Given
 from bianque.consult.measured import measured
-from bianque.consult.naming import Naming
+from bianque.consult.naming import Naming, unafraid
 from bianque.consult.patterns import pattern
+from bianque.consult.polarity import denies, polarity
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
-from bianque.consult.told import CLAUSE, Question, Told, Utterance, questions, told
+from bianque.consult.told import Question, Told, Utterance, questions, told
 from bianque.data import speech
 from bianque.data.knowledge import Complaint, Follow, Knowledge, Rule, Slot, bundled
 from bianque.once import once
@@ -51,7 +52,6 @@ NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spo
 WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("^(?!.*妇).*(?:男科|男性生殖)")
 PREGNANT = re.compile("^产科(?!.*妇)")
 TURNS = 6  # of the visitor, by which the complaint is recognised
-DENIAL = re.compile(r"(?:没有?|都没有?|没有没有|都不|不是|不会|无|没得|冇)(?:啊|呀|吧|的|过|呢|哦|了|这些)*$")
 FIRST = re.compile(r"[^。！？!?]*")  # sentence, which answers what was asked: 没噎过。就是爱吃辣的，吃完就躺下
 NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
 
@@ -174,14 +174,15 @@ class Hearing:
             name, _, has = self.openings[i]
             if name == entry.id and begun[i] >= 0.9:
                 heard.told |= {key: value if isinstance(value, str) else None for key, value in has.items()}
-        pending: list[str] = []
+        pending, asking = list[str](), ""
         for message, found in zip(dialogue, asked, strict=True):
             if message.role == "assistant":
                 own = {key: alike for (name, key), alike in found.items() if name == entry.id}
                 pending = [max(own, key=own.__getitem__)] if own else []
                 heard.asked |= set(pending)
+                asking = message.content
                 continue
-            self.answered(heard, entry, message.content, pending)
+            self.answered(heard, entry, message.content, pending, asking)
             pending = []
         return heard
 
@@ -203,7 +204,8 @@ class Hearing:
     def likely(self, said: Sequence[str]) -> dict[str, float]:
         """The probability of each complaint, less for those that are not of whom the visitor speaks."""
         worth = self.worth(said)
-        found = {name: worth.get(name, 1.0) * share for name, share in self.recogniser.complaints(said[:TURNS]).items()}
+        texts = [unafraid(speech.standard(text)) for text in said[:TURNS]]
+        found = {name: worth.get(name, 1.0) * share for name, share in self.recogniser.complaints(texts).items()}
         total = sum(found.values())
         return {name: share / total for name, share in found.items()}
 
@@ -238,21 +240,24 @@ class Hearing:
                         found[entry, key] = alike
         return found
 
-    def answered(self, heard: Heard, entry: Complaint, text: str, pending: Sequence[str]) -> None:
+    def answered(self, heard: Heard, entry: Complaint, text: str, pending: Sequence[str], asking: str = "") -> None:
         """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
         if not text.strip():
             return
+        text = speech.standard(text)
         said, known, evidence = Utterance.of(text, remembered), self.questions_of(entry.id), self.evidence(entry.id)
         for key in pending:
             first = Utterance.of(text[: FIRST.match(text).end()], remembered)  # type: ignore[union-attr]
-            heard.told[key] = (
+            answer = (
                 self.worded(entry.slot[key], text, asked=True)
                 or measured(entry.slot[key], text)[1]
-                or self.denied(said, known[key])
+                or self.plain(polarity(text, asking), known[key])
                 or evidence.plainly(key, self.given(first, known[key]), said)
                 or evidence.plainly(key, self.given(said, known[key]), said)
-                or heard.told.get(key)
             )
+            if evidence.grave(key, answer) and denies(text, asking):
+                answer = self.plain(False, known[key])
+            heard.told[key] = answer or heard.told.get(key)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:
@@ -267,12 +272,11 @@ class Hearing:
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
 
-    def denied(self, said: Utterance, question: Question) -> str | None:
-        """The answer that there is nothing of what was asked, where 没有 heads the words, whatever is told besides."""
-        if not DENIAL.match(CLAUSE.split(said.text)[0]):
-            return None
+    def plain(self, yes: bool | None, question: Question) -> str | None:
+        """The answer that there is nothing of what was asked; yes is one only where it is the only one left."""
         facts = zip(question.answers, question.facts.texts, strict=True)
-        return next((label for label, fact in facts if answers.denied(label, fact)), None)
+        found = [label for label, fact in facts if yes is not None and answers.denied(label, fact) is not yes]
+        return found[0] if found and (yes is False or len(found) == 1) else None
 
     def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
 
 from bianque.data.script import traditional
 
@@ -41,3 +43,20 @@ def typed(r: random.Random, text: str, typos: Mapping[str, str], script: bool) -
             at = r.randrange(1, len(text) - 1)
             text = text[:at] + text[at + 1 :]
     return text.translate(traditional()) if script else text
+
+
+@cache
+def dialect() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """What is said in one region or another, and the word that the knowledge base has for it (dialect.yaml)."""
+    import yaml
+
+    rows = yaml.safe_load(Path(__file__).with_name("dialect.yaml").read_text(encoding="utf-8"))
+    return tuple((re.compile("|".join(said)), word) for word, said in rows.items())
+
+
+@lru_cache(maxsize=4096)
+def standard(text: str) -> str:
+    """The text in the knowledge base's words: 屙稀 becomes 拉稀."""
+    for said, word in dialect():
+        text = said.sub(word, text)
+    return text

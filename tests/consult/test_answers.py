@@ -30,7 +30,7 @@ def test_spans_of_time(text, days):
 def heard(complaint: str, slot: str, said: str) -> str | None:
     entry = bundled().complaints[complaint]
     found = Heard(entry=entry, asked={slot}, begun=True)
-    hearing().answered(found, entry, said, [slot])
+    hearing().answered(found, entry, said, [slot], entry.slot[slot].ask[0])
     return found.told[slot]
 
 

@@ -13,6 +13,7 @@ from bianque.consult import handoff
 from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import Heard, hearing
+from bianque.consult.naming import unafraid
 from bianque.data.compose import Composer
 from bianque.data.knowledge import Follow
 from bianque.types import Message, Piece, Sampling, Usage
@@ -541,3 +542,31 @@ def test_a_danger_sign_is_not_heard_where_another_answer_stands_word_for_word():
     assert heard.entry.id == "palpitations" and not guard().pressing(heard) and "associated" in heard.told
     for danger in ("胸口疼", "喘不上气", "晕过去一次"):
         assert guard().pressing(hearing().hear(talk("最近老是心慌", ask, danger)))
+
+
+@pytest.mark.parametrize(
+    ("said", "entry"),
+    [
+        ("心慌，我有点害怕", "palpitations"),
+        ("医生，胸口闷，急死我了", "chest_tightness"),
+        ("我解不下大手，三天了", "constipation"),
+        ("俺波棱盖疼，下不了楼", "knee_pain"),
+    ],
+)
+def test_fear_and_dialect_do_not_hide_the_complaint(said, entry):
+    heard = hearing().hear([Message("user", said)])
+    assert heard.entry is not None and heard.entry.id == entry
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("您好，咱们慢慢说，疼多久了？", "疼多久了？"), ("疼多久了？", "疼多久了？"), ("您好，", "您好，")],
+)
+def test_nobody_is_greeted_in_the_middle(asked, shown):
+    assert guard().ungreeted(asked) == shown
+
+
+def test_who_says_no_more_than_that_he_is_afraid_is_heard():
+    assert unafraid("我好害怕") == "我好害怕"
+    assert unafraid("头晕，我很担心。怎么办？") == "头晕，怎么办？"
+    assert unafraid("我担心是脑瘤，头晕") == "我担心是脑瘤，头晕"

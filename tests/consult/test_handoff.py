@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from bianque.consult import handoff
 from bianque.consult.handoff import Decision, decide, read_round, wants
 from bianque.consult.questions import asks
 from bianque.types import Message
@@ -345,3 +346,11 @@ def test_an_answer_that_ends_in_le_ends_nothing(answer):
     """To close on what is a danger sign would be the worst of replies."""
     assert wants(answer, "头晕，要挂什么科", "有没有一边手脚不灵活、嘴歪或者看东西重影？", "asking") != "stop"
     assert wants("算了不问了", "头晕，要挂什么科", "有没有一边手脚不灵活？", "asking") == "stop"
+
+
+def test_what_is_only_supposed_opens_no_new_complaint(monkeypatch):
+    """万一真怀上了 after the advice on a late period is about that period."""
+    monkeypatch.setattr(handoff.understanding, "intent", lambda *given: {"new": 1.0, "answer": 0.2, "follow": 0.1})
+    said = ("月经推迟十天", "先测一下有没有怀孕。", "advising")
+    assert handoff.wants.__wrapped__("万一真怀上了我该怎么办", *said) == "follow"
+    assert handoff.wants.__wrapped__("我还想问一下膝盖疼", *said) == "new"
