@@ -233,9 +233,9 @@ def train(folder: Path = FOLDER, out: Path | None = None) -> Path:
     out = out or folder / "heads.npz"
     words = {name: arrays.pop(name) for name in [*arrays] if name.endswith((".words", ".rarity"))}
     of = lambda head: {name: array for name, array in arrays.items() if name.startswith(f"{head}.")}
-    np.savez_compressed(out, settings=pack(settings), known=pack(known), **of("triage"))
+    np.savez_compressed(out, settings=pack(settings), **of("triage"))
     np.savez_compressed(understanding.beside(out, "intent"), **of("intent"))
-    np.savez_compressed(understanding.beside(out, "word"), **words)
+    np.savez_compressed(understanding.beside(out, "word"), known=pack(known), **words)
     return out
 
 

@@ -64,9 +64,9 @@ def alarm(said: Sequence[str]) -> Alarm:
     """What the visitor's messages make of it, one after another."""
     now = Alarm()
     for place, (text, found) in enumerate(zip(said, triage.judged(said), strict=True)):
-        done = triage.settled(text)
-        if done == "denied" and triage.judge(triage.beyond_settling(text)).certainty == "sure":
-            done = None  # in the next clause it was meant
+        done = triage.settled(text, now.open)
+        if done in ("denied", "doubted") and triage.judge(triage.beyond_settling(text)).certainty == "sure":
+            done = None  # in the next clause it was meant, or told
         if found.certainty == "sure" and not (done and now.open):
             now.open, now.done = found, None
             now.waiting, now.told = (found if found.level == "emergency" else None), place

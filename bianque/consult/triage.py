@@ -94,7 +94,10 @@ def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
 
 def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:
     """What the visitor is told about a message after their earlier ones, None where no danger shows."""
-    found = judged([*earlier, text][-REMEMBERED:])[-1]
+    *before, found = judged([*earlier, text][-REMEMBERED:])
+    doubtful = found.level == "crisis" and found.certainty == "likely"
+    if doubtful and any((one.level, one.certainty) == ("emergency", "sure") for one in before[-max(TOGETHER) :]):
+        return None  # 家里就我一个人 while help is called for says where the patient is, not how they feel
     return notice(found, language(text)) if found.level else None
 
 
@@ -155,13 +158,16 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
-Settled = Literal["handled", "doubted", "over", "denied"]
+Settled = Literal["handled", "doubted", "over", "eased", "denied"]
 
 
-def settled(text: str) -> Settled | None:
-    """Whether a message says that help is on its way, that the emergency is over or was none, that it was not meant."""
+def settled(text: str, of: Danger | None = None) -> Settled | None:
+    """Whether a message says that help is on its way, that the emergency is over or was none, that it was not meant.
+
+    `of`: the danger that is open. Of some the signs may pass before they come back worse: they are not over by that.
+    """
     found, _ = _settling(text)
-    return found
+    return None if found == "eased" and of and group_of(of) in asset("notices")["lasting"] else found
 
 
 def beyond_settling(text: str) -> str:
@@ -175,7 +181,9 @@ def _settling(text: str) -> tuple[Settled | None, str]:
     beyond = ""
     for clause in CLAUSES.findall(features.clean(text)):
         core = clause.strip("，。！；,!;\n ")
-        asked = core.endswith(("?", "？", "吗", "么")) or clause.rstrip().endswith(("?", "？"))
+        asked = core.endswith(("?", "？", "吗", "么", "吧", "对不对", "是不是")) or clause.rstrip().endswith(
+            ("?", "？")
+        )
         how = next(
             (how for how, rows in asset("notices")["settled"].items() if any(re.search(row, core) for row in rows)),
             None,

@@ -154,8 +154,8 @@ def model() -> TriageHeads:
 
 
 def beside(path: Path, what: str) -> Path:
-    """The file of the intent head, the n-grams of both, or the kinds, beside that of the triage head: one of all were too
-    large for a Space."""
+    """The file of the intent head, the n-grams of both with the sentences, or the kinds, beside that of the triage head:
+    one of all were too large for a Space."""
     return path.with_name(f"{what}-{path.name}")
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from bianque.consult import triage, understanding
+from bianque.consult.understanding import Danger
 
 EMERGENCY = [
     "左胸闷痛两个小时，肩膀酸胀，出冷汗",
@@ -290,10 +291,36 @@ def test_what_settles_an_emergency_is_heard(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["还没有处理", "吃了药没有死成", "怎么处理", "要打120吗", "那我吃点药行吗", "没有已经好", "已经处理了吗"]
+    "text",
+    [
+        "还没有处理",
+        "吃了药没有死成",
+        "怎么处理",
+        "要打120吗",
+        "那我吃点药行吗",
+        "没有已经好",
+        "已经处理了吗",
+        "不是急症吧，我娃就是感冒嘛",
+        "人没事了对不对",
+    ],
 )
 def test_what_settles_nothing_is_not(text):
     assert not triage.settled(text)
+
+
+def test_a_stroke_is_not_over_because_it_has_passed():
+    stroke, sugar = (Danger("emergency", kind, "sure") for kind in ("stroke", "hypoglycaemia"))
+    assert triage.settled("现在好了") == triage.settled("现在好了", sugar) == "eased"
+    assert triage.settled("现在好了", stroke) is None
+    assert triage.settled("已经送医院了", stroke) == "over"
+
+
+def test_no_softer_crisis_line_stands_beside_an_open_emergency(monkeypatch):
+    said, alone = "胸口压着疼", "家里就我一个人"
+    seen = {said: Danger("emergency", "acs", "sure", 0.9), alone: Danger("crisis", "farewell", "likely", 0.2)}
+    monkeypatch.setattr(triage, "judge", lambda text: seen.get(text, Danger()))
+    assert triage.check(alone).level == "crisis"
+    assert triage.check(said).certainty == "sure" and triage.check(alone, [said]) is None
 
 
 @pytest.mark.parametrize("text", ["\ud800", "胸口疼\udfff出冷汗", "a" * 10**6, "头疼，" * 300_000, "\n" * 5000, "𠮷🤒"])
