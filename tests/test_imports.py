@@ -87,6 +87,7 @@ FOREIGN = {
     ("data.dialogues", "pydantic"),
     ("data.formats", "pydantic"),
     ("data.cleaning", "yaml"),
+    ("data.speech", "yaml"),
     ("data.filters", "yaml"),
     ("data.generate", "yaml"),
     ("data.generate", "pydantic"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bianque.consult.choice import Choice, bundled
 from bianque.consult.encoder import encode
+from bianque.consult.patterns import pattern
 from bianque.consult.questions import asks
 from bianque.consult.text import grams, likeness
 from bianque.consult.told import CLAUSE
@@ -109,7 +110,7 @@ class Follows:
 
 def asked(said: str) -> list[tuple[str, str]]:
     """The clauses of a message that ask, each with the message but for the other ones."""
-    clauses = [clause for clause in CLAUSE.split(said) if clause]
+    clauses = [clause for clause in (pattern("people", "leads").sub("", part) for part in CLAUSE.split(said)) if clause]
     asking = [clause for clause in clauses if asks(clause)]
     return [(one, "，".join(part for part in clauses if part == one or part not in asking)) for one in asking]
 

@@ -17,7 +17,7 @@ from typing import Literal
 from bianque.consult import follows
 from bianque.consult.encoder import nearness
 from bianque.consult.hearing import Heard, Hearing, hearing
-from bianque.consult.naming import ways
+from bianque.consult.naming import unafraid, ways
 from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.consult.text import grams
@@ -34,6 +34,8 @@ SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, complete
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
+GOES_ON = "医生开的药可以停吗"  # the question of asked_of_medicines that answers for any medicine
+WHAT_TO_TAKE = re.compile("吃什么药|[需要]要?吃药|用什么药|吃药吗")
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
@@ -56,6 +58,7 @@ class Guard:
         generic = self.knowledge.generic
         self.naming = ways(generic.named)
         self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
+        self.goes_on = next(one for one in self.common.asked_of_medicines if GOES_ON in one.ask)
         self.text = "\n".join(texts([self.knowledge.entries, self.common]))
         self.follows = follows.Follows(texts(self.knowledge))
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
@@ -196,7 +199,7 @@ class Guard:
         """
         if heard.entry is None:
             return ()
-        said = said[-follows.LONGEST :]
+        said = unafraid(said[-follows.LONGEST :])
         asking = follows.asked(said)
         if pair := self.paired([said], before):
             return (pair,)
@@ -217,6 +220,8 @@ class Guard:
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         anyones, own = self.anyones(question, said), self.follows(question, entry.follow, said)
+        if own and WHAT_TO_TAKE.search(own.ask[0]) and pattern("guards", "goes_on").search(said):
+            return self.goes_on
         like = partial(closeness, question, said)
         if own and entry.general and like(own) < NEAR:
             own = None

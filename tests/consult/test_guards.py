@@ -570,3 +570,17 @@ def test_who_says_no_more_than_that_he_is_afraid_is_heard():
     assert unafraid("我好害怕") == "我好害怕"
     assert unafraid("头晕，我很担心。怎么办？") == "头晕，怎么办？"
     assert unafraid("我担心是脑瘤，头晕") == "我担心是脑瘤，头晕"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "said", "known"),
+    [
+        ("liver_cyst", "那我这个降压药还能接着吃不？伤不伤肝，用不用停？", "医生开的药可以停吗"),
+        ("liver_cyst", "要吃药吗", "吃什么药能消"),
+        ("hemorrhoids", "那是火龙果染的吗", "大便红是不是火龙果染的"),
+        ("palpitations", "我就想知道像我这种会不会猝死，我晚上吓得不敢睡觉", "会不会猝死"),
+    ],
+)
+def test_a_question_is_known_for_what_it_asks(complaint, said, known):
+    heard = Heard(entry=hearing().entries[complaint], begun=True, advised=True)
+    assert guard().answers(said, heard)[0].ask[0] == known

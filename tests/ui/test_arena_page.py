@@ -311,8 +311,10 @@ def test_why_a_reply_was_not_liked_can_be_told_by_a_tap(chromium, served, url, s
     box = page.locator("#bq-box textarea")
     box.fill(SECRET)
     box.press("Enter")
-    dislike = page.locator("#bq-chat .message-buttons").last.get_by_role("button").nth(1)
-    dislike.click(timeout=WAIT)
+    dislike = page.locator("#bq-chat").get_by_role("button", name="踩", exact=True)
+    expect(dislike).to_be_visible(timeout=WAIT)
+    expect(page.locator("#bq-box .submit-button")).to_be_visible(timeout=WAIT)  # a reply is judged when it is whole
+    dislike.click()
     toast = page.locator("#bq-toast")
     expect(toast).to_contain_text("不记您说的话", timeout=WAIT)
     toast.get_by_role("button", name="看不懂").click()
