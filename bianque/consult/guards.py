@@ -35,7 +35,6 @@ BARE = 6  # characters of a clause that asks of what was named before it: 能不
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
 GOES_ON = "医生开的药可以停吗"  # the question of asked_of_medicines that answers for any medicine
-WHAT_TO_TAKE = re.compile("吃什么药|[需要]要?吃药|用什么药|吃药吗")
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
@@ -220,7 +219,7 @@ class Guard:
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         anyones, own = self.anyones(question, said), self.follows(question, entry.follow, said)
-        if own and WHAT_TO_TAKE.search(own.ask[0]) and pattern("guards", "goes_on").search(said):
+        if own and pattern("guards", "what_to_take").search(own.ask[0]) and pattern("guards", "goes_on").search(said):
             return self.goes_on
         like = partial(closeness, question, said)
         if own and entry.general and like(own) < NEAR:

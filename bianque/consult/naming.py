@@ -73,9 +73,5 @@ class Naming:
 def unafraid(text: str) -> str:
     """A text without its clauses that say no more than that one is afraid, unless nothing else is said: 心慌，我有点害怕."""
     afraid = pattern("people", "afraid").fullmatch
-    left = [
-        part
-        for part in re.findall(r"[^，。！？,!?；;\n]+[，。！？,!?；;\n]*", text)
-        if not afraid(part.strip("，。！？,!?；; \n"))
-    ]
+    left = [part for part in triage.CLAUSES.findall(text) if not afraid(part.strip("，。！？,!?；; \n"))]
     return "".join(left) or text

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from bianque.consult import triage, understanding
+from bianque.consult.patterns import asset
 from bianque.consult.understanding import Danger
 
 EMERGENCY = [
@@ -313,6 +314,7 @@ def test_a_stroke_is_not_over_because_it_has_passed():
     assert triage.settled("现在好了") == triage.settled("现在好了", sugar) == "eased"
     assert triage.settled("现在好了", stroke) is None
     assert triage.settled("已经送医院了", stroke) == "over"
+    assert {*asset("notices")["lasting"]} <= {*asset("notices")["groups"]}
 
 
 def test_no_softer_crisis_line_stands_beside_an_open_emergency(monkeypatch):
