@@ -24,6 +24,7 @@ TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger 
 SEPARATOR = "。"
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
+STOPS = "，。！？；,!?;\n "
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
 
@@ -147,7 +148,7 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
 def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | None:
     """The answer to what people ask while they wait for help in an emergency; None to anything else, unless `whatever` is asked."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
-    parts = dict.fromkeys([text, *features.pieces(features.clean(text))])
+    parts = dict.fromkeys([text, *(clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text)))])
     near = lambda row: max(nearness(part, tuple(row["ask"])) for part in parts)
     alike, row = max(((near(row), row) for row in known["questions"]), key=lambda one: one[0])
     if alike < SAME_ASKED:
@@ -180,10 +181,8 @@ def _settling(text: str) -> tuple[Settled | None, str]:
     found: Settled | None = None
     beyond = ""
     for clause in CLAUSES.findall(features.clean(text)):
-        core = clause.strip("，。！；,!;\n ")
-        asked = core.endswith(("?", "？", "吗", "么", "吧", "对不对", "是不是")) or clause.rstrip().endswith(
-            ("?", "？")
-        )
+        core = clause.strip(STOPS)
+        asked = core.endswith(("吗", "么", "吧", "对不对", "是不是")) or clause.rstrip().endswith(("?", "？"))
         how = next(
             (how for how, rows in asset("notices")["settled"].items() if any(re.search(row, core) for row in rows)),
             None,

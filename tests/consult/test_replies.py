@@ -6,6 +6,7 @@ import pytest
 
 from bianque.consult import replies, triage
 from bianque.consult.patterns import asset
+from bianque.data.knowledge import bundled
 from bianque.types import Message
 
 KINDS = (*replies.ALWAYS, "played_down")
@@ -29,6 +30,16 @@ def test_danger_is_played_down_only_where_there_is_some():
     assert replies.flaw(text) is None and replies.flaw(text, endangered=True) == "played_down"
     calm, alarmed = [Message("user", "感冒了，流鼻涕")], [Message("user", "我不想活了"), Message("assistant", "…")]
     assert not replies.endangered(calm) and replies.endangered([*alarmed, Message("user", "睡不着")])
+
+
+def test_nothing_that_the_knowledge_base_says_is_held_back():
+    known, says = bundled(), []
+    says += (say for each in known.asked.values() for one in each for say in one.say)
+    says += (say for one in (*known.medicines, *known.pairs) for say in one.say)
+    for entry in known.entries.values():
+        says += (say for rule in (*entry.urgent, *entry.assess, *entry.advice, *entry.doctor) for say in rule.say)
+    assert len(says) > 20_000
+    assert [say for say in says if replies.flaw(say)] == []
 
 
 @pytest.mark.parametrize(
@@ -130,4 +141,4 @@ def test_what_is_asked_while_the_ambulance_comes_gets_no_comfort():
     asked = "我老公已经打120了，说车在路上，孩子会不会有危险？"
     said = [Message("user", text) for text in (WEEKS, FLASHES, asked)]
     words = replies.care(said)
-    assert words and asset("notices")["waiting"]["unknown"]["zh-CN"] in words and "左侧躺下" in words
+    assert words and "不敢安慰您没事" in words and "左侧躺下" in words

@@ -398,3 +398,24 @@ def test_width_and_case_do_not_matter(text):
 def test_a_long_text_is_answered(unit):
     triage.check(unit * 5000)
     assert level(unit * 500 + "。我想自杀") == "crisis" or unit == "没有"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("知道了，那我让闺女现在带我去，路上要注意啥", "路上有人陪着"),
+        ("我就想问这是啥病，青光眼吗，去医院要查啥", "直接去急诊"),
+        ("哎坐着歇会儿就不堵了，家里就我一个人，不想麻烦孩子，明天再去行不", "不能等"),
+        ("那我吃了家里的硝酸甘油再自己开车去行不行？", "不要自己开车"),
+        ("那给他热敷一下行不行", "热敷"),
+        ("没带医保卡，去了能看吗", "没带卡"),
+    ],
+)
+def test_what_people_ask_while_they_wait_is_answered_in_any_clause(asked, answer):
+    found = triage.judge("我爸突然胸口疼得厉害，出冷汗")
+    assert answer in (triage.while_waiting(found, asked) or "")
+
+
+@pytest.mark.parametrize("said", ["他现在又吐了两次，手开始抖", "孩子吃奶正常，精神也好"])
+def test_news_while_they_wait_is_no_question(said):
+    assert triage.while_waiting(triage.judge("我爸突然胸口疼得厉害，出冷汗"), said) is None
