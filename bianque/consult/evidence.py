@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from bianque.consult import answers
 from bianque.consult.text import grams
 from bianque.consult.told import Utterance
 from bianque.data.knowledge import Complaint
 
 EVERYWHERE = frozenset("的了就有是在也都不没我一个上下去来着很点")
+NEGATIONS = frozenset("没不无未否別别")
+DENIED = 0.7  # of a denial's characters, in the wordings of what it denies
 LEAST = 0.3
 """Of answers that nobody asked for, 13 of 34 below it had been told, 79 % between .3 and .5, 94 % above (openings of the examination)."""
 # A danger sign is asked about instead of believed below this probability or this cosine to one of its wordings: of those
@@ -69,6 +72,12 @@ class Evidence:
         if (given.sure < GRAVE or given.near < SAME_SIGN) and (grave or (long and given.near < SAME_IN_LONG)):
             return False
         return self(key, given.answer, said.clauses) >= LEAST
+
+    def denied(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
+        """Whether a clause denies an answer in its own characters: 没有噎, after 吞咽时有哽噎感 was heard."""
+        own = frozenset[str]().union(*self.wordings.get((key, label or ""), []))
+        denied = (characters(one) - NEGATIONS for one in clauses if answers.negated(one))
+        return any(one and len(one & own) >= DENIED * len(one) for one in denied)
 
     def __call__(self, key: str, label: str, clauses: Sequence[str]) -> float:
         """0 to 1: the largest share of a wording of the answer that stands in one clause."""

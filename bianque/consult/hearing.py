@@ -74,6 +74,7 @@ class Heard:
     x: str = ""
     asked: set[str] = field(default_factory=set)
     told: dict[str, str | None] = field(default_factory=dict)
+    guessed: set[str] = field(default_factory=set)  # danger signs among them that were not said in known words
     begun: bool = False  # the doctor has spoken
     advised: bool = False
 
@@ -159,8 +160,7 @@ class Hearing:
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
-        learnt = triage.language(said[0]).startswith("zh")
-        sure = SURE if learnt else SURE_ABROAD
+        sure = SURE if (learnt := triage.language(said[0]).startswith("zh")) else SURE_ABROAD
         two = sum(likely for _, likely in votes.most_common(2))
         if best == GENERIC or (share < sure and not (share >= BETWEEN and two >= sure + BETWEEN)):
             best = self.family(votes) if learnt else GENERIC
@@ -250,7 +250,7 @@ class Hearing:
             first = Utterance.of(text[: FIRST.match(text).end()], remembered)  # type: ignore[union-attr]
             answer = (
                 self.worded(entry.slot[key], text, asked=True)
-                or measured(entry.slot[key], text)[1]
+                or measured(entry.slot[key], text, asked=True)[1]
                 or self.plain(polarity(text, asking), known[key])
                 or evidence.plainly(key, self.given(first, known[key]), said)
                 or evidence.plainly(key, self.given(said, known[key]), said)
@@ -258,6 +258,8 @@ class Hearing:
             if evidence.grave(key, answer) and denies(text, asking):
                 answer = self.plain(False, known[key])
             heard.told[key] = answer or heard.told.get(key)
+            guessed = evidence.grave(key, answer) and self.worded(entry.slot[key], text) != answer
+            heard.guessed |= {key} if guessed else set()
         opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:
@@ -267,10 +269,14 @@ class Hearing:
                 heard.told[slot.key] = label
             elif number:
                 heard.told.setdefault(slot.key, None)
+            elif slot.key in heard.guessed and evidence.denied(slot.key, heard.told[slot.key], said.clauses):
+                heard.told[slot.key] = self.plain(False, known[slot.key])
+                heard.guessed.remove(slot.key)
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 given = self.given(said, known[slot.key])
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
+                    heard.guessed |= {slot.key} if evidence.grave(slot.key, given.answer) else set()
 
     def plain(self, yes: bool | None, question: Question) -> str | None:
         """The answer that there is nothing of what was asked; yes is one only where it is the only one left."""

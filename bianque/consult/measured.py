@@ -8,18 +8,22 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from bianque.consult.ages import age
 from bianque.consult.patterns import asset
 from bianque.data.knowledge import Slot
 
 DIGITS = {sign: str(value) for value, sign in enumerate("〇一二三四五六七八九")} | {"十": ""}
 
 
-def measured(slot: Slot, text: str) -> tuple[bool, str | None]:
-    """Whether the text tells the value that a question asks for, and the answer that this is, None if it is none of the known ones."""
+def measured(slot: Slot, text: str, asked: bool = False) -> tuple[bool, str | None]:
+    """Whether the text tells the value that a question asks for, and the answer that this is, None if it is none of the known ones.
+
+    `asked`: the text answers that question.
+    """
     for row in _asked(slot):
         if found := [*re.finditer(row["say"], unicodedata.normalize("NFKC", text).lower())]:
             return True, _answer(slot, row, _number(found[-1]))
-    return False, None
+    return age(slot, text, asked)
 
 
 def _answer(slot: Slot, row: Mapping[str, Any], value: float) -> str | None:

@@ -155,3 +155,18 @@ def test_a_danger_that_is_only_likely_is_asked_about():
     found = hearing().hear([Message("user", "这两天起床一站起来眼前发黑，差点摔了，有点害怕")])
     assert found.entry and found.entry.id == "low_blood_pressure"
     assert "danger" in found.open and guard().danger(found) is None  # 眼前发黑 is no black stool
+
+
+@pytest.mark.parametrize(
+    ("guessed", "said", "value"),
+    [
+        ({"danger"}, "没有噎，咽东西顺当，半年了", "none"),
+        ({"danger"}, "半年了，没有别的毛病", "swallow"),
+        (set(), "没有噎，咽东西顺当，半年了", "swallow"),  # said in plain words before: kept, to be on the safe side
+    ],
+)
+def test_a_danger_that_was_only_guessed_is_taken_back_when_it_is_denied(guessed, said, value):
+    entry = bundled().complaints["reflux"]
+    found = Heard(entry=entry, told={"danger": "swallow"}, guessed=set(guessed), begun=True)
+    hearing().answered(found, entry, said, [])
+    assert found.told["danger"] == value

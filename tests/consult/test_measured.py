@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bianque.consult import ages
 from bianque.consult.hearing import hearing
 from bianque.consult.measured import measured
 from bianque.consult.patterns import asset
@@ -62,3 +63,51 @@ def test_what_was_told_as_a_number_is_not_asked_again():
 def test_men_and_the_old_are_not_asked_about_their_period(said, asked):
     heard = hearing().hear([Message("user", said)])
     assert heard.entry.id == "abdominal_pain" and ("period" in heard.open) == asked
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "told"),
+    [
+        ("反酸烧心好几天了，我54，吃完饭躺下就来", False, [54]),
+        ("54岁女，胃里反酸水", False, [54]),
+        ("我爸六十八了", False, [68]),
+        ("二十来岁", False, [25]),
+        ("宝宝8个月发烧", False, [8 / 12]),
+        ("一岁两个月", False, [1 + 2 / 12]),
+        ("孩子3岁半咳嗽", False, [3.5]),
+        ("快两岁了还不会说", False, [1.9]),
+        ("三十岁那年得过", False, []),
+        ("吃了3天药，一天2次，咳了十天了", False, []),
+        ("五十四了", True, [54]),
+        ("五十四", False, []),
+        ("三个月了", False, []),
+        ("三个月了", True, [3 / 12]),
+    ],
+)
+def test_an_age_is_read_as_people_say_it(said, asked, told):
+    assert [*ages.years(said, asked)] == pytest.approx(told)
+
+
+@pytest.mark.parametrize(
+    ("fact", "meant"),
+    [
+        ("宝宝半岁到一岁", (0.5, 1)),
+        ("不满三个月", (0, 0.25)),
+        ("超过四十五岁", (45, 130)),
+        ("四五十岁", (40, 60)),
+        ("女方三十出头", (30, 35)),
+        ("四十岁上下", (35, 45)),
+        ("两岁多", (2, 3)),
+        ("学龄前儿童", (3, 6)),
+        ("正在怀孕", None),
+    ],
+)
+def test_which_ages_an_answer_means(fact, meant):
+    assert ages.meant(fact) == meant
+
+
+def test_an_age_that_is_told_is_not_asked_and_two_are_nobodys():
+    slot = bundled().complaints["reflux"].slot["age"]
+    assert ages.age(slot, "反酸，我54，吃完饭就来") == (True, "older")
+    assert ages.age(slot, "我32岁，孩子5岁") == (False, None)
+    assert ages.age(bundled().complaints["reflux"].slot["danger"], "54岁") == (False, None)
