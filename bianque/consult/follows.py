@@ -1,8 +1,9 @@
 """Which known question a visitor's question is: 能含片吗 is 含片能吃吗, 一天吃十几片行吗 is not.
 
 Each known question is compared with the clause that asks and with the whole message it stands in (`features`: vectors of
-question and answer, pairs of characters, how much of what is particular in the one stands in the other, how far it is ahead
-of the next), and a `Choice` is made. Trained on `data/follows.jsonl` (`python -m bianque train-complaints`).
+question and answer, as they are and turned so that what asks for the same lies nearer than what shares words; pairs of
+characters, how much of what is particular in the one stands in the other, how far it is ahead of the next), and a `Choice`
+is made. Trained on `data/follows.jsonl` (`python -m bianque train-complaints`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bianque.consult.choice import Choice, bundled
+from bianque.consult.choice import Choice
 from bianque.consult.encoder import encode
 from bianque.consult.patterns import pattern
 from bianque.consult.questions import asks
@@ -28,33 +29,68 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parent / "assets" / "follows.npz"
 LONGEST = 200  # characters of a message that are read
-WIDTH = 24
+PLAIN, TURNED = 25, 6  # features without and with what is learned about vectors
+WIDTH = PLAIN + TURNED
+ANYONES = 12  # known questions that anybody may ask, the nearest, are compared beside the complaint's own
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    length: NDArray[Any] = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(length, 1e-9)
+
+
+class Turn:
+    """Learned [512, rank] matrices: a question times `asks` lies near a known one's wording, times `says` near its answer."""
+
+    def __init__(self, arrays: Any) -> None:
+        import numpy as np
+
+        self.asks, self.says = (np.asarray(arrays[name], np.float32) for name in ("asks", "says"))
+
+    def __call__(
+        self, question: NDArray[Any], said: NDArray[Any], asks: NDArray[Any], says: NDArray[Any]
+    ) -> list[float]:
+        """[TURNED] of a question and the message it stands in, vectors, and a known question's turned ones."""
+        import numpy as np
+
+        asking = asks @ unit(np.stack([question, said]) @ self.asks).T
+        answered = says @ unit(question @ self.says)
+        return [*asking.max(0), answered.max(), *asking.mean(0), answered.mean()]
 
 
 class Wordings(NamedTuple):
-    """A known question's wordings and answers: vectors [n, 512], characters and pairs of each, and of all together."""
+    """A known question's wordings and answers: vectors [n, 512] in half precision, as all of
+    them are kept; turned ones, characters and pairs of each, and of all together."""
 
     asks: Any
     says: Any
+    turned: tuple[Any, Any]
     each: tuple[tuple[frozenset[str], frozenset[str]], ...]
     asked: tuple[frozenset[str], frozenset[str]]
     both: tuple[frozenset[str], frozenset[str]]
 
     @classmethod
-    def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any]) -> Wordings:
+    def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any], turn: Turn | None) -> Wordings:
         each = tuple((grams(text), grams(text, 1)) for text in one.ask)
         more = (*each, *((grams(text), grams(text, 1)) for text in one.say))
         every = lambda parts: (
             frozenset[str](chain(*(pairs for pairs, _ in parts))),
             frozenset[str](chain(*(one for _, one in parts))),
         )
-        return cls(vectors_of(one.ask), vectors_of(one.say), each, every(each), every(more))
+        asks, says = vectors_of(one.ask), vectors_of(one.say)
+        turned = (unit(asks @ turn.asks), unit(says @ turn.says)) if turn else (None, None)
+        return cls(asks.astype("f2"), says.astype("f2"), turned, each, every(each), every(more))
 
 
 class Follows:
     """Over the texts of the knowledge base, in which a character or pair is the more particular the rarer it is."""
 
-    def __init__(self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode) -> None:
+    def __init__(
+        self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode, turn: Turn | None = None
+    ) -> None:
+        self.turn = turn
         seen, every = Counter[str](), list(texts)
         for text in every:
             seen.update(grams(text, 1))
@@ -63,30 +99,50 @@ class Follows:
         self.new, self.vectors_of = math.log(len(every)), vectors_of
         self.known: dict[Follow, Wordings] = {}
 
-    def __call__(self, question: str, known: tuple[Follow, ...], said: str = "") -> Follow | None:
-        """The known question that it is, None where it is none of them or not sure; `said`: the message it stands in."""
-        question, said = question[-LONGEST:], said[-LONGEST:]
-        if not known or not grams(question, 1):
-            return None
-        found, _ = choice()(self.features(question, said, known))
-        return None if found is None else known[found]
+    def __call__(
+        self, question: str, known: tuple[Follow, ...], said: str = "", anyones: tuple[Follow, ...] = ()
+    ) -> Follow | None:
+        """The known question that it is, None where it is none of them or not sure; `said`: the message it stands in.
 
-    def features(self, question: str, said: str, known: tuple[Follow, ...]) -> NDArray[Any]:
-        """[known questions, WIDTH]"""
+        Of `anyones`, what is asked whatever the complaint, the nearest count beside the `known` ones of the complaint.
+        """
+        question, said = question[-LONGEST:], said[-LONGEST:]
+        if not (known or anyones) or not grams(question, 1):
+            return None
+        near = self.nearest(question, said, anyones)
+        found, _ = learned()[0](self.features(question, said, known, near))
+        return None if found is None else (*known, *near)[found]
+
+    def nearest(self, question: str, said: str, anyones: tuple[Follow, ...]) -> tuple[Follow, ...]:
+        """Those that a wording is nearest of, in their order."""
+        vectors = self.vectors_of([question, said or question]).T
+        near = [float((self.wordings(one).asks @ vectors).max()) for one in anyones]
+        best = sorted(range(len(near)), key=near.__getitem__)[-ANYONES:]
+        return tuple(anyones[place] for place in sorted(best))
+
+    def features(
+        self, question: str, said: str, known: tuple[Follow, ...], anyones: tuple[Follow, ...] = ()
+    ) -> NDArray[Any]:
+        """[known questions and anybody's, WIDTH], without a `turn` PLAIN wide"""
         import numpy as np
 
         said = said if grams(said, 1) else question
-        vectors = self.vectors_of([question, said])
-        return np.hstack([self.compared(*one, known) for one in zip((question, said), vectors, strict=True)])
+        vectors, worded = self.vectors_of([question, said]), [self.wordings(one) for one in (*known, *anyones)]
+        found = [self.compared(*one, worded) for one in zip((question, said), vectors, strict=True)]
+        found.append(np.array([[place >= len(known)] for place in range(len(worded))], np.float32))
+        if self.turn:
+            found.append(np.array([self.turn(*vectors, *one.turned) for one in worded], np.float32))
+        return np.hstack(found)
 
-    def compared(self, question: str, vector: NDArray[Any], known: tuple[Follow, ...]) -> NDArray[Any]:
-        """[known questions, WIDTH / 2]"""
+    def wordings(self, one: Follow) -> Wordings:
+        if one not in self.known:
+            self.known[one] = Wordings.of(one, self.vectors_of, self.turn)
+        return self.known[one]
+
+    def compared(self, question: str, vector: NDArray[Any], worded: Sequence[Wordings]) -> NDArray[Any]:
+        """[known questions, half of the features about words]"""
         import numpy as np
 
-        for one in known:
-            if one not in self.known:
-                self.known[one] = Wordings.of(one, self.vectors_of)
-        worded = [self.known[one] for one in known]
         near = [(one.asks @ vector, float((one.says @ vector).max())) for one in worded]
         asked, said = [float(asks.max()) for asks, _ in near], [says for _, says in near]
         ahead = lambda scores, place: scores[place] - max(scores[:place] + scores[place + 1 :], default=0.0)
@@ -116,6 +172,10 @@ def asked(said: str) -> list[tuple[str, str]]:
 
 
 @once
-def choice() -> Choice:
-    """The bundled one."""
-    return bundled(FILE)
+def learned() -> tuple[Choice, Turn]:
+    """The bundled ones."""
+    import numpy as np
+
+    with np.load(FILE, allow_pickle=False) as file:
+        arrays = dict(file)
+    return Choice(arrays), Turn(arrays)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from bianque.consult import follows
@@ -26,9 +25,6 @@ from bianque.data.knowledge import Complaint, Follow, Medicine, Rule, first, sen
 from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
-NEAR = 0.6
-"""Cosine to a question that anybody may ask below which it is not taken for one: of 80 questions on another complaint none of
-the 30 that were taken for one reached .7, one .6; without an answer nothing false is said."""
 SAME = 0.8  # cosine from which a short question is one that anybody asks: of 160 that writers labelled 146 were
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
@@ -59,7 +55,7 @@ class Guard:
         self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
         self.goes_on = next(one for one in self.common.asked_of_medicines if GOES_ON in one.ask)
         self.text = "\n".join(texts([self.knowledge.entries, self.common]))
-        self.follows = follows.Follows(texts(self.knowledge))
+        self.follows = follows.Follows(texts(self.knowledge), turn=follows.learned()[1])
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
@@ -218,13 +214,11 @@ class Guard:
 
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
-        anyones, own = self.anyones(question, said), self.follows(question, entry.follow, said)
-        if own and pattern("guards", "what_to_take").search(own.ask[0]) and pattern("guards", "goes_on").search(said):
+        found = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
+        if found not in entry.follow:
+            found = self.anyones(question, said, found)
+        elif pattern("guards", "what_to_take").search(found.ask[0]) and pattern("guards", "goes_on").search(said):
             return self.goes_on
-        like = partial(closeness, question, said)
-        if own and entry.general and like(own) < NEAR:
-            own = None
-        found = anyones if own and anyones and like(anyones) > like(own) else own or anyones
         named, risk = self.medicine(said), next((risk for risk in RISKS if risk in said), "")
         if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
             says = [say for say in (*found.say, *named.say) if risk in say]
@@ -236,26 +230,25 @@ class Guard:
         names = [name for name in self.medicines if name in text]
         return self.medicines[max(names, key=len)] if names else None
 
-    def anyones(self, question: str, said: str) -> Follow | None:
-        """The question that anybody may ask, whatever the complaint, which this one is.
+    def anyones(self, question: str, said: str, found: Follow | None) -> Follow | None:
+        """The question that anybody may ask, whatever the complaint, where `found` is none of the complaint's own.
 
-        Where it names a medicine, only those about medicines count, and whether to take it is answered of that very one.
+        One that names a medicine and is none of the known ones asks whether to take it, which is answered of that very one.
         """
         text = question if len(question) > BARE else said
-        named = self.medicine(text)
-        whether, *others = self.common.asked_of_medicines
-        if not named and not table("guards", "names")["drug"].search(text):
-            found = self.follows(question, self.knowledge.asked["common"], said)
-            if found and closeness(question, said, found) >= NEAR:
-                return found
-            alike, found = max(
+        named, whether = self.medicine(text), self.common.asked_of_medicines[0]
+        short = len(question) <= PLAIN
+        if found is None and short and (named or table("guards", "names")["drug"].search(text)):
+            found = whether
+        if found is whether:
+            asks_so = pattern("guards", "whether").search(text)
+            return None if not asks_so else Follow(ask=whether.ask, say=named.say) if named else whether
+        if found is None and short:
+            alike, best = max(
                 ((nearness(question, one.ask), one) for one in self.common.asked), key=lambda pair: pair[0]
             )
-            return found if alike >= SAME and len(question) <= PLAIN else None
-        best = self.follows(question, (whether, *others), said) or (whether if len(question) <= PLAIN else None)
-        if best is whether and not pattern("guards", "whether").search(text):
-            return None
-        return Follow(ask=whether.ask, say=named.say) if named and best is whether else best
+            return best if alike >= SAME else None
+        return found
 
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard, spoken: str = "") -> str:
         """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one; behind it what a danger
@@ -335,11 +328,6 @@ class Filter:
 def guard() -> Guard:
     """The guard over the bundled knowledge base."""
     return Guard(hearing())
-
-
-def closeness(question: str, said: str, known: Follow) -> float:
-    """The highest cosine of a question, or of the message it stands in, to the wordings of a known one."""
-    return max(nearness(text, known.ask) for text in (question, said))
 
 
 def cares(reply: str) -> bool:

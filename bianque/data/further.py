@@ -45,6 +45,16 @@ class FurtherFollow(NamedTuple):
     follow: int | None
 
 
+class JudgedFollow(NamedTuple):
+    """A line of `data/follows_judged.jsonl`: a question, and which of the complaint's follow-ups and of the common ones answer
+    it; so also of `follows_held_back.jsonl`, of which nothing learns."""
+
+    complaint: str
+    ask: str
+    own: tuple[int, ...]
+    common: tuple[int, ...]
+
+
 def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
     """More openings than the complaints' own; BadInput names a line that is not one."""
     return [
@@ -79,7 +89,21 @@ def further_follows(path: Path = FOLDER / "follows.jsonl") -> list[FurtherFollow
     return found
 
 
-Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow)
+def judged_follows(path: Path = FOLDER / "follows_judged.jsonl") -> list[JudgedFollow]:
+    """Questions of which every known answer was judged; BadInput names a line that is not one."""
+    asked, form = bundled().asked, '{"complaint": id, "ask": text, "own": [numbers], "common": [numbers]}'
+    found = [
+        (number, row._replace(own=tuple(row.own), common=tuple(row.common)))
+        for number, row in parsed(path, JudgedFollow, form)
+    ]
+    for number, row in found:
+        for name, places in ((row.complaint, row.own), ("common", row.common)):
+            if any(place not in range(len(asked.get(name, ()))) for place in places):
+                raise BadInput(f"{path}:{number}: {name}={list(places)!r}: it has 0 to {len(asked.get(name, ())) - 1}")
+    return [row for _, row in found]
+
+
+Row = TypeVar("Row", Further, FurtherAnswer, FurtherFollow, JudgedFollow)
 Telling = TypeVar("Telling", Further, FurtherAnswer)
 
 

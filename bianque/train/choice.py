@@ -1,7 +1,6 @@
-"""Train what chooses among the knowledge base's answers (`consult/answers.py`) and follow-ups (`consult/follows.py`).
+"""Train what chooses among the answers to a question of the knowledge base (`consult/answers.py`): a `Choice`.
 
-Both are a `Choice`. Answers are learned from `data/answers.jsonl` and, at a lower weight, from what the writers of the
-openings noted; follow-ups from `data/follows.jsonl`.
+Learned from `data/answers.jsonl` and, at a lower weight, from what the writers of the openings noted.
 """
 
 from __future__ import annotations
@@ -15,18 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from bianque.consult import answers, encoder, follows
+from bianque.consult import answers, encoder
 from bianque.consult.choice import Choice
 from bianque.consult.told import Utterance, questions
-from bianque.data.further import further_answers, further_follows, further_openings
-from bianque.data.knowledge import Follow, bundled, texts
+from bianque.data.further import further_answers, further_openings
+from bianque.data.knowledge import bundled
 
 HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
-KNOWN, LEFT_OUT = (
-    0.1,
-    0.2,
-)  # what a follow-up's own wording, in it and left out of it, is worth beside a written question
-ANSWER_SURE, FOLLOW_SURE = 0.7, 0.6  # least probabilities: a wrong answer does more harm than none
+SURE = 0.7  # least probability: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
 
 
@@ -74,27 +69,6 @@ def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
     return found
 
 
-def follow_cases(vectors: Vectors) -> list[ChoiceCase]:
-    """Written questions, and one wording of every follow-up, as it stands and left out."""
-    found = follows.Follows(texts(bundled()), vectors)
-
-    def case(ask: str, known: tuple[Follow, ...], right: int | None, weight: float = 1.0) -> ChoiceCase:
-        features = found.features(*(follows.asked(ask) or [(ask, ask)])[-1], known)
-        return ChoiceCase(features, [place == right for place in range(len(known))], weight)
-
-    asked = bundled().asked
-    cases = [case(row.ask, asked[row.complaint], row.follow) for row in further_follows()]
-    r = random.Random(0)
-    for known in asked.values():
-        for place, one in enumerate(known):
-            if len(one.ask) > 1:
-                ask = r.choice(one.ask)
-                cases.append(case(ask, known, place, KNOWN))
-                rest = one.model_copy(update={"ask": tuple(other for other in one.ask if other != ask)})
-                cases.append(case(ask, (*known[:place], rest, *known[place + 1 :]), place, LEFT_OUT))
-    return cases
-
-
 def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, Any]:
     """The arrays of a `Choice`; the same cases give the same ones."""
     counts = torch.tensor([len(case.right) for case in cases])
@@ -127,33 +101,28 @@ def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, 
 
 
 def write(folder: Path) -> None:
-    """Train both on everything, and store."""
-    vectors = Vectors()
-    np.savez_compressed(folder / follows.FILE.name, **train(follow_cases(vectors), FOLLOW_SURE))
-    np.savez_compressed(folder / answers.FILE.name, **train(answer_cases(vectors), ANSWER_SURE))
+    """Train on everything, and store."""
+    np.savez_compressed(folder / answers.FILE.name, **train(answer_cases(Vectors()), SURE))
 
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
-    """What is chosen of the written cases that each fold's training left out."""
-    vectors = Vectors()
-    return validated("answers", answer_cases(vectors), ANSWER_SURE, folds, seed) | validated(
-        "follow-ups", follow_cases(vectors), FOLLOW_SURE, folds, seed
-    )
-
-
-def validated(name: str, every: Sequence[ChoiceCase], sure: float, folds: int, seed: int) -> dict[str, float]:
-    """Only written cases are left out and counted; the others are always learned beside them."""
+    """What is chosen of the written answers that each fold's training left out; the others are always learned beside them."""
+    every = answer_cases(Vectors())
     cases, beside = ([case for case in every if (case.weight == 1.0) == written] for written in (True, False))
     order = random.Random(seed).sample(cases, len(cases))
-    chosen: list[tuple[int | None, ChoiceCase]] = []
+    chosen: list[tuple[int | None, Sequence[bool]]] = []
     for fold in range(folds):
         rest = [case for place, case in enumerate(order) if place % folds != fold]
-        choice = Choice(train([*rest, *beside], sure, seed))
-        chosen += [(choice(case.features)[0], case) for case in order[fold::folds]]
-    made = [(place, case) for place, case in chosen if place is not None]
-    right = sum(case.right[place] for place, case in made)
+        choice = Choice(train([*rest, *beside], SURE, seed))
+        chosen += [(choice(case.features)[0], case.right) for case in order[fold::folds]]
+    return shares("answers", chosen)
+
+
+def shares(name: str, chosen: Sequence[tuple[int | None, Sequence[bool]]]) -> dict[str, float]:
+    """Of what was chosen, None for nothing, and which candidates were right."""
+    right = sum(by[place] for place, by in chosen if place is not None)
     return {
-        f"{name}: right of chosen": right / max(1, len(made)),
-        f"{name}: found of those there are": right / max(1, sum(any(case.right) for case in cases)),
-        f"{name}: of": len(cases),
-    }  # fmt: skip
+        f"{name}: right of chosen": right / max(1, sum(place is not None for place, _ in chosen)),
+        f"{name}: found of those there are": right / max(1, sum(any(by) for _, by in chosen)),
+        f"{name}: of": len(chosen),
+    }

@@ -2,7 +2,7 @@
 
 It learns from the knowledge base's openings, questions and answers, from `data/openings.jsonl` (more openings, told by
 nobody who knew this code), and from composed first messages, which bring typos, other people and the traditional
-script. Nothing of `data/examination.yaml` is seen.
+script. Nothing of `data/examination.yaml` and of `data/openings_held_back.jsonl` is seen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bianque.data.compose import Composer
 from bianque.data.further import further_openings
 from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination
 
+HELD_BACK = FOLDER / "openings_held_back.jsonl"  # by other writers, one of each complaint and family
 COMPOSED = 6_000  # first messages
 DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
 EPOCHS, RAREST = 60, 2
@@ -168,10 +169,15 @@ def write(out: Path = FILE, seed: int = 0) -> dict[str, float]:
     arrays = train(list(texts(bundled(), further(), seed)))
     np.savez_compressed(out, **arrays)
     kept = examination()
+    held = {
+        kind: [(o.say, name) for name, openings in by.items() for o in openings]
+        for kind, by in (("usual", kept.usual), ("unusual", kept.unusual), ("long", kept.long))
+    }
+    held["strangers'"] = [(row.say, row.complaint) for row in further_openings(HELD_BACK)]
     return {
         f"{kind}: {name}": share
-        for kind, openings in (("usual", kept.usual), ("unusual", kept.unusual), ("long", kept.long))
-        for name, share in score(Recogniser(arrays), [(o.say, n) for n, e in openings.items() for o in e]).items()
+        for kind, cases in held.items()
+        for name, share in score(Recogniser(arrays), cases).items()
     }
 
 

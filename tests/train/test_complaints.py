@@ -6,7 +6,7 @@ import pytest
 
 from bianque.consult.recognise import Recogniser
 from bianque.consult.told import Told
-from bianque.data.further import further_answers, further_follows, further_openings
+from bianque.data.further import further_answers, further_follows, further_openings, judged_follows
 from bianque.errors import BadInput
 from bianque.train import complaints, told
 from bianque.train.complaints import Labelled
@@ -59,11 +59,15 @@ def test_a_line_that_is_no_opening_is_named(line, named, tmp_path):
         (further_answers, '{"complaint": "cough", "slot": "fever", "ask": "a", "say": "b", "value": "blue"}', "'blue'"),
         (further_follows, '{"complaint": "nonsense", "ask": "a", "follow": 0}', "'nonsense'"),
         (further_follows, '{"complaint": "cough", "ask": "a", "follow": 99}', "follow=99"),
+        (judged_follows, '{"complaint": "cough", "ask": "a", "own": [99], "common": []}', "99"),
+        (judged_follows, '{"complaint": "cough", "ask": "a", "own": [], "common": [999]}', "common"),
+        (judged_follows, '{"complaint": "nonsense", "ask": "a", "own": [0], "common": []}', "nonsense"),
     ],
 )
 def test_a_line_that_is_no_answer_or_follow_up_is_named(read, line, named, tmp_path):
     good = {further_answers: '{"complaint": "cough", "slot": "fever", "ask": "a", "say": "b", "value": null}',
-            further_follows: '{"complaint": "cough", "ask": "a", "follow": null}'}  # fmt: skip
+            further_follows: '{"complaint": "cough", "ask": "a", "follow": null}',
+            judged_follows: '{"complaint": "cough", "ask": "a", "own": [0], "common": []}'}  # fmt: skip
     path = tmp_path / "lines.jsonl"
     path.write_text(f"{good[read]}\n{line}", encoding="utf-8")
     with pytest.raises(BadInput, match=named) as raised:
