@@ -44,8 +44,12 @@ EXCEPTIONS = {
     ("train.complaints", "consult.encoder"): "it learns over the vectors that are served",
     ("train.complaints", "consult.recognise"): "it writes what is read there",
     **{
-        ("train.choice", f"consult.{part}"): "it learns what answers and follow-ups are chosen by, over what is served"
-        for part in ("answers", "choice", "encoder", "follows", "told")
+        ("train.choice", f"consult.{part}"): "it learns what answers are chosen by, over what is served"
+        for part in ("answers", "choice", "encoder", "told")
+    },
+    **{
+        ("train.follow_ups", f"consult.{part}"): "it learns what follow-ups are chosen by, and examines what is served"
+        for part in ("choice", "encoder", "follows", "guards", "hearing", "text")
     },
     ("train.kinds", "consult.learning"): "it learns from the same sentences",
     ("train.kinds", "consult.understanding"): "it writes what is read there",

@@ -215,11 +215,15 @@ class Guard:
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         found = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
+        named = self.medicine(said)
+        if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):
+            if pattern("guards", "goes_on").search(said):
+                return self.goes_on
+            if named and not any(name in ask for name in named.names for ask in found.ask):
+                found = None  # of this very medicine, not of what to take
         if found not in entry.follow:
             found = self.anyones(question, said, found)
-        elif pattern("guards", "what_to_take").search(found.ask[0]) and pattern("guards", "goes_on").search(said):
-            return self.goes_on
-        named, risk = self.medicine(said), next((risk for risk in RISKS if risk in said), "")
+        risk = next((risk for risk in RISKS if risk in said), "")
         if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
             says = [say for say in (*found.say, *named.say) if risk in say]
             return Follow(ask=found.ask, say=tuple(says[: len(found.say)])) if says else found
@@ -238,6 +242,9 @@ class Guard:
         text = question if len(question) > BARE else said
         named, whether = self.medicine(text), self.common.asked_of_medicines[0]
         short = len(question) <= PLAIN
+        if found is None:
+            ruled = ("goes_on", self.goes_on), ("dose", self.common.asked_of_medicines[1])
+            found = next((one for name, one in ruled if pattern("guards", name).search(question)), None)
         if found is None and short and (named or table("guards", "names")["drug"].search(text)):
             found = whether
         if found is whether:

@@ -25,7 +25,7 @@ from bianque.data.compose import Composer
 from bianque.data.further import further_openings
 from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination
 
-HELD_BACK = FOLDER / "openings_held_back.jsonl"  # by other writers, one of each complaint and family
+HELD_BACK = FOLDER / "openings_held_back.jsonl"  # by other writers, six of each complaint and family
 COMPOSED = 6_000  # first messages
 DILUTED, BESIDE = 16_000, (1, 1, 2, 3, 4)  # openings told with asides; how many of these
 EPOCHS, RAREST = 60, 2

@@ -136,9 +136,13 @@ def test_the_card_of_a_medicine_answers_nothing_but_whether_to_take_it():
 
 def test_features_are_one_row_a_known_question():
     known = bundled().complaints["insomnia"].follow
-    found = follows.Follows(["安眠药能吃吗"])
+    found, plain = follows.Follows(["安眠药能吃吗"], turn=follows.learned()[1]), follows.Follows(["安眠药能吃吗"])
+    anybody = bundled().asked["common"]
     for text in ("安眠药能吃吗", "。。。", "吃" * 500):
-        assert found.features(text, text, known).shape == (len(known), follows.WIDTH)
+        near = found.nearest(text, text, anybody)
+        assert len(near) == follows.ANYONES and {*near} <= {*anybody}
+        assert found.features(text, text, known, near).shape == (len(known) + len(near), follows.WIDTH)
+        assert plain.features(text, text, known).shape == (len(known), follows.PLAIN)
         assert found(text, ()) is None
 
 
