@@ -16,8 +16,9 @@ from typing import Any
 
 from bianque.backends.base import Backend
 from bianque.consult import handoff
+from bianque.consult.encoder import cosines
 from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
-from bianque.consult.hearing import hinted
+from bianque.consult.hearing import Heard
 from bianque.consult.repeats import answered, repeats
 from bianque.data.knowledge import Family
 from bianque.types import Message, Piece, Sampling, Usage
@@ -152,7 +153,7 @@ class GuardedRound:
         self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.asked = found.answers(newest, self.heard, self.told) if wondering else ()
+        self.asked = found.answers(newest, self.heard, self.told, self.spoken) if wondering else ()
         # What a small model says to news after the advice is another question's answer, more often than not.
         self.news = self.heard.advised and not self.asked and now.want != "chat"
         self.round = now
@@ -161,6 +162,18 @@ class GuardedRound:
     def refused(self, question: str) -> bool:
         """Whether the handover would take it for one that was asked, or answered unasked."""
         return repeats(question, self.round.spoken) or answered(question, self.round.said)
+
+
+def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
+    """The round with a wording of its complaint put first that the model was trained on."""
+    entry = heard.entry
+    if entry is None or entry.general or not turns or turns[0].role != "user":
+        return turns
+    plain = tuple(opening.say for opening in entry.open if not opening.has) or (entry.name,)
+    if any(text in turns[0].content for text in plain):
+        return turns
+    nearest = plain[int(cosines(turns[0].content, plain).argmax())]
+    return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 
 Draw = Callable[[int], AsyncGenerator[Piece, None]]

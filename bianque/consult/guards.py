@@ -27,6 +27,7 @@ from bianque.once import once
 Flaw = Literal["repeat", "said", "foreign"]
 SAME = 0.8  # cosine from which a short question is one that anybody asks: of 160 that writers labelled 146 were
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
+WHAT_TO_DO, WHAT_IS_IT = 3, 4  # places among what anybody may ask
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
@@ -187,16 +188,20 @@ class Guard:
             said = new.say[0]
         return sentence(said).replace("{x}", heard.x or "这种情况")
 
-    def answers(self, said: str, heard: Heard, before: str = "") -> tuple[Follow, ...]:
+    def answers(self, said: str, heard: Heard, before: str = "", spoken: str = "") -> tuple[Follow, ...]:
         """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all.
 
-        `before`: what the visitor has told; of two medicines that must not be taken together one may stand there.
+        `before`: what the visitor has told; of two medicines that must not be taken together one may stand there. `spoken`:
+        what the doctor has said; that of two medicines is not said again.
         """
         if heard.entry is None:
             return ()
         said = unafraid(said[-follows.LONGEST :])
         asking = follows.asked(said)
-        if pair := self.paired([said], before):
+        in_general = pattern("guards", "in_general").fullmatch
+        if not heard.advised and asking and all(in_general(part) for part, _ in asking):
+            return ()  # the advice answers it
+        if (pair := self.paired([said], before)) and pair.say[0] not in spoken:
             return (pair,)
         each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
         if found := tuple(dict.fromkeys(filter(None, each))):
@@ -214,6 +219,8 @@ class Guard:
 
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
+        if general := pattern("guards", "in_general").fullmatch(question):
+            return self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
         found = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
         named = self.medicine(said)
         if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):

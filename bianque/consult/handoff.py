@@ -181,7 +181,7 @@ def wants(text: str, opening: str | None, doctor: str | None, phase: Phase | Non
     heavy = HEAVY.get("changes" if best == "new" and phase != "advising" else best, 0.0)
     if found[best] - found[other] < heavy:
         best = other
-    if best == "new" and phase == "advising" and _re("supposes").match(text):
+    if best == "new" and phase == "advising" and (_re("supposes").match(text) or _re("takes").search(text)):
         best = "follow"
     if best == "question" and phase == "asking" and len(text) <= WORD and not asks(text):
         best = "answer"

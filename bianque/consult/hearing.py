@@ -10,17 +10,18 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import NamedTuple
 
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
-from bianque.consult.encoder import cosines, encoded, remembered
+from bianque.consult.encoder import encoded, remembered
 from bianque.consult.evidence import Evidence, Given
+from bianque.consult.handoff import CARE
 from bianque.consult.measured import measured
 from bianque.consult.naming import Naming, unafraid
-from bianque.consult.patterns import pattern
+from bianque.consult.patterns import asset, joined, pattern
 from bianque.consult.polarity import denies, polarity
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
@@ -51,6 +52,7 @@ NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spo
 # In departments, that of men also in a name.
 WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("^(?!.*妇).*(?:男科|男性生殖)")
 PREGNANT = re.compile("^产科(?!.*妇)")
+DENIED = 0.05  # what a complaint counts that the visitor says it is not
 TURNS = 6  # of the visitor, by which the complaint is recognised
 FIRST = re.compile(r"[^。！？!?]*")  # sentence, which answers what was asked: 没噎过。就是爱吃辣的，吃完就躺下
 NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
@@ -85,11 +87,8 @@ class Heard:
     @property
     def open(self) -> list[str]:
         """What could still be asked, in the entry's order."""
-        return (
-            [slot.key for slot in self.entry.slots if slot.key not in self.asked | self.told.keys()]
-            if self.entry
-            else []
-        )
+        known = self.asked | self.told.keys()
+        return [slot.key for slot in self.entry.slots if slot.key not in known] if self.entry else []
 
 
 class Hearing:
@@ -129,6 +128,9 @@ class Hearing:
             for opening in entry.open
         ]
         self.naming = Naming(knowledge.generic, found)
+        denies = joined(asset("people")["denies"])
+        called = {name: re.split("[与和、及或（]", entry.name)[0] for name, entry in knowledge.complaints.items()}
+        self.denials = {name: re.compile(denies.replace("NAME", word)) for name, word in called.items()}
 
     def hear(self, dialogue: Sequence[Message]) -> Heard:
         """Read a round, which begins with its complaint."""
@@ -156,7 +158,8 @@ class Hearing:
         if x in self.naming.symptoms:  # word for word
             votes.update({GENERIC: OPENED_SO})
         doctor = [m for m in dialogue if m.role == "assistant"]
-        heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" for m in doctor))
+        heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" and m.model != CARE for m in doctor))
+        votes.update({name: (DENIED - 1) * votes[name] for name in self.denied(said) & votes.keys()})
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
@@ -184,7 +187,14 @@ class Hearing:
                 continue
             self.answered(heard, entry, message.content, pending, asking)
             pending = []
+        man, woman = (pattern("people", who).search("\n".join(said)) for who in ("man", "woman"))
+        if facts := man and not woman and heard.known.items():
+            heard.told |= {key: None for key, value in facts if "孕" in entry.slot[key].values[value].fact}
         return heard
+
+    def denied(self, said: Sequence[str]) -> set[str]:
+        """The complaints that the visitor says it is not: 不是痔疮呀, 痔疮都没得过."""
+        return {name for name, denies in self.denials.items() if denies.search("，".join(said))}
 
     def corrected(self, dialogue: Sequence[Message]) -> int:
         """Which turn says last that the doctor has taken the complaint for another, 0 if none does."""
@@ -374,18 +384,6 @@ class Hearing:
         elif r.random() < 0.5:
             ask = r.choice(common.ack) + ask
         return ask.replace("{x}", heard.x or "这种情况")
-
-
-def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:
-    """The round with a wording of its complaint put first that the model was trained on."""
-    entry = heard.entry
-    if entry is None or entry.general or not turns or turns[0].role != "user":
-        return turns
-    plain = tuple(opening.say for opening in entry.open if not opening.has) or (entry.name,)
-    if any(text in turns[0].content for text in plain):
-        return turns
-    nearest = plain[int(cosines(turns[0].content, plain).argmax())]
-    return [replace(turns[0], content=f"{nearest}，{turns[0].content}"), *turns[1:]]
 
 
 def stands(say: str, text: str) -> bool:

@@ -182,7 +182,11 @@ def _settling(text: str) -> tuple[Settled | None, str]:
     beyond = ""
     for clause in CLAUSES.findall(features.clean(text)):
         core = clause.strip(STOPS)
-        asked = core.endswith(("吗", "么", "吧", "对不对", "是不是")) or clause.rstrip().endswith(("?", "？"))
+        asked = (
+            "是不是" in core
+            or core.endswith(("吗", "么", "吧", "对不对", "是不是"))
+            or clause.rstrip().endswith(("?", "？"))
+        )
         how = next(
             (how for how, rows in asset("notices")["settled"].items() if any(re.search(row, core) for row in rows)),
             None,

@@ -1,7 +1,8 @@
 """Train what chooses among the knowledge base's follow-ups (`consult/follows.py`) on `data/follows.jsonl` and `follows_judged.jsonl`.
 
 Learned together: matrices that turn sentence vectors so that a question lies near the known one it is, and the `Choice`
-over those and the plain features. A wording of every known question is learned too, left out of it. What anybody may ask
+over those and the plain features. A wording of every known question is learned too, left out of it, of
+some in it as well. What anybody may ask
 stands beside a complaint's own only where that is known to be wrong or right: not where a question was judged by the
 complaint's own alone and is none of them.
 """
@@ -30,7 +31,8 @@ HELD_BACK = FOLDER / "follows_held_back.jsonl"  # by other writers, three of eac
 RANK, HIDDEN = 64, 32
 EPOCHS, BATCH, RATE, TURNING = 12, 128, 5e-3, 1e-3  # `TURNING`: the rate of the matrices
 DECAY, TURN_DECAY, DROPOUT = 1e-3, 0.5, 0.4
-LEFT_OUT = 0.3  # what a follow-up's own wording is worth beside a written question
+OWN = 0.3  # what a follow-up's own wording is worth beside a written question
+AS_IT_STANDS = 3  # of so many one is learned with the wording in it too: a question that is word for word a known one
 SURE = 0.6  # least probability: a wrong answer does more harm than none
 
 
@@ -86,9 +88,10 @@ def cases(vectors: Vectors) -> list[FollowCase]:
             if len(one.ask) > 1:
                 ask = r.choice(one.ask)
                 rest = one.model_copy(update={"ask": tuple(other for other in one.ask if other != ask)})
-                own = (*known[:place], rest, *known[place + 1 :])
-                parts = ((), (rest,), own) if name == "common" else (own, (rest,), ())
-                every.append(case(ask, *parts, LEFT_OUT))
+                for said in (rest, one)[: 1 + (place % AS_IT_STANDS == 0)]:
+                    own = (*known[:place], said, *known[place + 1 :])
+                    parts = ((), (said,), own) if name == "common" else (own, (said,), ())
+                    every.append(case(ask, *parts, OWN))
     return every
 
 

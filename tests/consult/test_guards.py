@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bianque.catalog.builtin import CARDS
-from bianque.consult import handoff
+from bianque.consult import guards, handoff
 from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import Heard, hearing
@@ -584,3 +584,58 @@ def test_who_says_no_more_than_that_he_is_afraid_is_heard():
 def test_a_question_is_known_for_what_it_asks(complaint, said, known):
     heard = Heard(entry=hearing().entries[complaint], begun=True, advised=True)
     assert guard().answers(said, heard)[0].ask[0] == known
+
+
+def test_fixed_words_after_an_alarm_are_no_advice():
+    told = [
+        Message("user", "昨晚在地铁上突然心慌得要命，手发麻，十来分钟"),
+        Message("assistant", "现在先不问诊了，把人照顾好最要紧。", "advising", "care"),
+        Message("user", "不是急症，去过急诊了，心电图正常"),
+    ]
+    assert not hearing().hear(told).advised
+    assert hearing().hear([*told, Message("assistant", "平时多休息。", "advising", "advise-mini")]).advised
+
+
+@pytest.mark.parametrize(
+    ("said", "denied"),
+    [
+        ("不是痔疮呀，是前面掉下来的", True),
+        ("没有，痔疮都没得过", True),
+        ("是不是痔疮", False),
+        ("该不是痔疮吧", False),
+    ],
+)
+def test_a_complaint_that_is_denied_counts_no_more(said, denied):
+    assert ("hemorrhoids" in hearing().denied([said])) is denied
+
+
+def test_a_man_is_not_pregnant():
+    said = ("上周碎了输尿管结石，放了双J管，腰酸", "没切过肾，我是男的咋怀孕呀，俩肾都好的")
+    asked = Message("assistant", "以前切过肾，或者现在怀着孕吗？", "asking")
+    heard = hearing().hear([Message("user", said[0]), asked, Message("user", said[1])])
+    assert heard.entry and heard.entry.id == "kidney_stone" and heard.told.get("person") != "pregnant"
+
+
+@pytest.mark.parametrize("said", ["那你说我这到底是啥病啊，该咋办", "您直接说吧，我咋办", "说说咋办吧", "这怎么回事啊"])
+def test_who_asks_in_general_gets_the_advice(said):
+    asked = guard().common.asked
+    heard = Heard(entry=hearing().entries["panic"], begun=True)
+    assert guard().answers(said, heard) == ()
+    heard.advised = True
+    found = guard().answers(said, heard)
+    assert found and {*found} <= {asked[guards.WHAT_TO_DO], asked[guards.WHAT_IS_IT]}
+
+
+def test_of_two_medicines_the_same_is_not_said_twice():
+    heard = Heard(entry=hearing().entries["atrial_fibrillation"], begun=True, advised=True)
+    before = "我爸吃利伐沙班"
+    (found,) = guard().answers("能吃芬必得吗", heard, before)
+    assert "不能" in found.say[0] or "别" in found.say[0]
+    again = guard().answers("芬必得不行那扶他林行吗", heard, before, found.say[0])
+    assert all(one.say != found.say for one in again)
+
+
+@pytest.mark.parametrize("said", ["我对青霉素过敏，头孢和阿莫西林能吃不", "泼尼松我停了两天，现在浑身没劲，要加回去吗"])
+def test_what_could_harm_is_answered_first(said):
+    (found,) = guard().answers(said, Heard(entry=hearing().entries["wisdom_tooth"], begun=True, advised=True))
+    assert "过敏的一片都不能吃" in found.say[0] or "现在就去急诊" in found.say[0]
