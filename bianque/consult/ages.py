@@ -44,7 +44,7 @@ def years(text: str, asked: bool = False) -> Iterator[float]:
         for found in re.finditer(words[name], text):
             part = {"nearly": None, "half": None, "months": None} | found.groupdict()
             more = ABOUT if part["round"] else 0.5 if part["half"] else number(part["months"] or "") / 12
-            yield number(part["number"]) + more - (NEARLY if part["nearly"] else 0)
+            yield number(part["number"] or "") + more - (NEARLY if part["nearly"] else 0)
     for name in ("months", *(("all_months",) if asked else ())):
         for found in re.finditer(words[name], text):
             yield number(next(filter(None, found.groups()))) / 12

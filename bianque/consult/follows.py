@@ -131,7 +131,8 @@ class Follows:
         found = [self.compared(*one, worded) for one in zip((question, said), vectors, strict=True)]
         found.append(np.array([[place >= len(known)] for place in range(len(worded))], np.float32))
         if self.turn:
-            found.append(np.array([self.turn(*vectors, *one.turned) for one in worded], np.float32))
+            near = [self.turn(vectors[0], vectors[1], *one.turned) for one in worded]
+            found.append(np.array(near, np.float32))
         return np.hstack(found)
 
     def wordings(self, one: Follow) -> Wordings:

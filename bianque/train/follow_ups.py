@@ -1,10 +1,9 @@
 """Train what chooses among the knowledge base's follow-ups (`consult/follows.py`) on `data/follows.jsonl` and `follows_judged.jsonl`.
 
 Learned together: matrices that turn sentence vectors so that a question lies near the known one it is, and the `Choice`
-over those and the plain features. A wording of every known question is learned too, left out of it, of
-some in it as well. What anybody may ask
-stands beside a complaint's own only where that is known to be wrong or right: not where a question was judged by the
-complaint's own alone and is none of them.
+over those and the plain features. A wording of every known question is learned too, left out of it, and of some in it as
+well. What anybody may ask stands beside a complaint's own only where that is known to be wrong or right: not where a
+question was judged by the complaint's own alone and is none of them.
 """
 
 from __future__ import annotations
@@ -90,8 +89,10 @@ def cases(vectors: Vectors) -> list[FollowCase]:
                 rest = one.model_copy(update={"ask": tuple(other for other in one.ask if other != ask)})
                 for said in (rest, one)[: 1 + (place % AS_IT_STANDS == 0)]:
                     own = (*known[:place], said, *known[place + 1 :])
-                    parts = ((), (said,), own) if name == "common" else (own, (said,), ())
-                    every.append(case(ask, *parts, OWN))
+                    if name == "common":
+                        every.append(case(ask, (), (said,), own, OWN))
+                    else:
+                        every.append(case(ask, own, (said,), (), OWN))
     return every
 
 
@@ -182,8 +183,7 @@ def train(cases: Sequence[FollowCase], seed: int = 0, sure: float = SURE) -> dic
             for turns, rate, decay in ((True, TURNING, TURN_DECAY), (False, RATE, DECAY))
         ]  # fmt: skip
         optimizer, batches = torch.optim.AdamW(groups), -(-len(cases) // BATCH)
-        rates = [group["lr"] for group in groups]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=EPOCHS * batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [TURNING, RATE], total_steps=EPOCHS * batches)
         for _ in range(EPOCHS):
             order = r.sample(range(len(cases)), len(cases))
             for begin in range(0, len(order), BATCH):
