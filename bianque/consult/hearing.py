@@ -20,7 +20,7 @@ from bianque.consult.encoder import encoded, remembered
 from bianque.consult.evidence import Evidence, Given
 from bianque.consult.handoff import CARE
 from bianque.consult.measured import measured
-from bianque.consult.naming import Naming, unafraid
+from bianque.consult.naming import Naming, to_the_point
 from bianque.consult.patterns import asset, joined, pattern
 from bianque.consult.polarity import denies, polarity
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
@@ -76,7 +76,7 @@ class Heard:
     x: str = ""
     asked: set[str] = field(default_factory=set)
     told: dict[str, str | None] = field(default_factory=dict)
-    guessed: set[str] = field(default_factory=set)  # danger signs among them that were not said in known words
+    guessed: set[str] = field(default_factory=set)  # of them what was not said in known words and can be denied
     begun: bool = False  # the doctor has spoken
     advised: bool = False
 
@@ -128,8 +128,8 @@ class Hearing:
             for opening in entry.open
         ]
         self.naming = Naming(knowledge.generic, found)
-        denies = joined(asset("people")["denies"])
-        called = {name: re.split("[与和、及或（]", entry.name)[0] for name, entry in knowledge.complaints.items()}
+        denies, first = joined(asset("people")["denies"]), re.compile("[与和、及或（]")
+        called = {name: first.split(entry.name)[0] for name, entry in knowledge.complaints.items()}
         self.denials = {name: re.compile(denies.replace("NAME", word)) for name, word in called.items()}
 
     def hear(self, dialogue: Sequence[Message]) -> Heard:
@@ -155,8 +155,7 @@ class Hearing:
         }
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
         x = self.naming(said)
-        if x in self.naming.symptoms:  # word for word
-            votes.update({GENERIC: OPENED_SO})
+        votes.update({GENERIC: OPENED_SO} if x in self.naming.symptoms else {})  # word for word
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" and m.model != CARE for m in doctor))
         votes.update({name: (DENIED - 1) * votes[name] for name in self.denied(said) & votes.keys()})
@@ -169,8 +168,7 @@ class Hearing:
             best = self.family(votes) if learnt else GENERIC
         heard.entry = entry = self.entries[best]
         heard.x = x if entry.general else ""
-        if best == GENERIC:
-            heard.told |= self.naming.whereabouts(heard.x or said[0], said)
+        heard.told |= self.naming.whereabouts(heard.x or said[0], said) if best == GENERIC else {}
         if entry.id not in self.of_women and pattern("people", "no_period").search(said[0]):
             heard.told |= {s.key: None for s in entry.slots if all(map(pattern("people", "period").search, s.ask))}
         for i in sorted(begun, key=begun.__getitem__):
@@ -199,22 +197,21 @@ class Hearing:
     def corrected(self, dialogue: Sequence[Message]) -> int:
         """Which turn says last that the doctor has taken the complaint for another, 0 if none does."""
         says = pattern("people", "corrects").search
-        later = (i for i in range(len(dialogue) - 1, 0, -1) if dialogue[i].role == "user" and says(dialogue[i].content))
-        return next(later, 0)
+        later = (i for i, turn in enumerate(dialogue) if i and turn.role == "user" and says(turn.content))
+        return max(later, default=0)
 
     def family(self, votes: Mapping[str, float]) -> str:
         """Of which kind a complaint is that is none of the known ones for sure; the generic one where that is not clear either."""
         kinds: dict[str, float] = defaultdict(float)
-        for name, share in votes.items():
-            if name in self.family_of:
-                kinds[self.family_of[name]] += share
+        for name in self.family_of.keys() & votes.keys():
+            kinds[self.family_of[name]] += votes[name]
         best = max(kinds, key=kinds.__getitem__, default=GENERIC)
         return best if kinds[best] >= OF_A_KIND * sum(kinds.values()) else GENERIC
 
     def likely(self, said: Sequence[str]) -> dict[str, float]:
         """The probability of each complaint, less for those that are not of whom the visitor speaks."""
         worth = self.worth(said)
-        texts = [unafraid(speech.standard(text)) for text in said[:TURNS]]
+        texts = [to_the_point(speech.standard(text)) for text in said[:TURNS]]
         found = {name: worth.get(name, 1.0) * share for name, share in self.recogniser.complaints(texts).items()}
         total = sum(found.values())
         return {name: share / total for name, share in found.items()}
@@ -268,8 +265,7 @@ class Hearing:
             if evidence.grave(key, answer) and denies(text, asking):
                 answer = self.plain(False, known[key])
             heard.told[key] = answer or heard.told.get(key)
-            guessed = evidence.grave(key, answer) and self.worded(entry.slot[key], text) != answer
-            heard.guessed |= {key} if guessed else set()
+            self.guess(heard, entry.slot[key], answer, text)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:
@@ -286,7 +282,13 @@ class Hearing:
                 given = self.given(said, known[slot.key])
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
-                    heard.guessed |= {slot.key} if evidence.grave(slot.key, given.answer) else set()
+                    self.guess(heard, slot, given.answer, text)
+
+    def guess(self, heard: Heard, slot: Slot, answer: str | None, text: str) -> None:
+        """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""
+        no = next((label for label, value in slot.values.items() if answers.denied(label, value.fact)), None)
+        guessed = answer and no not in (None, answer) and self.worded(slot, text) != answer
+        heard.guessed |= {slot.key} if guessed else set()
 
     def plain(self, yes: bool | None, question: Question) -> str | None:
         """The answer that there is nothing of what was asked; yes is one only where it is the only one left."""

@@ -12,6 +12,7 @@ from bianque.consult.recognise import NONE, Recogniser
 from bianque.consult.told import CLAUSE
 from bianque.data.knowledge import Generic
 
+WORTH_NAMING = 2  # characters that must be left of a text
 SAME_SYMPTOM = 0.65  # cosine of a rarer complaint to a known one of the same part of the body
 LEAD = re.compile(
     r"^(?:医生|大夫|您好|你好|请问|请教一下|想问一?下|问一下|麻烦问|帮忙看看|那个|就是|我想问|我(?!家|[妈爸爷奶娃儿女老公婆])|本人|最近|这几天|今天|这两天|老是?|总是?)+"
@@ -72,6 +73,16 @@ class Naming:
 
 def unafraid(text: str) -> str:
     """A text without its clauses that say no more than that one is afraid, unless nothing else is said: 心慌，我有点害怕."""
-    afraid = pattern("people", "afraid").fullmatch
-    left = [part for part in triage.CLAUSES.findall(text) if not afraid(part.strip("，。！？,!?；; \n"))]
-    return "".join(left) or text
+    return without(text, "afraid")
+
+
+def to_the_point(text: str) -> str:
+    """A text without its clauses that say no more than who one is, that one is afraid and of what somebody died."""
+    return without(text, "afraid", "myself", "lost")
+
+
+def without(text: str, *kinds: str) -> str:
+    says = [pattern("people", kind).fullmatch for kind in kinds]
+    bare = lambda clause: clause.strip("，。！？,!?；; \n")
+    left = [part for part in triage.CLAUSES.findall(text) if not any(say(bare(part)) for say in says)]
+    return "".join(left) if len(bare("".join(left))) >= WORTH_NAMING else text

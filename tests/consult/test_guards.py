@@ -13,7 +13,7 @@ from bianque.consult import guards, handoff
 from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.hearing import Heard, hearing
-from bianque.consult.naming import unafraid
+from bianque.consult.naming import to_the_point, unafraid
 from bianque.data.compose import Composer
 from bianque.data.knowledge import Follow
 from bianque.types import Message, Piece, Sampling, Usage
@@ -639,3 +639,12 @@ def test_of_two_medicines_the_same_is_not_said_twice():
 def test_what_could_harm_is_answered_first(said):
     (found,) = guard().answers(said, Heard(entry=hearing().entries["wisdom_tooth"], begun=True, advised=True))
     assert "过敏的一片都不能吃" in found.say[0] or "现在就去急诊" in found.say[0]
+
+
+def test_fear_age_and_a_fathers_fate_do_not_hide_the_complaint():
+    said = "医生，我54了，老反酸烧心，晚上躺下就往上冲，心里怕得很，我爸就是食道癌走的"
+    assert to_the_point(said) == "老反酸烧心，晚上躺下就往上冲，"
+    heard = hearing().hear([Message("user", said)])
+    assert heard.entry and heard.entry.id == "reflux" and heard.told["age"] == "older"
+    for alone in ("心里怕得很", "我54了", "孩子3岁，咳嗽", "我爸走路不稳"):
+        assert to_the_point(alone) == alone
