@@ -221,6 +221,8 @@ class Guard:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         if general := pattern("guards", "in_general").fullmatch(question):
             return self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+        if word_for_word := next((one for one in entry.follow if question in one.ask), None):
+            return word_for_word
         found = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
         named = self.medicine(said)
         if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):

@@ -648,3 +648,9 @@ def test_fear_age_and_a_fathers_fate_do_not_hide_the_complaint():
     assert heard.entry and heard.entry.id == "reflux" and heard.told["age"] == "older"
     for alone in ("心里怕得很", "我54了", "孩子3岁，咳嗽", "我爸走路不稳"):
         assert to_the_point(alone) == alone
+
+
+@pytest.mark.parametrize(("complaint", "ask"), [("heart_stent", "他汀要一直吃吗"), ("insomnia", "要吃安眠药吗")])
+def test_a_known_question_word_for_word_has_its_own_answer(complaint, ask):
+    (found,) = guard().answers(ask + "？", Heard(entry=hearing().entries[complaint], begun=True, advised=True))
+    assert ask in found.ask
