@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bianque.consult import answers
 from bianque.consult.text import grams
-from bianque.consult.told import Utterance
+from bianque.consult.told import CLAUSE, Utterance
 from bianque.data.knowledge import Complaint
 
 EVERYWHERE = frozenset("的了就有是在也都不没我一个上下去来着很点")
@@ -47,6 +47,11 @@ class Evidence:
             for slot in entry.slots
             for label, value in slot.values.items()
         }
+        self.affirmed = {
+            (slot.key, label): frozenset[str]().union(*map(characters, affirmed((*value.says, value.fact))))
+            for slot in entry.slots
+            for label, value in slot.values.items()
+        }
         held = Counter(one for wordings in self.wordings.values() for one in frozenset[str]().union(*wordings))
         self.worth: Mapping[str, float] = {
             one: math.log((1 + len(self.wordings)) / (1 + count)) + 0.1 for one, count in held.items()
@@ -75,7 +80,7 @@ class Evidence:
 
     def denied(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
         """Whether a clause denies an answer in its own characters: 没有噎, after 吞咽时有哽噎感 was heard."""
-        own = frozenset[str]().union(*self.wordings.get((key, label or ""), []))
+        own = self.affirmed.get((key, label or ""), frozenset())
         denied = (characters(one) - NEGATIONS for one in clauses if answers.negated(one))
         return any(one and len(one & own) >= DENIED * len(one) for one in denied)
 
@@ -85,6 +90,11 @@ class Evidence:
         wordings = [wording for wording in self.wordings[key, label] if wording]
         weigh = lambda part: sum(self.worth[one] for one in part)
         return max((weigh(each & own) / weigh(own) for own in wordings for each in told), default=0.0)
+
+
+def affirmed(texts: Sequence[str]) -> list[str]:
+    """The clauses that deny nothing: of 不噎，但大便是黑的 the second."""
+    return [clause for text in texts for clause in CLAUSE.split(text) if not answers.negated(clause)]
 
 
 def characters(text: str) -> frozenset[str]:

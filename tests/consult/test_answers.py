@@ -174,3 +174,10 @@ def test_a_danger_that_was_only_guessed_is_taken_back_when_it_is_denied(guessed,
     found = Heard(entry=entry, told={"danger": "swallow"}, guessed=set(guessed), begun=True)
     hearing().answered(found, entry, said, [])
     assert found.told["danger"] == value
+
+
+def test_a_denial_takes_back_nothing_but_what_it_denies():
+    entry = bundled().complaints["reflux"]
+    found = Heard(entry=entry, told={"danger": "black"}, guessed={"danger"}, begun=True)
+    hearing().answered(found, entry, "没有噎", [])  # stands in a wording of the other: 不噎，但大便这两天是黑的
+    assert found.told["danger"] == "black"
