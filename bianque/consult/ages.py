@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 from bianque.consult.patterns import asset, table
+from bianque.consult.spans import number
 from bianque.data.knowledge import Slot
 
-DIGITS = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {"两": 2}
 FAR = 5.0  # years from an answer's ages at which it is none
 ABOUT = 5.0  # 五十来岁, 四十岁上下
 NEARLY = 0.1  # 快两岁, and what is beside the answer that ends where an age begins
@@ -43,21 +43,19 @@ def years(text: str, asked: bool = False) -> Iterator[float]:
     for name in ("years", "bare", *(("all",) if asked else ())):
         for found in re.finditer(words[name], text):
             part = {"nearly": None, "half": None, "months": None} | found.groupdict()
-            more = ABOUT if part["round"] else 0.5 if part["half"] else number(part["months"] or "") / 12
-            yield number(part["number"] or "") + more - (NEARLY if part["nearly"] else 0)
+            more = (
+                ABOUT
+                if part["round"]
+                else 0.5
+                if part["half"]
+                else number(part["months"]) / 12
+                if part["months"]
+                else 0
+            )
+            yield number(found["number"]) + more - (NEARLY if part["nearly"] else 0)
     for name in ("months", *(("all_months",) if asked else ())):
         for found in re.finditer(words[name], text):
             yield number(next(filter(None, found.groups()))) / 12
-
-
-def number(text: str) -> float:
-    """半, 54, 五十四."""
-    if text == "半":
-        return 0.5
-    if text.isdigit():
-        return float(text)
-    tens, ten, ones = text.rpartition("十")
-    return 10.0 * (DIGITS.get(tens, 1) if ten else 0) + DIGITS.get(ones, 0)
 
 
 @cache

@@ -3,7 +3,7 @@
 Each known question is compared with the clause that asks and with the whole message it stands in (`features`: vectors of
 question and answer, as they are and turned so that what asks for the same lies nearer than what shares words; pairs of
 characters, how much of what is particular in the one stands in the other, how far it is ahead of the next), and a `Choice`
-is made. Trained on `data/follows.jsonl` (`python -m bianque train-complaints`).
+is made. Trained on `data/follows.jsonl` and `data/follows_judged.jsonl` (`python -m bianque train-complaints`).
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Turn:
 
         self.asks, self.says = (np.asarray(arrays[name], np.float32) for name in ("asks", "says"))
 
+    def known(self, asks: NDArray[Any], says: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The wordings and answers of a known question, vectors, turned: [n, rank] each."""
+        return unit(asks.astype("f4") @ self.asks), unit(says.astype("f4") @ self.says)
+
     def __call__(
         self, question: NDArray[Any], said: NDArray[Any], asks: NDArray[Any], says: NDArray[Any]
     ) -> list[float]:
@@ -80,8 +84,16 @@ class Wordings(NamedTuple):
             frozenset[str](chain(*(one for _, one in parts))),
         )
         asks, says = vectors_of(one.ask), vectors_of(one.say)
-        turned = (unit(asks @ turn.asks), unit(says @ turn.says)) if turn else (None, None)
+        turned = turn.known(asks, says) if turn else (None, None)
         return cls(asks.astype("f2"), says.astype("f2"), turned, each, every(each), every(more))
+
+
+class Asked(NamedTuple):
+    """A clause that asks, the message it stands in, and the vectors [2, 512] of both."""
+
+    question: str
+    said: str
+    vectors: Any
 
 
 class Follows:
@@ -106,32 +118,33 @@ class Follows:
 
         Of `anyones`, what is asked whatever the complaint, the nearest count beside the `known` ones of the complaint.
         """
-        question, said = question[-LONGEST:], said[-LONGEST:]
-        if not (known or anyones) or not grams(question, 1):
+        if not (known or anyones) or not grams(question[-LONGEST:], 1):
             return None
-        near = self.nearest(question, said, anyones)
-        found, _ = learned()[0](self.features(question, said, known, near))
+        asked = self.read(question, said)
+        near = self.nearest(asked, anyones)
+        found, _ = learned()[0](self.features(asked, known, near))
         return None if found is None else (*known, *near)[found]
 
-    def nearest(self, question: str, said: str, anyones: tuple[Follow, ...]) -> tuple[Follow, ...]:
+    def read(self, question: str, said: str) -> Asked:
+        question, said = question[-LONGEST:], said[-LONGEST:]
+        said = said if grams(said, 1) else question
+        return Asked(question, said, self.vectors_of([question, said]))
+
+    def nearest(self, asked: Asked, anyones: tuple[Follow, ...]) -> tuple[Follow, ...]:
         """Those that a wording is nearest of, in their order."""
-        vectors = self.vectors_of([question, said or question]).T
-        near = [float((self.wordings(one).asks @ vectors).max()) for one in anyones]
+        near = [float((self.wordings(one).asks @ asked.vectors.T).max()) for one in anyones]
         best = sorted(range(len(near)), key=near.__getitem__)[-ANYONES:]
         return tuple(anyones[place] for place in sorted(best))
 
-    def features(
-        self, question: str, said: str, known: tuple[Follow, ...], anyones: tuple[Follow, ...] = ()
-    ) -> NDArray[Any]:
+    def features(self, asked: Asked, known: tuple[Follow, ...], anyones: tuple[Follow, ...] = ()) -> NDArray[Any]:
         """[known questions and anybody's, WIDTH], without a `turn` PLAIN wide"""
         import numpy as np
 
-        said = said if grams(said, 1) else question
-        vectors, worded = self.vectors_of([question, said]), [self.wordings(one) for one in (*known, *anyones)]
-        found = [self.compared(*one, worded) for one in zip((question, said), vectors, strict=True)]
+        worded = [self.wordings(one) for one in (*known, *anyones)]
+        found = [self.compared(*one, worded) for one in zip(asked[:2], asked.vectors, strict=True)]
         found.append(np.array([[place >= len(known)] for place in range(len(worded))], np.float32))
         if self.turn:
-            near = [self.turn(vectors[0], vectors[1], *one.turned) for one in worded]
+            near = [self.turn(asked.vectors[0], asked.vectors[1], *one.turned) for one in worded]
             found.append(np.array(near, np.float32))
         return np.hstack(found)
 

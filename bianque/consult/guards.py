@@ -37,7 +37,7 @@ ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the qu
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
 SOME_ADVICE, MOST_ADVICE = 2, 4  # sentences of advice that the knowledge base adds
 SENTENCE = re.compile(r"[^。！？?!\n]*(?:[。！？?!]+|\n+|$)")
-CARE = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
+HURRY = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
 PRESSING = re.compile(r"120|110|12356|不想活|自杀|轻生")
 SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
@@ -348,4 +348,4 @@ def guard() -> Guard:
 
 def cares(reply: str) -> bool:
     """Whether a reply sends the patient to help."""
-    return CARE.search(reply) is not None
+    return HURRY.search(reply) is not None

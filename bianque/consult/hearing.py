@@ -52,7 +52,7 @@ NO_CHILD, GROWN = 0.2, 0.02  # what a child's complaint counts where none is spo
 # In departments, that of men also in a name.
 WOMEN, MEN = re.compile("^(?:妇|产)(?!.*(?:泌尿|生殖医学))"), re.compile("^(?!.*妇).*(?:男科|男性生殖)")
 PREGNANT = re.compile("^产科(?!.*妇)")
-DENIED = 0.05  # what a complaint counts that the visitor says it is not
+RULED_OUT = 0.05  # what a complaint counts that the visitor says it is not
 TURNS = 6  # of the visitor, by which the complaint is recognised
 FIRST = re.compile(r"[^。！？!?]*")  # sentence, which answers what was asked: 没噎过。就是爱吃辣的，吃完就躺下
 NOTHING = re.compile(r"都?没(?:有|得)?(?:啊|呀|的|过|呢)*[，。,.]")
@@ -130,7 +130,7 @@ class Hearing:
         self.naming = Naming(knowledge.generic, found)
         denies, first = joined(asset("people")["denies"]), re.compile("[与和、及或（]")
         called = {name: first.split(entry.name)[0] for name, entry in knowledge.complaints.items()}
-        self.denials = {name: re.compile(denies.replace("NAME", word)) for name, word in called.items()}
+        self.rules_out = {name: re.compile(denies.replace("NAME", word)) for name, word in called.items()}
 
     def hear(self, dialogue: Sequence[Message]) -> Heard:
         """Read a round, which begins with its complaint."""
@@ -158,7 +158,7 @@ class Hearing:
         votes.update({GENERIC: OPENED_SO} if x in self.naming.symptoms else {})  # word for word
         doctor = [m for m in dialogue if m.role == "assistant"]
         heard = Heard(begun=bool(doctor), advised=any(m.phase == "advising" and m.model != CARE for m in doctor))
-        votes.update({name: (DENIED - 1) * votes[name] for name in self.denied(said) & votes.keys()})
+        votes.update({name: (RULED_OUT - 1) * votes[name] for name in self.ruled_out(said) & votes.keys()})
         best, share = votes.most_common(1)[0] if votes else (GENERIC, 0.0)
         if nothing > share or not said:
             return heard
@@ -190,9 +190,9 @@ class Hearing:
             heard.told |= {key: None for key, value in facts if "孕" in entry.slot[key].values[value].fact}
         return heard
 
-    def denied(self, said: Sequence[str]) -> set[str]:
+    def ruled_out(self, said: Sequence[str]) -> set[str]:
         """The complaints that the visitor says it is not: 不是痔疮呀, 痔疮都没得过."""
-        return {name for name, denies in self.denials.items() if denies.search("，".join(said))}
+        return {name for name, denies in self.rules_out.items() if denies.search("，".join(said))}
 
     def corrected(self, dialogue: Sequence[Message]) -> int:
         """Which turn says last that the doctor has taken the complaint for another, 0 if none does."""
@@ -203,7 +203,7 @@ class Hearing:
     def family(self, votes: Mapping[str, float]) -> str:
         """Of which kind a complaint is that is none of the known ones for sure; the generic one where that is not clear either."""
         kinds: dict[str, float] = defaultdict(float)
-        for name in self.family_of.keys() & votes.keys():
+        for name in filter(self.family_of.__contains__, votes):
             kinds[self.family_of[name]] += votes[name]
         best = max(kinds, key=kinds.__getitem__, default=GENERIC)
         return best if kinds[best] >= OF_A_KIND * sum(kinds.values()) else GENERIC
@@ -265,7 +265,7 @@ class Hearing:
             if evidence.grave(key, answer) and denies(text, asking):
                 answer = self.plain(False, known[key])
             heard.told[key] = answer or heard.told.get(key)
-            self.guess(heard, entry.slot[key], answer, text)
+            self.guess(heard, entry.slot[key], known[key], answer, text)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:
@@ -282,12 +282,11 @@ class Hearing:
                 given = self.given(said, known[slot.key])
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
-                    self.guess(heard, slot, given.answer, text)
+                    self.guess(heard, slot, known[slot.key], given.answer, text)
 
-    def guess(self, heard: Heard, slot: Slot, answer: str | None, text: str) -> None:
+    def guess(self, heard: Heard, slot: Slot, question: Question, answer: str | None, text: str) -> None:
         """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""
-        no = next((label for label, value in slot.values.items() if answers.denied(label, value.fact)), None)
-        guessed = answer and no not in (None, answer) and self.worded(slot, text) != answer
+        guessed = answer and self.plain(False, question) not in (None, answer) and self.worded(slot, text) != answer
         heard.guessed |= {slot.key} if guessed else set()
 
     def plain(self, yes: bool | None, question: Question) -> str | None:

@@ -83,6 +83,6 @@ def to_the_point(text: str) -> str:
 
 def without(text: str, *kinds: str) -> str:
     says = [pattern("people", kind).fullmatch for kind in kinds]
-    bare = lambda clause: clause.strip("，。！？,!?；; \n")
+    bare = lambda clause: clause.strip(triage.STOPS)
     left = [part for part in triage.CLAUSES.findall(text) if not any(say(bare(part)) for say in says)]
     return "".join(left) if len(bare("".join(left))) >= WORTH_NAMING else text

@@ -24,7 +24,7 @@ TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger 
 SEPARATOR = "。"
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
-STOPS = "，。！？；,!?;\n "
+STOPS = "，。！？；,!?;\n "  # what they end with
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
 

@@ -6,10 +6,10 @@ Learned from `data/answers.jsonl` and, at a lower weight, from what the writers 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -69,13 +69,22 @@ def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
     return found
 
 
+def loss(
+    scores: torch.Tensor, nothing: torch.Tensor, case: torch.Tensor, right: torch.Tensor, worth: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of cases worth `worth`, whose candidates `case` counts: of the right ones, of none if none is."""
+    sums = lambda values: torch.zeros(len(worth)).index_add(0, case, values)
+    total = sums(scores.exp()) + nothing.exp()
+    good = sums(scores.exp() * right) + nothing.exp() * (1 - sums(right).clamp(max=1))
+    return -((good / total + 1e-9).log() * worth).sum() / worth.sum()
+
+
 def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, Any]:
     """The arrays of a `Choice`; the same cases give the same ones."""
     counts = torch.tensor([len(case.right) for case in cases])
     rows = torch.from_numpy(np.concatenate([case.features for case in cases]))
     case = torch.repeat_interleave(torch.arange(len(cases)), counts)
     right = torch.tensor([one for each in cases for one in each.right]).float()
-    nothing_right = torch.tensor([not any(each.right) for each in cases]).float()
     worth = torch.tensor([each.weight for each in cases])
     mean, spread = rows.mean(0), rows.std(0) + 1e-6
     rows = (rows - mean) / spread
@@ -87,11 +96,9 @@ def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, 
     optimizer = torch.optim.Adam(parts, lr=RATE, weight_decay=DECAY)
     for _ in range(STEPS):
         scores = torch.tanh(rows @ hidden + offset) @ output
-        total = torch.zeros(len(cases)).index_add(0, case, scores.exp()) + nothing.exp()
-        good = torch.zeros(len(cases)).index_add(0, case, scores.exp() * right) + nothing.exp() * nothing_right
-        loss = -((good / total + 1e-9).log() * worth).sum() / worth.sum()
+        missed = loss(scores, nothing, case, right, worth)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        missed.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     plain = hidden.detach() / spread[:, None]
     return {
@@ -107,15 +114,28 @@ def write(folder: Path) -> None:
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     """What is chosen of the written answers that each fold's training left out; the others are always learned beside them."""
-    every = answer_cases(Vectors())
-    cases, beside = ([case for case in every if (case.weight == 1.0) == written] for written in (True, False))
-    order = random.Random(seed).sample(cases, len(cases))
     chosen: list[tuple[int | None, Sequence[bool]]] = []
+    for rest, held in left_out(answer_cases(Vectors()), folds, seed):
+        choice = Choice(train(rest, SURE, seed))
+        chosen += [(choice(case.features)[0], case.right) for case in held]
+    return shares("answers", chosen)
+
+
+class Weighted(Protocol):
+    @property
+    def weight(self) -> float: ...
+
+
+Case = TypeVar("Case", bound=Weighted)
+
+
+def left_out(every: Sequence[Case], folds: int, seed: int) -> Iterator[tuple[list[Case], list[Case]]]:
+    """Each fold's cases to learn and those left out; whatever counts less than one is learned in each."""
+    written, beside = ([case for case in every if (case.weight == 1.0) == one] for one in (True, False))
+    order = random.Random(seed).sample(written, len(written))
     for fold in range(folds):
         rest = [case for place, case in enumerate(order) if place % folds != fold]
-        choice = Choice(train([*rest, *beside], SURE, seed))
-        chosen += [(choice(case.features)[0], case.right) for case in order[fold::folds]]
-    return shares("answers", chosen)
+        yield [*rest, *beside], order[fold::folds]
 
 
 def shares(name: str, chosen: Sequence[tuple[int | None, Sequence[bool]]]) -> dict[str, float]:

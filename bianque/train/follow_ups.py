@@ -21,10 +21,9 @@ from torch.nn import functional
 from bianque.consult import encoder, follows, guards
 from bianque.consult.choice import Choice
 from bianque.consult.hearing import Heard
-from bianque.consult.text import grams
 from bianque.data.further import further_follows, judged_follows
 from bianque.data.knowledge import FOLDER, Follow, bundled, texts
-from bianque.train.choice import Vectors, shares
+from bianque.train.choice import Vectors, left_out, loss, shares
 
 HELD_BACK = FOLDER / "follows_held_back.jsonl"  # by other writers, three of each complaint and family
 RANK, HIDDEN = 64, 32
@@ -59,14 +58,13 @@ def cases(vectors: Vectors) -> list[FollowCase]:
         anyones: tuple[Follow, ...] = (),
         weight: float = 1.0,
     ) -> FollowCase:
-        question, said = (follows.asked(ask) or [(ask, ask)])[-1]
-        question, said = question[-follows.LONGEST :], said[-follows.LONGEST :]
-        near = found.nearest(question, said, anyones) if anyones else ()
-        every = (*known, *near)
-        plain, worded = found.features(question, said, known, near), [found.wordings(one) for one in every]
-        asking, telling = vectors([question, said if grams(said, 1) else question])
+        read = found.read(*(follows.asked(ask) or [(ask, ask)])[-1])
+        every = (*known, *found.nearest(read, anyones))
+        plain = found.features(read, known, every[len(known) :])
+        worded = [found.wordings(one) for one in every]
         places = frozenset(place for place, one in enumerate(every) if one in right)
-        return FollowCase(asking, telling, [(one.asks, one.says) for one in worded], plain, places, weight)
+        pairs = [(one.asks, one.says) for one in worded]
+        return FollowCase(read.vectors[0], read.vectors[1], pairs, plain, places, weight)
 
     every = []
     for row in further_follows():
@@ -103,7 +101,7 @@ class Batch:
         vectors = lambda arrays: torch.from_numpy(np.concatenate(arrays)).float()
         known = [one for case in cases for one in case.known]
         owners = lambda sizes: torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        self.cases, self.rows = len(cases), len(known)
+        self.rows = len(known)
         self.question = torch.from_numpy(np.stack([case.question for case in cases]))
         self.said = torch.from_numpy(np.stack([case.said for case in cases]))
         self.case = owners([len(case.known) for case in cases])
@@ -136,12 +134,8 @@ class Chooser(torch.nn.Module):
             (of(turn(vectors, self.asks), batch.asked) * wordings).sum(-1) for vectors in (batch.question, batch.said)
         ]
         scores = [(one, batch.asked) for one in near]
-        scores.append(
-            (
-                (of(turn(batch.question, self.says), batch.answered) * answers).sum(-1),
-                batch.answered,
-            )
-        )
+        told = (of(turn(batch.question, self.says), batch.answered) * answers).sum(-1)
+        scores.append((told, batch.answered))
         empty = torch.zeros(batch.rows)
         most = [(empty - 2).scatter_reduce(0, owner, score, "amax") for score, owner in scores]
         mean = [empty.scatter_reduce(0, owner, score, "mean", include_self=False) for score, owner in scores]
@@ -151,11 +145,7 @@ class Chooser(torch.nn.Module):
         """Mean loss: the right ones, or none, of a case's known questions."""
         features = torch.cat([(batch.plain - self.mean) / self.spread, 3 * self.turned(batch)], 1)
         scores = self.output(torch.tanh(self.hidden(features)))[:, 0]
-        sums = lambda values: torch.zeros(batch.cases).index_add(0, batch.case, values)
-        total = sums(scores.exp()) + self.nothing.exp()
-        none = 1 - sums(batch.right).clamp(max=1)
-        good = sums(scores.exp() * batch.right) + self.nothing.exp() * none
-        return -((good / total + 1e-9).log() * batch.worth).sum() / batch.worth.sum()
+        return loss(scores, self.nothing, batch.case, batch.right, batch.worth)
 
     def arrays(self, sure: float) -> dict[str, Any]:
         """What `follows.npz` holds: the scaling is part of the matrix."""
@@ -187,9 +177,9 @@ def train(cases: Sequence[FollowCase], seed: int = 0, sure: float = SURE) -> dic
         for _ in range(EPOCHS):
             order = r.sample(range(len(cases)), len(cases))
             for begin in range(0, len(order), BATCH):
-                loss = chooser(Batch([cases[place] for place in order[begin : begin + BATCH]]))
+                missed = chooser(Batch([cases[place] for place in order[begin : begin + BATCH]]))
                 optimizer.zero_grad()
-                loss.backward()
+                missed.backward()
                 optimizer.step()
                 schedule.step()
         return chooser.eval().arrays(sure)
@@ -198,15 +188,7 @@ def train(cases: Sequence[FollowCase], seed: int = 0, sure: float = SURE) -> dic
 def chosen(arrays: dict[str, Any], case: FollowCase) -> tuple[int | None, float]:
     """What the trained arrays choose of a case, and its probability."""
     turn = follows.Turn(arrays)
-    near = [
-        turn(
-            case.question,
-            case.said,
-            follows.unit(a.astype(np.float32) @ turn.asks),
-            follows.unit(s.astype(np.float32) @ turn.says),
-        )
-        for a, s in case.known
-    ]
+    near = [turn(case.question, case.said, *turn.known(*one)) for one in case.known]
     return Choice(arrays)(np.hstack([case.plain, np.array(near, np.float32)]))
 
 
@@ -217,16 +199,10 @@ def write(folder: Path) -> None:
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     """What is chosen of the written questions that each fold's training left out; own wordings are always learned."""
-    every = cases(Vectors())
-    written, beside = ([case for case in every if (case.weight == 1.0) == one] for one in (True, False))
-    order = random.Random(seed).sample(written, len(written))
     found: list[tuple[int | None, Sequence[bool]]] = []
-    for fold in range(folds):
-        arrays = train([*(case for place, case in enumerate(order) if place % folds != fold), *beside], seed)
-        found += [
-            (chosen(arrays, case)[0], [place in case.right for place in range(len(case.known))])
-            for case in order[fold::folds]
-        ]
+    for rest, held in left_out(cases(Vectors()), folds, seed):
+        arrays = train(rest, seed)
+        found += [(chosen(arrays, case)[0], [place in case.right for place in range(len(case.known))]) for case in held]
     return shares("follow-ups", found)
 
 

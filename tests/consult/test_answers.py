@@ -139,10 +139,11 @@ def test_features_are_one_row_a_known_question():
     found, plain = follows.Follows(["安眠药能吃吗"], turn=follows.learned()[1]), follows.Follows(["安眠药能吃吗"])
     anybody = bundled().asked["common"]
     for text in ("安眠药能吃吗", "。。。", "吃" * 500):
-        near = found.nearest(text, text, anybody)
+        asked = found.read(text, text)
+        near = found.nearest(asked, anybody)
         assert len(near) == follows.ANYONES and {*near} <= {*anybody}
-        assert found.features(text, text, known, near).shape == (len(known) + len(near), follows.WIDTH)
-        assert plain.features(text, text, known).shape == (len(known), follows.PLAIN)
+        assert found.features(asked, known, near).shape == (len(known) + len(near), follows.WIDTH)
+        assert plain.features(asked, known).shape == (len(known), follows.PLAIN)
         assert found(text, ()) is None
 
 

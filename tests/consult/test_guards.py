@@ -606,7 +606,7 @@ def test_fixed_words_after_an_alarm_are_no_advice():
     ],
 )
 def test_a_complaint_that_is_denied_counts_no_more(said, denied):
-    assert ("hemorrhoids" in hearing().denied([said])) is denied
+    assert ("hemorrhoids" in hearing().ruled_out([said])) is denied
 
 
 def test_a_man_is_not_pregnant():
