@@ -43,13 +43,14 @@ EXCEPTIONS = {
     ("train.samples", "consult.questions"): "the asking model learns from the turns that ask",
     ("train.complaints", "consult.encoder"): "it learns over the vectors that are served",
     ("train.complaints", "consult.recognise"): "it writes what is read there",
+    ("train.choice", "consult.encoder"): "it learns over the vectors that are served",
     **{
-        ("train.choice", f"consult.{part}"): "it learns what answers are chosen by, over what is served"
-        for part in ("answers", "choice", "encoder", "told")
+        ("train.answers", f"consult.{part}"): "it learns what answers are chosen by, and examines what is served"
+        for part in ("answers", "choice", "encoder", "heard", "hearing", "told")
     },
     **{
         ("train.follow_ups", f"consult.{part}"): "it learns what follow-ups are chosen by, and examines what is served"
-        for part in ("choice", "encoder", "follows", "guards", "hearing")
+        for part in ("choice", "follows", "guards", "heard")
     },
     ("train.kinds", "consult.learning"): "it learns from the same sentences",
     ("train.kinds", "consult.understanding"): "it writes what is read there",

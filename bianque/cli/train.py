@@ -59,24 +59,24 @@ def train_complaints(
     validate: Annotated[bool, typer.Option(help="score a quarter of the openings that training leaves out")] = False,
 ) -> None:
     """Train what recognises complaints, what they tell already, answers and follow-ups: some minutes on two cores."""
-    from bianque.train import choice, complaints, follow_ups, told
+    from bianque.train import answers, complaints, follow_ups, told
 
     if validate:
         scores = [
             complaints.cross_validate(),
             told.cross_validate(),
-            choice.cross_validate(),
+            answers.cross_validate(),
             follow_ups.cross_validate(),
         ]
     else:
         folder = out or complaints.FILE.parent
         folder.mkdir(parents=True, exist_ok=True)
         told.write(folder / told.FILE.name)
-        choice.write(folder)
+        answers.write(folder)
         follow_ups.write(folder)
         scores = [complaints.write(folder / complaints.FILE.name)]
         if out is None:
-            scores.append(follow_ups.examine())
+            scores += [answers.examine(), follow_ups.examine()]
     for shares in scores:
         print(" · ".join(f"{name} {share:.1%}" if share <= 1 else f"{name} {share}" for name, share in shares.items()))
 

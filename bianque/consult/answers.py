@@ -1,8 +1,9 @@
 """Which of a question's answers a patient's words give, or none: 不烫，就是有点肿 is no hot joint.
 
-Each answer of the knowledge base is compared with the words (`features`: vectors, pairs of characters, negations that
-one has and the other has not, spans of time) and a `Choice` is made, the same for all questions. Trained on
-`data/answers.jsonl` and the openings, whose writers noted what they say (`python -m bianque train-complaints`).
+Each answer of the knowledge base is compared with the words (`features`: vectors, as they are and turned so that what
+means the same lies nearer than what shares words; pairs of characters, negations that one has and the other has not,
+spans of time) and a `Choice` is made, the same for all questions. Trained on `data/answers.jsonl` and the openings,
+whose writers noted what they say (`python -m bianque train-complaints`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bianque.consult.choice import Choice, bundled
+from bianque.consult.choice import Choice, read, unit
 from bianque.consult.spans import spans
 from bianque.consult.text import likeness
 from bianque.consult.told import Question, Utterance
@@ -28,7 +29,9 @@ NO_NEGATION = re.compile(
     "不是没|没有?不|不得不|不错|不少|不久|差不多|不断|不过|不停|不一样|无名指|[要好]不好|有没有|是不是|特别|分别|区别"
 )
 OPENS_NO, OPENS_YES = re.compile("[没不无未否沒無]"), re.compile("[有是对嗯會会]")
-WIDTH = 22
+PLAIN, TURNED = 22, 8  # features without and with what is learned about vectors
+WIDTH = PLAIN + TURNED
+FARTHEST = -1.0  # cosine
 BEFORE = 4  # characters before a shared part in which a negation belongs to it
 
 
@@ -52,8 +55,41 @@ def turned_round(text: str, other: str) -> tuple[float, float]:
     return (size if not inside and head(text, found.a) != head(other, found.b) else 0.0), size
 
 
-def features(said: Utterance, question: Question) -> NDArray[Any]:
-    """[answers, WIDTH] of a message against each answer of a question."""
+class Turn:
+    """Learned [512, rank] matrices: a clause times `says` lies near a wording of the answer it gives, times `facts` near
+    its fact."""
+
+    def __init__(self, arrays: Any) -> None:
+        import numpy as np
+
+        self.says, self.facts = (np.asarray(arrays[name], np.float32) for name in ("says", "facts"))
+
+    def __call__(self, said: Utterance, question: Question) -> NDArray[Any]:
+        """[answers, TURNED]: how near clauses come to a wording that denies as they do and to one that does not, the same of
+        the fact; how near the whole comes to both, and clause and whole to the wordings on average."""
+        import numpy as np
+
+        denies, rows = np.array(list(map(negated, said.clauses))), []
+        turned, to_facts = unit(said.vectors @ self.says), unit(said.vectors @ self.facts)
+        facts = to_facts @ unit(question.facts.vectors @ self.facts).T
+        for place, answer in enumerate(question.answers.values()):
+            near = turned @ unit(answer.vectors @ self.says).T
+            alike = denies[:, None] == np.array(list(map(negated, answer.texts)))
+            fact, fact_alike = facts[:, place], denies == negated(question.facts.texts[place])
+            rows.append([
+                *apart(near[:-1], alike), *apart(fact[:-1], fact_alike),
+                near[-1].max(), fact[-1], near[:-1].max(0).mean(), near[-1].mean(),
+            ])  # fmt: skip
+        return np.array(rows, np.float32)
+
+
+def apart(near: NDArray[Any], alike: NDArray[Any]) -> tuple[float, float]:
+    """The highest of those that are alike and of the others, FARTHEST where there is none."""
+    return float(near[alike].max(initial=FARTHEST)), float(near[~alike].max(initial=FARTHEST))
+
+
+def features(said: Utterance, question: Question, turn: Turn | None = None) -> NDArray[Any]:
+    """[answers, WIDTH] of a message against each answer of a question, without a `turn` PLAIN wide."""
     import numpy as np
 
     characters, rows = set(said.text), []
@@ -81,7 +117,8 @@ def features(said: Utterance, question: Question) -> NDArray[Any]:
             none and no, none and yes, no and not none, *turned_round(said.text, fact),
             max(turned_round(said.text, text)[0] for text in answer.texts),
         ])  # fmt: skip
-    return np.array(rows, np.float32)
+    plain = np.array(rows, np.float32)
+    return np.hstack([plain, turn(said, question)]) if turn else plain
 
 
 def nearness(row: NDArray[Any]) -> float:
@@ -90,6 +127,7 @@ def nearness(row: NDArray[Any]) -> float:
 
 
 @once
-def answers() -> Choice:
-    """The bundled one."""
-    return bundled(FILE)
+def learned() -> tuple[Choice, Turn]:
+    """The bundled ones."""
+    arrays = read(FILE)
+    return Choice(arrays), Turn(arrays)

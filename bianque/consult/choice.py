@@ -34,8 +34,17 @@ class Choice:
         return best if likely[best] >= self.sure else None, float(likely[best])
 
 
-def bundled(path: Path) -> Choice:
+def unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Each of length one, but for zeros."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as arrays:
-        return Choice(dict(arrays))
+    length: NDArray[Any] = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(length, 1e-9)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The arrays of a file."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -6,6 +6,7 @@ What is particular to it must stand in a clause, a danger sign in plain words, a
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from bianque.consult.told import CLAUSE, Utterance
 from bianque.data.knowledge import Complaint
 
 EVERYWHERE = frozenset("的了就有是在也都不没我一个上下去来着很点")
+CANNOT = re.compile("不(?:上|下|了|住|动|开|出|清|起|来|醒|得|到)")  # 喘不上气 denies nothing
+PAST = frozenset("过")  # 没噎过
 DENIED = 0.7  # of a denial's characters, in the wordings of what it denies
 LEAST = 0.3
 """Of answers that nobody asked for, 13 of 34 below it had been told, 79 % between .3 and .5, 94 % above (openings of the examination)."""
@@ -80,8 +83,13 @@ class Evidence:
     def denied(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
         """Whether a clause denies an answer in its own characters: 没有噎, after 吞咽时有哽噎感 was heard."""
         own = self.affirmed.get((key, label or ""), frozenset())
-        denied = (characters(answers.NEGATION.sub("", one)) for one in clauses if answers.negated(one))
+        denied = (characters(answers.NEGATION.sub("", one)) - PAST for one in clauses if answers.negated(one))
         return any(one and len(one & own) >= DENIED * len(one) for one in denied)
+
+    def refuted(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
+        """Whether every clause that denies anything denies this answer, and one does: 没便血."""
+        denials = [one for one in clauses if answers.negated(one)]
+        return bool(denials) and all(not CANNOT.search(one) and self.denied(key, label, (one,)) for one in denials)
 
     def __call__(self, key: str, label: str, clauses: Sequence[str]) -> float:
         """0 to 1: the largest share of a wording of the answer that stands in one clause."""

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bianque.consult.choice import Choice
+from bianque.consult.choice import Choice, read, unit
 from bianque.consult.encoder import encode
 from bianque.consult.patterns import pattern
 from bianque.consult.questions import asks
@@ -32,13 +32,6 @@ LONGEST = 200  # characters of a message that are read
 PLAIN, TURNED = 25, 6  # features without and with what is learned about vectors
 WIDTH = PLAIN + TURNED
 ANYONES = 12  # known questions that anybody may ask, the nearest, are compared beside the complaint's own
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
-    length: NDArray[Any] = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(length, 1e-9)
 
 
 class Turn:
@@ -113,17 +106,18 @@ class Follows:
 
     def __call__(
         self, question: str, known: tuple[Follow, ...], said: str = "", anyones: tuple[Follow, ...] = ()
-    ) -> Follow | None:
-        """The known question that it is, None where it is none of them or not sure; `said`: the message it stands in.
+    ) -> tuple[Follow | None, float]:
+        """The known question that it most likely is, and the probability; `said`: the message it stands in.
 
         Of `anyones`, what is asked whatever the complaint, the nearest count beside the `known` ones of the complaint.
         """
         if not (known or anyones) or not grams(question[-LONGEST:], 1):
-            return None
+            return None, 0.0
         asked = self.read(question, said)
         near = self.nearest(asked, anyones)
-        found, _ = learned()[0](self.features(asked, known, near))
-        return None if found is None else (*known, *near)[found]
+        likely = learned()[0].likely(self.features(asked, known, near))[:-1]
+        best = int(likely.argmax())
+        return (*known, *near)[best], float(likely[best])
 
     def read(self, question: str, said: str) -> Asked:
         question, said = question[-LONGEST:], said[-LONGEST:]
@@ -188,8 +182,5 @@ def asked(said: str) -> list[tuple[str, str]]:
 @once
 def learned() -> tuple[Choice, Turn]:
     """The bundled ones."""
-    import numpy as np
-
-    with np.load(FILE, allow_pickle=False) as file:
-        arrays = dict(file)
+    arrays = read(FILE)
     return Choice(arrays), Turn(arrays)

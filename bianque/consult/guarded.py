@@ -18,7 +18,7 @@ from bianque.backends.base import Backend
 from bianque.consult import handoff
 from bianque.consult.encoder import cosines
 from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
-from bianque.consult.hearing import Heard
+from bianque.consult.heard import Heard
 from bianque.consult.repeats import answered, repeats
 from bianque.data.knowledge import Family
 from bianque.types import Message, Piece, Sampling, Usage

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from bianque.consult import follows
-from bianque.consult.encoder import nearness
-from bianque.consult.hearing import Heard, Hearing, hearing
+from bianque.consult.encoder import cosines, nearness
+from bianque.consult.heard import Heard
+from bianque.consult.hearing import Hearing, hearing
 from bianque.consult.naming import unafraid, ways
 from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
@@ -25,9 +26,13 @@ from bianque.data.knowledge import Complaint, Follow, Medicine, Rule, first, sen
 from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
+STRAIGHT, NEAREST = (
+    0.85,
+    0.4,
+)  # probability from which an answer is given as one, and with the known question that it answers
 SAME = 0.8  # cosine from which a short question is one that anybody asks: of 160 that writers labelled 146 were
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
-WHAT_TO_DO, WHAT_IS_IT = 3, 4  # places among what anybody may ask
+WHETHER_TO_GO, WHAT_TO_DO, WHAT_IS_IT = 0, 3, 4  # places among what anybody may ask
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
@@ -41,6 +46,12 @@ HURRY = re.compile(r"急诊|120|110|12356|立即|立刻|马上|尽快去医院")
 PRESSING = re.compile(r"120|110|12356|不想活|自杀|轻生")
 SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
+
+
+class NearestFollow(Follow):
+    """A known question that the visitor's may be, and may not: it is named before its answer."""
+
+    about: str
 
 
 class Guard:
@@ -223,8 +234,10 @@ class Guard:
             return self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
         if word_for_word := next((one for one in entry.follow if question in one.ask), None):
             return word_for_word
-        found = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
-        named = self.medicine(said)
+        best, likely = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
+        found, named = best if likely >= follows.learned()[0].sure else None, self.medicine(said)
+        if likely < STRAIGHT and pattern("guards", "whether_to_go").search(question):
+            return self.common.asked[WHETHER_TO_GO]
         if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):
             if pattern("guards", "goes_on").search(said):
                 return self.goes_on
@@ -232,10 +245,18 @@ class Guard:
                 found = None  # of this very medicine, not of what to take
         if found not in entry.follow:
             found = self.anyones(question, said, found)
+        if found is None and likely >= NEAREST:
+            found = best
         risk = next((risk for risk in RISKS if risk in said), "")
         if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
             says = [say for say in (*found.say, *named.say) if risk in say]
             return Follow(ask=found.ask, say=tuple(says[: len(found.say)])) if says else found
+        if found is None or found is not best:
+            return found
+        alike = cosines(question, found.ask)
+        other = named and not any(name in text for name in named.names for text in texts(found))
+        if other or (likely < STRAIGHT and alike.max() < SAME):
+            return NearestFollow(ask=found.ask, say=found.say, about=found.ask[int(alike.argmax())])
         return found
 
     def medicine(self, text: str) -> Medicine | None:
@@ -274,8 +295,10 @@ class Guard:
         if heard.entry is None:
             return reply
         r = random.Random(reply)
-        said = [reply] if answered and len(asked) == 1 else [self.phrased(one, heard, r, spoken) for one in asked]
-        if (pressing := self.pressing(heard)) and not any(map(cares, said)):
+        model = answered and len(asked) == 1 and not isinstance(asked[0], NearestFollow)
+        said = [reply] if model else [self.phrased(one, heard, r, spoken) for one in asked]
+        told = [text for text, one in zip(said, asked, strict=True) if one.say != self.common.unanswered]
+        if (pressing := self.pressing(heard)) and not any(map(cares, told)):
             said.append(sentence(min(pressing[0].say, key=len)).replace("{x}", heard.x))
         return "\n\n".join(said)
 
@@ -284,7 +307,12 @@ class Guard:
         says = one.say
         if says == self.common.unanswered and any(say.partition("{")[0] in spoken for say in says):
             says = self.common.unanswered_again
-        found = [self.filled(say, heard, r) for say in r.sample(says, len(says))]
+        leads = (
+            [lead.replace("{about}", one.about) for lead in self.common.nearest]
+            if isinstance(one, NearestFollow)
+            else ["{say}"]
+        )
+        found = [self.filled(r.choice(leads).replace("{say}", say), heard, r) for say in r.sample(says, len(says))]
         return next((text for text in found if text not in spoken), found[0])
 
     def filled(self, said: str, heard: Heard, r: random.Random) -> str:

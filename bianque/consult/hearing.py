@@ -10,15 +10,15 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import NamedTuple
 
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
 from bianque.consult.encoder import encoded, remembered
-from bianque.consult.evidence import Evidence, Given
+from bianque.consult.evidence import Evidence, Given, affirmed
 from bianque.consult.handoff import CARE
+from bianque.consult.heard import Heard
 from bianque.consult.measured import measured
 from bianque.consult.naming import Naming, to_the_point
 from bianque.consult.patterns import asset, joined, pattern
@@ -65,38 +65,14 @@ class Sentence(NamedTuple):
     part: Rule | Follow
 
 
-@dataclass(slots=True)
-class Heard:
-    """What is known of a round. `told` has None where an answer was given in words of its own.
-
-    `x` names the complaint in the visitor's words, for the entry of complaints that have none of their own.
-    """
-
-    entry: Complaint | None = None
-    x: str = ""
-    asked: set[str] = field(default_factory=set)
-    told: dict[str, str | None] = field(default_factory=dict)
-    guessed: set[str] = field(default_factory=set)  # of them what was not said in known words and can be denied
-    begun: bool = False  # the doctor has spoken
-    advised: bool = False
-
-    @property
-    def known(self) -> dict[str, str]:
-        return {key: value for key, value in self.told.items() if value is not None}
-
-    @property
-    def open(self) -> list[str]:
-        """What could still be asked, in the entry's order."""
-        known = self.asked | self.told.keys()
-        return [slot.key for slot in self.entry.slots if slot.key not in known] if self.entry else []
-
-
 class Hearing:
     """Reads dialogues as the knowledge base would."""
 
-    def __init__(self, knowledge: Knowledge, found: Recogniser, opens: Told, answers: Choice) -> None:
+    def __init__(
+        self, knowledge: Knowledge, found: Recogniser, opens: Told, chooser: tuple[Choice, answers.Turn]
+    ) -> None:
         self.knowledge, self.recogniser, self.generic = knowledge, found, knowledge.generic
-        self.told, self.answers = opens, answers
+        self.told, (self.choice, self.turn) = opens, chooser
         self.entries = knowledge.entries
         self.of_children = {name for name, entry in self.entries.items() if {*entry.about} <= {"child", "baby"}}
         self.of_women = {name for name, entry in self.entries.items() if WOMEN.search(entry.department)}
@@ -262,7 +238,9 @@ class Hearing:
                 or evidence.plainly(key, self.given(first, known[key]), said)
                 or evidence.plainly(key, self.given(said, known[key]), said)
             )
-            if evidence.grave(key, answer) and denies(text, asking):
+            if evidence.grave(key, answer) and (
+                denies(text, asking) or self.refuted(key, answer, said, known[key], evidence)
+            ):
                 answer = self.plain(False, known[key])
             heard.told[key] = answer or heard.told.get(key)
             self.guess(heard, entry.slot[key], known[key], answer, text)
@@ -289,6 +267,12 @@ class Hearing:
         guessed = answer and self.plain(False, question) not in (None, answer) and self.worded(slot, text) != answer
         heard.guessed |= {slot.key} if guessed else set()
 
+    def refuted(self, key: str, answer: str | None, said: Utterance, question: Question, evidence: Evidence) -> bool:
+        """Whether a danger sign is denied where the other clauses tell of none: 没噎过。就是爱吃辣的."""
+        rest = "，".join(affirmed(said.clauses))
+        grave = rest and evidence.grave(key, self.given(Utterance.of(rest, remembered), question).answer)
+        return evidence.refuted(key, answer, said.clauses) and not grave
+
     def plain(self, yes: bool | None, question: Question) -> str | None:
         """The answer that there is nothing of what was asked; yes is one only where it is the only one left."""
         facts = zip(question.answers, question.facts.texts, strict=True)
@@ -297,8 +281,8 @@ class Hearing:
 
     def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""
-        features = answers.features(said, question)
-        found, sure = self.answers(features)
+        features = answers.features(said, question, self.turn)
+        found, sure = self.choice(features)
         if found is None or (NOTHING.match(said.text) and not answers.negated(question.facts.texts[found])):
             return Given(None)
         return Given(list(question.answers)[found], sure, answers.nearness(features[found]))
@@ -396,4 +380,4 @@ def stands(say: str, text: str) -> bool:
 @once
 def hearing() -> Hearing:
     """Over the bundled knowledge base; two seconds to read it, once."""
-    return Hearing(bundled(), recogniser(), told(), answers.answers())
+    return Hearing(bundled(), recogniser(), told(), answers.learned())

@@ -248,6 +248,7 @@ class Common(StrictEntry):
     asked: tuple[Follow, ...]
     asked_of_medicines: tuple[Follow, ...]  # the first: whether to take one
     unanswered: Texts
+    nearest: Texts
     unanswered_again: Texts
     greet: Texts
     by_name: Texts

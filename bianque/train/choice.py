@@ -1,37 +1,25 @@
-"""Train what chooses among the answers to a question of the knowledge base (`consult/answers.py`): a `Choice`.
+"""What the two choosers, of answers (`train/answers.py`) and of follow-ups (`train/follow_ups.py`), have in common.
 
-Learned from `data/answers.jsonl` and, at a lower weight, from what the writers of the openings noted.
+A `Choice` over plain features and over what learned matrices make of sentence vectors; matrices and perceptron are learned
+together.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from bianque.consult import answers, encoder
-from bianque.consult.choice import Choice
-from bianque.consult.told import Utterance, questions
-from bianque.data.further import further_answers, further_openings
-from bianque.data.knowledge import bundled
+from bianque.consult import encoder
 
-HIDDEN, STEPS, RATE, DECAY = 24, 400, 0.02, 3e-3
-SURE = 0.7  # least probability: a wrong answer does more harm than none
-OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceCase:
-    """Candidates' features [n, F]; which are right, none of them if nothing is; what the case is worth."""
-
-    features: Any
-    right: Sequence[bool]
-    weight: float = 1.0
+RANK, HIDDEN = 64, 32
+BATCH, RATE, TURNING = 128, 5e-3, 1e-3  # `TURNING`: the rate of the matrices
+DECAY, TURN_DECAY, DROPOUT = 1e-3, 0.5, 0.4
+WEIGHT = 3.0  # of the turned features beside the plain ones, which are scaled by their mean and spread
 
 
 class Vectors:
@@ -46,27 +34,111 @@ class Vectors:
         return np.stack([self.known[text] for text in texts]) if texts else np.zeros((0, encoder.WIDTH), np.float32)
 
 
-def answer_cases(vectors: Vectors) -> list[ChoiceCase]:
-    """Written answers, and openings whose writers noted what they tell."""
-    known = {name: questions(entry, vectors) for name, entry in bundled().entries.items()}
-    written = further_answers()
-    found = [
-        ChoiceCase(
-            answers.features(Utterance.of(row.say, vectors), question),
-            [label == row.value for label in question.answers],
-        )
-        for row in written
-        for question in [known[row.complaint][row.slot]]
-    ]
-    told = random.Random(0).sample([row for row in further_openings() if row.has], OPENINGS)
-    weight = OPENING * len(written) / max(1, sum(len(row.has or {}) for row in told))
-    for row in told:
-        said = Utterance.of(row.say, vectors)
-        for key, value in (row.has or {}).items():
-            question = known[row.complaint][key]
-            right = [label == value or label in value for label in question.answers]
-            found.append(ChoiceCase(answers.features(said, question), right, weight))
-    return found
+class Weighted(Protocol):
+    @property
+    def weight(self) -> float: ...
+
+    @property
+    def plain(self) -> Any: ...
+
+
+Case = TypeVar("Case", bound=Weighted)
+
+
+class Batch(Protocol):
+    """Cases as flat tensors: every candidate a row of `plain` and `right`, of the case that `case` counts."""
+
+    plain: torch.Tensor
+    case: torch.Tensor
+    right: torch.Tensor
+    worth: torch.Tensor
+
+
+class Chooser(torch.nn.Module):
+    """What is learned, over the cases' plain features and `turned` ones of the named matrices."""
+
+    def __init__(self, cases: Sequence[Weighted], turned: int, names: Sequence[str]) -> None:
+        super().__init__()
+        plain = torch.from_numpy(np.concatenate([case.plain for case in cases]))
+        self.mean, self.spread, self.width = plain.mean(0), plain.std(0) + 1e-6, turned
+        matrix = lambda: torch.nn.Parameter(torch.randn(encoder.WIDTH, RANK) * 0.02)
+        self.turning = torch.nn.ParameterDict({name: matrix() for name in names})
+        self.hidden = torch.nn.Linear(plain.shape[1] + turned, HIDDEN)
+        self.output = torch.nn.Linear(HIDDEN, 1, bias=False)
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def turn(self, vectors: torch.Tensor, name: str) -> torch.Tensor:
+        """[..., rank] of length one"""
+        return functional.normalize(functional.dropout(vectors, DROPOUT, self.training) @ self.turning[name], dim=-1)
+
+    def turned(self, batch: Any) -> torch.Tensor:
+        """[rows, turned]"""
+        raise NotImplementedError
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        """Mean loss: the right candidates of a case, or none."""
+        features = torch.cat([(batch.plain - self.mean) / self.spread, WEIGHT * self.turned(batch)], 1)
+        scores = self.output(torch.tanh(self.hidden(features)))[:, 0]
+        return loss(scores, self.nothing, batch.case, batch.right, batch.worth)
+
+    def arrays(self, sure: float) -> dict[str, Any]:
+        """What is stored of a `Choice` and its matrices: the scaling is part of the perceptron."""
+        scale = torch.cat([1 / self.spread, torch.full((self.width,), WEIGHT)])
+        plain = self.hidden.weight.T.detach() * scale[:, None]
+        mean = torch.cat([self.mean, torch.zeros(self.width)])
+        return {
+            "hidden": plain.numpy(), "offset": (self.hidden.bias.detach() - mean @ plain).numpy(),
+            "output": self.output.weight[0].detach().numpy(), "nothing": np.float32(self.nothing.item()), "sure": np.float32(sure),
+            **{name: matrix.detach().numpy().astype(np.float16) for name, matrix in self.turning.items()},
+        }  # fmt: skip
+
+
+def learn(
+    make: Callable[[], Chooser],
+    cases: Sequence[Case],
+    batch: Callable[[Sequence[Case]], Any],
+    epochs: int,
+    seed: int = 0,
+) -> Chooser:
+    """A chooser trained on the cases; the same ones give the same."""
+    r = random.Random(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        chooser = make().train()
+        turning = {id(one) for one in chooser.turning.parameters()}
+        groups = [
+            {"params": [one for one in chooser.parameters() if (id(one) in turning) == turns],
+             "lr": rate, "weight_decay": decay}
+            for turns, rate, decay in ((True, TURNING, TURN_DECAY), (False, RATE, DECAY))
+        ]  # fmt: skip
+        optimizer, steps = torch.optim.AdamW(groups), epochs * -(-len(cases) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [TURNING, RATE], total_steps=steps)
+        for _ in range(epochs):
+            order = r.sample(range(len(cases)), len(cases))
+            for begin in range(0, len(order), BATCH):
+                missed = chooser(batch([cases[place] for place in order[begin : begin + BATCH]]))
+                optimizer.zero_grad()
+                missed.backward()
+                optimizer.step()
+                schedule.step()
+        return chooser.eval()
+
+
+def owners(sizes: Sequence[int]) -> torch.Tensor:
+    """[sum of sizes]: whose each one is."""
+    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+
+def joined(arrays: Sequence[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays)).float()
+
+
+def highest(scores: torch.Tensor, owner: torch.Tensor, rows: int) -> torch.Tensor:
+    return (torch.zeros(rows) - 2).scatter_reduce(0, owner, scores, "amax")
+
+
+def average(scores: torch.Tensor, owner: torch.Tensor, rows: int) -> torch.Tensor:
+    return torch.zeros(rows).scatter_reduce(0, owner, scores, "mean", include_self=False)
 
 
 def loss(
@@ -77,56 +149,6 @@ def loss(
     total = sums(scores.exp()) + nothing.exp()
     good = sums(scores.exp() * right) + nothing.exp() * (1 - sums(right).clamp(max=1))
     return -((good / total + 1e-9).log() * worth).sum() / worth.sum()
-
-
-def train(cases: Sequence[ChoiceCase], sure: float, seed: int = 0) -> dict[str, Any]:
-    """The arrays of a `Choice`; the same cases give the same ones."""
-    counts = torch.tensor([len(case.right) for case in cases])
-    rows = torch.from_numpy(np.concatenate([case.features for case in cases]))
-    case = torch.repeat_interleave(torch.arange(len(cases)), counts)
-    right = torch.tensor([one for each in cases for one in each.right]).float()
-    worth = torch.tensor([each.weight for each in cases])
-    mean, spread = rows.mean(0), rows.std(0) + 1e-6
-    rows = (rows - mean) / spread
-    random_ = torch.Generator().manual_seed(seed)
-    hidden = torch.randn(rows.shape[1], HIDDEN, generator=random_) / rows.shape[1] ** 0.5
-    output = torch.randn(HIDDEN, generator=random_) / HIDDEN**0.5
-    offset, nothing = torch.zeros(HIDDEN), torch.zeros(1)
-    parts = [part.requires_grad_() for part in (hidden, offset, output, nothing)]
-    optimizer = torch.optim.Adam(parts, lr=RATE, weight_decay=DECAY)
-    for _ in range(STEPS):
-        scores = torch.tanh(rows @ hidden + offset) @ output
-        missed = loss(scores, nothing, case, right, worth)
-        optimizer.zero_grad()
-        missed.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    plain = hidden.detach() / spread[:, None]
-    return {
-        "hidden": plain.numpy(), "offset": (offset.detach() - mean @ plain).numpy(), "output": output.detach().numpy(),
-        "nothing": np.float32(nothing.item()), "sure": np.float32(sure),
-    }  # fmt: skip
-
-
-def write(folder: Path) -> None:
-    """Train on everything, and store."""
-    np.savez_compressed(folder / answers.FILE.name, **train(answer_cases(Vectors()), SURE))
-
-
-def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
-    """What is chosen of the written answers that each fold's training left out; the others are always learned beside them."""
-    chosen: list[tuple[int | None, Sequence[bool]]] = []
-    for rest, held in left_out(answer_cases(Vectors()), folds, seed):
-        choice = Choice(train(rest, SURE, seed))
-        chosen += [(choice(case.features)[0], case.right) for case in held]
-    return shares("answers", chosen)
-
-
-class Weighted(Protocol):
-    @property
-    def weight(self) -> float: ...
-
-
-Case = TypeVar("Case", bound=Weighted)
 
 
 def left_out(every: Sequence[Case], folds: int, seed: int) -> Iterator[tuple[list[Case], list[Case]]]:

@@ -16,19 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from bianque.consult import encoder, follows, guards
+from bianque.consult import follows, guards
 from bianque.consult.choice import Choice
-from bianque.consult.hearing import Heard
+from bianque.consult.heard import Heard
 from bianque.data.further import further_follows, judged_follows
 from bianque.data.knowledge import FOLDER, Follow, bundled, texts
-from bianque.train.choice import Vectors, left_out, loss, shares
+from bianque.train.choice import Chooser, Vectors, average, highest, joined, learn, left_out, owners, shares
 
 HELD_BACK = FOLDER / "follows_held_back.jsonl"  # by other writers, three of each complaint and family
-RANK, HIDDEN = 64, 32
-EPOCHS, BATCH, RATE, TURNING = 12, 128, 5e-3, 1e-3  # `TURNING`: the rate of the matrices
-DECAY, TURN_DECAY, DROPOUT = 1e-3, 0.5, 0.4
+EPOCHS = 12
 OWN = 0.3  # what a follow-up's own wording is worth beside a written question
 AS_IT_STANDS = 3  # of so many one is learned with the wording in it too: a question that is word for word a known one
 SURE = 0.6  # least probability: a wrong answer does more harm than none
@@ -94,95 +91,39 @@ def cases(vectors: Vectors) -> list[FollowCase]:
     return every
 
 
-class Batch:
+class FollowBatch:
     """Cases as flat tensors: every known question a row, every wording and answer another."""
 
     def __init__(self, cases: Sequence[FollowCase]) -> None:
-        vectors = lambda arrays: torch.from_numpy(np.concatenate(arrays)).float()
         known = [one for case in cases for one in case.known]
-        owners = lambda sizes: torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.rows = len(known)
         self.question = torch.from_numpy(np.stack([case.question for case in cases]))
         self.said = torch.from_numpy(np.stack([case.said for case in cases]))
         self.case = owners([len(case.known) for case in cases])
-        self.asks, self.asked = vectors([one[0] for one in known]), owners([len(one[0]) for one in known])
-        self.says, self.answered = vectors([one[1] for one in known]), owners([len(one[1]) for one in known])
-        self.plain = vectors([case.plain for case in cases])
+        self.asks, self.asked = joined([one[0] for one in known]), owners([len(one[0]) for one in known])
+        self.says, self.answered = joined([one[1] for one in known]), owners([len(one[1]) for one in known])
+        self.plain = joined([case.plain for case in cases])
         self.right = torch.tensor([place in case.right for case in cases for place in range(len(case.known))]).float()
         self.worth = torch.tensor([case.weight for case in cases])
 
 
-class Chooser(torch.nn.Module):
-    """`follows.Turn` and `Choice` as they are learned; the features are scaled by their mean and spread."""
+class FollowChooser(Chooser):
+    """Learns `follows.Turn` and its `Choice`."""
 
-    def __init__(self, mean: torch.Tensor, spread: torch.Tensor) -> None:
-        super().__init__()
-        self.mean, self.spread = mean, spread
-        matrix = lambda: torch.nn.Parameter(torch.randn(encoder.WIDTH, RANK) * 0.02)
-        self.asks, self.says = matrix(), matrix()
-        self.hidden, self.output = torch.nn.Linear(follows.WIDTH, HIDDEN), torch.nn.Linear(HIDDEN, 1, bias=False)
-        self.nothing = torch.nn.Parameter(torch.zeros(1))
-
-    def turned(self, batch: Batch) -> torch.Tensor:
-        """[rows, TURNED]"""
-        turn = lambda vectors, by: functional.normalize(
-            functional.dropout(vectors, DROPOUT, self.training) @ by, dim=-1
-        )
-        wordings, answers = turn(batch.asks, self.asks), turn(batch.says, self.says)
-        of = lambda vectors, owner: vectors[batch.case[owner]]
-        near = [
-            (of(turn(vectors, self.asks), batch.asked) * wordings).sum(-1) for vectors in (batch.question, batch.said)
-        ]
-        scores = [(one, batch.asked) for one in near]
-        told = (of(turn(batch.question, self.says), batch.answered) * answers).sum(-1)
-        scores.append((told, batch.answered))
-        empty = torch.zeros(batch.rows)
-        most = [(empty - 2).scatter_reduce(0, owner, score, "amax") for score, owner in scores]
-        mean = [empty.scatter_reduce(0, owner, score, "mean", include_self=False) for score, owner in scores]
-        return torch.stack([*most, *mean], 1)
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Mean loss: the right ones, or none, of a case's known questions."""
-        features = torch.cat([(batch.plain - self.mean) / self.spread, 3 * self.turned(batch)], 1)
-        scores = self.output(torch.tanh(self.hidden(features)))[:, 0]
-        return loss(scores, self.nothing, batch.case, batch.right, batch.worth)
-
-    def arrays(self, sure: float) -> dict[str, Any]:
-        """What `follows.npz` holds: the scaling is part of the matrix."""
-        scale = torch.cat([1 / self.spread, torch.full((follows.TURNED,), 3.0)])
-        plain = self.hidden.weight.T.detach() * scale[:, None]
-        mean = torch.cat([self.mean, torch.zeros(follows.TURNED)])
-        return {
-            "hidden": plain.numpy(), "offset": (self.hidden.bias.detach() - mean @ plain).numpy(),
-            "output": self.output.weight[0].detach().numpy(), "nothing": np.float32(self.nothing.item()), "sure": np.float32(sure),
-            "asks": self.asks.detach().numpy().astype(np.float16), "says": self.says.detach().numpy().astype(np.float16),
-        }  # fmt: skip
+    def turned(self, batch: FollowBatch) -> torch.Tensor:
+        """[rows, TURNED], as `follows.Turn` gives them"""
+        near = lambda vectors, known, owner, name: (
+            self.turn(vectors, name)[batch.case[owner]] * self.turn(known, name)
+        ).sum(-1)
+        scores = [(near(one, batch.asks, batch.asked, "asks"), batch.asked) for one in (batch.question, batch.said)]
+        scores.append((near(batch.question, batch.says, batch.answered, "says"), batch.answered))
+        return torch.stack([pool(*one, batch.rows) for pool in (highest, average) for one in scores], 1)
 
 
 def train(cases: Sequence[FollowCase], seed: int = 0, sure: float = SURE) -> dict[str, Any]:
     """The arrays of a `Choice` and a `follows.Turn`; the same cases give the same ones."""
-    r = random.Random(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        plain = torch.from_numpy(np.concatenate([case.plain for case in cases]))
-        chooser = Chooser(plain.mean(0), plain.std(0) + 1e-6).train()
-        turning = {"asks", "says"}
-        groups = [
-            {"params": [one for name, one in chooser.named_parameters() if (name in turning) == turns],
-             "lr": rate, "weight_decay": decay}
-            for turns, rate, decay in ((True, TURNING, TURN_DECAY), (False, RATE, DECAY))
-        ]  # fmt: skip
-        optimizer, batches = torch.optim.AdamW(groups), -(-len(cases) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [TURNING, RATE], total_steps=EPOCHS * batches)
-        for _ in range(EPOCHS):
-            order = r.sample(range(len(cases)), len(cases))
-            for begin in range(0, len(order), BATCH):
-                missed = chooser(Batch([cases[place] for place in order[begin : begin + BATCH]]))
-                optimizer.zero_grad()
-                missed.backward()
-                optimizer.step()
-                schedule.step()
-        return chooser.eval().arrays(sure)
+    make = lambda: FollowChooser(cases, follows.TURNED, ("asks", "says"))
+    return learn(make, cases, FollowBatch, EPOCHS, seed).arrays(sure)
 
 
 def chosen(arrays: dict[str, Any], case: FollowCase) -> tuple[int | None, float]:

@@ -7,8 +7,9 @@ import pytest
 
 from bianque.consult import answers, follows
 from bianque.consult.choice import Choice
-from bianque.consult.guards import guard
-from bianque.consult.hearing import Heard, hearing
+from bianque.consult.guards import NearestFollow, guard
+from bianque.consult.heard import Heard
+from bianque.consult.hearing import hearing
 from bianque.consult.spans import spans
 from bianque.consult.told import Utterance, questions
 from bianque.data.knowledge import bundled
@@ -66,7 +67,12 @@ def test_features_are_one_row_an_answer():
     asked = questions(bundled().complaints["insomnia"])
     for text in ("失眠两个多星期了", "。", "睡不着" * 500):
         for question in asked.values():
-            assert answers.features(Utterance.of(text), question).shape == (len(question.answers), answers.WIDTH)
+            plain, full = (
+                answers.features(Utterance.of(text), question, turn) for turn in (None, answers.learned()[1])
+            )
+            assert plain.shape == (len(question.answers), answers.PLAIN)
+            assert full.shape == (len(question.answers), answers.WIDTH)
+            assert (full[:, : answers.PLAIN] == plain).all()
 
 
 def test_a_choice_is_made_where_it_is_sure():
@@ -112,6 +118,24 @@ def test_of_a_medicine_its_dose_is_not_told_and_one_nobody_knows_is_left_to_the_
     assert guard().answers("能吃某某宁片吗", Heard(entry=hearing().generic)) == (whether,)
 
 
+def test_an_answer_that_may_be_to_another_question_names_that_question():
+    gout = Heard(entry=bundled().complaints["gout"])
+    straight, near = (guard().answers(ask, gout)[0] for ask in ("能吃豆腐吗", "非布司他吃完要不要卧床"))
+    assert not isinstance(straight, NearestFollow) and "豆腐" in guard().follow_up("", [straight], gout)
+    assert isinstance(near, NearestFollow) and near.about in near.ask
+    said = guard().follow_up(near.say[0], [near], gout)
+    assert near.about in said and any(say in said for say in near.say) and len(said) > len(near.say[0])
+    assert not any(mark in said for mark in "{}")
+
+
+@pytest.mark.parametrize("ask", ["非得今天去吗", "能不能等到下周再去，行不行", "那不去医院行不行"])
+def test_whether_it_can_wait_is_answered_by_what_was_told(ask):
+    entry = bundled().complaints["heavy_period"]
+    bleeding = Heard(entry, told={"amount": "flood"}, asked={"amount"}, begun=True, advised=True)
+    said = guard().follow_up("", guard().answers(ask, bleeding), bleeding)
+    assert any(say.rstrip("。") in said for say in guard().pressing(bleeding)[0].say)
+
+
 def test_what_is_not_known_is_said():
     (found,) = guard().answers("隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"]))
     assert found.say == guard().common.unanswered
@@ -144,7 +168,7 @@ def test_features_are_one_row_a_known_question():
         assert len(near) == follows.ANYONES and {*near} <= {*anybody}
         assert found.features(asked, known, near).shape == (len(known) + len(near), follows.WIDTH)
         assert plain.features(asked, known).shape == (len(known), follows.PLAIN)
-        assert found(text, ()) is None
+        assert found(text, ()) == (None, 0.0)
 
 
 @pytest.mark.parametrize(

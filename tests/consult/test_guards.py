@@ -12,7 +12,8 @@ from bianque.catalog.builtin import CARDS
 from bianque.consult import guards, handoff
 from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
-from bianque.consult.hearing import Heard, hearing
+from bianque.consult.heard import Heard
+from bianque.consult.hearing import hearing
 from bianque.consult.naming import to_the_point, unafraid
 from bianque.data.compose import Composer
 from bianque.data.knowledge import Follow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bianque.consult.hearing import Heard, hearing
+from bianque.consult.heard import Heard
+from bianque.consult.hearing import hearing
 from bianque.consult.polarity import denies, polarity
 from bianque.data.knowledge import bundled
 
