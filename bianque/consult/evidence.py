@@ -32,11 +32,14 @@ LONG, SAME_IN_LONG = 60, 0.6
 
 
 class Given(NamedTuple):
-    """What was answered, None where it is none of the known answers or not sure; its probability; how near it is to a wording."""
+    """What was answered, None where it is none of the known answers or not sure; its probability; how near it is to a wording.
+
+    `best`: which of the known ones it would be."""
 
     answer: str | None
     sure: float = 0.0
     near: float = 0.0
+    best: str | None = None
 
 
 class Evidence:

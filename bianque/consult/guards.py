@@ -22,7 +22,7 @@ from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Complaint, Follow, Medicine, Rule, first, sentence, texts
+from bianque.data.knowledge import Complaint, Family, Follow, Medicine, Rule, first, sentence, texts
 from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
@@ -235,6 +235,8 @@ class Guard:
         if word_for_word := next((one for one in entry.follow if question in one.ask), None):
             return word_for_word
         best, likely = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
+        if isinstance(entry, Family) and likely < STRAIGHT:
+            best = None  # of what is only of a kind a doubtful one is most often wrong: 17 of 41
         found, named = best if likely >= follows.learned()[0].sure else None, self.medicine(said)
         if likely < STRAIGHT and pattern("guards", "whether_to_go").search(question):
             return self.common.asked[WHETHER_TO_GO]

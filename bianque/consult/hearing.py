@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
 from bianque.consult.encoder import encoded, remembered
-from bianque.consult.evidence import Evidence, Given, affirmed
+from bianque.consult.evidence import SAME_SIGN, Evidence, Given, affirmed
 from bianque.consult.handoff import CARE
 from bianque.consult.heard import Heard
 from bianque.consult.measured import measured
@@ -33,6 +33,7 @@ from bianque.types import Message
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
 SAME_MEANING = 0.7  # cosine
+DOUBTED = 0.3  # probability from which a danger sign may have been told
 PLAIN = 4  # characters of an answer that is one wherever it stands
 LATER = (
     1.6  # what an answer must tell more surely than an opening: of 1,911 answers' asides 42 % are heard, 73 % rightly
@@ -231,17 +232,21 @@ class Hearing:
         said, known, evidence = Utterance.of(text, remembered), self.questions_of(entry.id), self.evidence(entry.id)
         for key in pending:
             first = Utterance.of(text[: FIRST.match(text).end()], remembered)  # type: ignore[union-attr]
+            begins = self.given(first, known[key])
+            no = self.plain(False, known[key])
+            denial = answers.negated(first.text) and begins.best == no  # what comes behind it is something else
             answer = (
                 self.worded(entry.slot[key], text, asked=True)
                 or measured(entry.slot[key], text, asked=True)[1]
                 or self.plain(polarity(text, asking), known[key])
-                or evidence.plainly(key, self.given(first, known[key]), said)
+                or evidence.plainly(key, begins, said)
+                or (no if denial and len(first.text) < len(text) - 1 else None)
                 or evidence.plainly(key, self.given(said, known[key]), said)
             )
             if evidence.grave(key, answer) and (
                 denies(text, asking) or self.refuted(key, answer, said, known[key], evidence)
             ):
-                answer = self.plain(False, known[key])
+                answer = no
             heard.told[key] = answer or heard.told.get(key)
             self.guess(heard, entry.slot[key], known[key], answer, text)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
@@ -258,6 +263,8 @@ class Hearing:
                 heard.guessed.remove(slot.key)
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 given = self.given(said, known[slot.key])
+                if given.answer is None and evidence.grave(slot.key, given.best):
+                    continue  # a danger sign that may have been told is asked about
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
                     self.guess(heard, slot, known[slot.key], given.answer, text)
@@ -269,9 +276,11 @@ class Hearing:
 
     def refuted(self, key: str, answer: str | None, said: Utterance, question: Question, evidence: Evidence) -> bool:
         """Whether a danger sign is denied where the other clauses tell of none: 没噎过。就是爱吃辣的."""
+        if not evidence.refuted(key, answer, said.clauses):
+            return False
         rest = "，".join(affirmed(said.clauses))
-        grave = rest and evidence.grave(key, self.given(Utterance.of(rest, remembered), question).answer)
-        return evidence.refuted(key, answer, said.clauses) and not grave
+        other = self.given(Utterance.of(rest, remembered), question) if rest else Given(None)
+        return other.near < SAME_SIGN or not evidence.grave(key, other.answer)
 
     def plain(self, yes: bool | None, question: Question) -> str | None:
         """The answer that there is nothing of what was asked; yes is one only where it is the only one left."""
@@ -282,10 +291,12 @@ class Hearing:
     def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""
         features = answers.features(said, question, self.turn)
-        found, sure = self.choice(features)
-        if found is None or (NOTHING.match(said.text) and not answers.negated(question.facts.texts[found])):
-            return Given(None)
-        return Given(list(question.answers)[found], sure, answers.nearness(features[found]))
+        labels, likely = list(question.answers), self.choice.likely(features)[:-1]
+        best = int(likely.argmax())
+        unsure = likely[best] < self.choice.sure
+        if unsure or (NOTHING.match(said.text) and not answers.negated(question.facts.texts[best])):
+            return Given(None, best=labels[best] if likely[best] >= DOUBTED else None)
+        return Given(labels[best], float(likely[best]), answers.nearness(features[best]), labels[best])
 
     def worded(self, slot: Slot, text: str, asked: bool = False) -> str | None:
         """The answer that stands in the text word for word and is not denied there; of several the longest.

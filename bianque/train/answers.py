@@ -25,8 +25,9 @@ from bianque.train.choice import Chooser, Vectors, average, highest, joined, lea
 
 HELD_BACK = FOLDER / "answers_held_back.jsonl"  # by other writers, three of each complaint and family
 EPOCHS = 16
-SURE = 0.75  # least probability: a wrong answer does more harm than none
+SURE = 0.85  # least probability: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
+BESIDE = 0.3  # what an answer to another question is worth, which is none to this one
 CLAUSES = 12  # of a message that are learned from
 
 
@@ -54,6 +55,12 @@ def cases(vectors: Vectors) -> list[AnswerCase]:
         for row in written
         for question in [known[row.complaint][row.slot]]
     ]
+    r = random.Random(0)
+    for row in written:  # to another question of the complaint the same words are no answer, but for some
+        known_here = known[row.complaint]
+        if others := sorted(known_here.keys() - {row.slot, *row.also}):
+            question = known_here[r.choice(others)]
+            found.append(case(Utterance.of(row.say, vectors), question, [False] * len(question.answers), BESIDE))
     told = random.Random(0).sample([row for row in further_openings() if row.has], OPENINGS)
     weight = OPENING * len(written) / max(1, sum(len(row.has or {}) for row in told))
     for row in told:

@@ -10,10 +10,11 @@ import pytest
 
 from bianque.catalog.builtin import CARDS
 from bianque.consult import guards, handoff
+from bianque.consult.evidence import Given
 from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.heard import Heard
-from bianque.consult.hearing import hearing
+from bianque.consult.hearing import Hearing, hearing
 from bianque.consult.naming import to_the_point, unafraid
 from bianque.data.compose import Composer
 from bianque.data.knowledge import Follow
@@ -487,6 +488,16 @@ def test_the_first_sentence_is_the_answer():
         )
     )
     assert heard.entry.id == "reflux" and heard.told["danger"] == "none"
+
+
+def test_a_danger_sign_that_may_have_been_told_is_asked_about(monkeypatch):
+    entry, hears = hearing().entries["heavy_period"], hearing()
+    said = "一小时差不多湿一片，有血块"
+    for best, told in (("flood", False), ("heavy", True)):
+        monkeypatch.setattr(Hearing, "given", lambda self, *given, best=best: Given(None, best=best))
+        heard = Heard(entry)
+        hears.answered(heard, entry, said, [])
+        assert ("amount" in heard.told) == told and heard.told.get("amount") is None
 
 
 def test_what_cannot_be_answered_is_said_in_other_words_each_time():
