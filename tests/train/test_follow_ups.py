@@ -9,6 +9,7 @@ import pytest
 
 from bianque.consult import encoder, follows
 from bianque.train import follow_ups
+from bianque.train.choice import RANK
 from bianque.train.follow_ups import FollowCase, chosen, train
 
 KNOWN = 4
@@ -44,7 +45,7 @@ def test_what_words_do_not_show_is_learned_from_examples(written, monkeypatch):
 def test_the_bundled_file_has_the_shape_that_is_read():
     choice, turn = follows.learned()
     assert choice.hidden.shape == (follows.WIDTH, len(choice.output))
-    assert turn.asks.shape == turn.says.shape == (encoder.WIDTH, follow_ups.RANK)
+    assert turn.asks.shape == turn.says.shape == (encoder.WIDTH, RANK)
 
 
 def test_what_was_kept_from_training_is_examined(tmp_path, monkeypatch):
