@@ -56,11 +56,11 @@ def cases(vectors: Vectors) -> list[AnswerCase]:
         for question in [known[row.complaint][row.slot]]
     ]
     r = random.Random(0)
-    for row in written:  # to another question of the complaint the same words are no answer, but for some
-        known_here = known[row.complaint]
-        if others := sorted(known_here.keys() - {row.slot, *row.also}):
-            question = known_here[r.choice(others)]
-            found.append(case(Utterance.of(row.say, vectors), question, [False] * len(question.answers), BESIDE))
+    for answer in written:  # to another question of the complaint the same words are no answer, but for some
+        here = known[answer.complaint]
+        if others := sorted(here.keys() - {answer.slot, *answer.also}):
+            question = here[r.choice(others)]
+            found.append(case(Utterance.of(answer.say, vectors), question, [False] * len(question.answers), BESIDE))
     told = random.Random(0).sample([row for row in further_openings() if row.has], OPENINGS)
     weight = OPENING * len(written) / max(1, sum(len(row.has or {}) for row in told))
     for row in told:

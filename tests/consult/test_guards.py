@@ -488,6 +488,8 @@ def test_the_first_sentence_is_the_answer():
         )
     )
     assert heard.entry.id == "reflux" and heard.told["danger"] == "none"
+    heard = hearing().hear(talk("烧心反酸小半年了", slot.ask[0], "没噎过。大便黑得像柏油"))
+    assert heard.told["danger"] == "black"
 
 
 def test_a_danger_sign_that_may_have_been_told_is_asked_about(monkeypatch):
