@@ -233,7 +233,8 @@ class Hearing:
             begins, no = self.given(first, known[key]), self.plain(False, known[key])
             behind = Utterance.of(text[len(first.text) + 1 :] or text, remembered)
             denial = (
-                answers.negated(first.text)
+                len(first.text) < len(text) - 1
+                and answers.negated(first.text)
                 and begins.best == no
                 and not self.plainly_grave(key, behind, known[key], evidence)
             )
