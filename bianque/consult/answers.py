@@ -44,6 +44,12 @@ def denied(label: str, fact: str) -> bool:
     return label == "none" or negated(fact)
 
 
+def stands(say: str, text: str) -> bool:
+    """Whether a wording is in the text, and not behind a negation that is none of its own: 有糖尿病 in 没有糖尿病."""
+    place = text.find(say)
+    return place >= 0 and not negated(text[max(0, place - 2) : place])
+
+
 def turned_round(text: str, other: str) -> tuple[float, float]:
     """Whether what both share is denied in one and not in the other, weighed by its length, and the length: up to 1."""
     found = difflib.SequenceMatcher(None, text, other, autojunk=False).find_longest_match()
@@ -55,7 +61,7 @@ def turned_round(text: str, other: str) -> tuple[float, float]:
     return (size if not inside and head(text, found.a) != head(other, found.b) else 0.0), size
 
 
-class Turn:
+class AnswerTurn:
     """Learned [512, rank] matrices: a clause times `says` lies near a wording of the answer it gives, times `facts` near
     its fact."""
 
@@ -77,18 +83,18 @@ class Turn:
             alike = denies[:, None] == np.array(list(map(negated, answer.texts)))
             fact, fact_alike = facts[:, place], denies == negated(question.facts.texts[place])
             rows.append([
-                *apart(near[:-1], alike), *apart(fact[:-1], fact_alike),
+                *nearest(near[:-1], alike), *nearest(fact[:-1], fact_alike),
                 near[-1].max(), fact[-1], near[:-1].max(0).mean(), near[-1].mean(),
             ])  # fmt: skip
         return np.array(rows, np.float32)
 
 
-def apart(near: NDArray[Any], alike: NDArray[Any]) -> tuple[float, float]:
+def nearest(near: NDArray[Any], alike: NDArray[Any]) -> tuple[float, float]:
     """The highest of those that are alike and of the others, FARTHEST where there is none."""
     return float(near[alike].max(initial=FARTHEST)), float(near[~alike].max(initial=FARTHEST))
 
 
-def features(said: Utterance, question: Question, turn: Turn | None = None) -> NDArray[Any]:
+def features(said: Utterance, question: Question, turn: AnswerTurn | None = None) -> NDArray[Any]:
     """[answers, WIDTH] of a message against each answer of a question, without a `turn` PLAIN wide."""
     import numpy as np
 
@@ -127,7 +133,7 @@ def nearness(row: NDArray[Any]) -> float:
 
 
 @once
-def learned() -> tuple[Choice, Turn]:
+def learned() -> tuple[Choice, AnswerTurn]:
     """The bundled ones."""
     arrays = read(FILE)
-    return Choice(arrays), Turn(arrays)
+    return Choice(arrays), AnswerTurn(arrays)

@@ -27,11 +27,16 @@ class Choice:
         likely: NDArray[Any] = np.exp(scores - scores.max())
         return likely / likely.sum()
 
-    def __call__(self, features: NDArray[Any]) -> tuple[int | None, float]:
-        """The candidate and its probability, None where it is none of them or not sure."""
+    def best(self, features: NDArray[Any]) -> tuple[int, float]:
+        """The likeliest candidate and its probability."""
         likely = self.likely(features)[:-1]
-        best = int(likely.argmax())
-        return best if likely[best] >= self.sure else None, float(likely[best])
+        place = int(likely.argmax())
+        return place, float(likely[place])
+
+    def __call__(self, features: NDArray[Any]) -> tuple[int | None, float]:
+        """The same, None where it is none of them or not sure."""
+        place, likely = self.best(features)
+        return place if likely >= self.sure else None, likely
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[Any]:

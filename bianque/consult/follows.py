@@ -34,7 +34,7 @@ WIDTH = PLAIN + TURNED
 ANYONES = 12  # known questions that anybody may ask, the nearest, are compared beside the complaint's own
 
 
-class Turn:
+class FollowTurn:
     """Learned [512, rank] matrices: a question times `asks` lies near a known one's wording, times `says` near its answer."""
 
     def __init__(self, arrays: Any) -> None:
@@ -69,7 +69,7 @@ class Wordings(NamedTuple):
     both: tuple[frozenset[str], frozenset[str]]
 
     @classmethod
-    def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any], turn: Turn | None) -> Wordings:
+    def of(cls, one: Follow, vectors_of: Callable[[Sequence[str]], Any], turn: FollowTurn | None) -> Wordings:
         each = tuple((grams(text), grams(text, 1)) for text in one.ask)
         more = (*each, *((grams(text), grams(text, 1)) for text in one.say))
         every = lambda parts: (
@@ -93,7 +93,7 @@ class Follows:
     """Over the texts of the knowledge base, in which a character or pair is the more particular the rarer it is."""
 
     def __init__(
-        self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode, turn: Turn | None = None
+        self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode, turn: FollowTurn | None = None
     ) -> None:
         self.turn = turn
         seen, every = Counter[str](), list(texts)
@@ -115,9 +115,8 @@ class Follows:
             return None, 0.0
         asked = self.read(question, said)
         near = self.nearest(asked, anyones)
-        likely = learned()[0].likely(self.features(asked, known, near))[:-1]
-        best = int(likely.argmax())
-        return (*known, *near)[best], float(likely[best])
+        best, likely = learned()[0].best(self.features(asked, known, near))
+        return (*known, *near)[best], likely
 
     def read(self, question: str, said: str) -> Asked:
         question, said = question[-LONGEST:], said[-LONGEST:]
@@ -180,7 +179,7 @@ def asked(said: str) -> list[tuple[str, str]]:
 
 
 @once
-def learned() -> tuple[Choice, Turn]:
+def learned() -> tuple[Choice, FollowTurn]:
     """The bundled ones."""
     arrays = read(FILE)
-    return Choice(arrays), Turn(arrays)
+    return Choice(arrays), FollowTurn(arrays)

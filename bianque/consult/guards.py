@@ -243,7 +243,7 @@ class Guard:
         if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):
             if pattern("guards", "goes_on").search(said):
                 return self.goes_on
-            if named and not any(name in ask for name in named.names for ask in found.ask):
+            if named and not named.stands_in(found.ask):
                 found = None  # of this very medicine, not of what to take
         if found not in entry.follow:
             found = self.anyones(question, said, found)
@@ -253,10 +253,12 @@ class Guard:
         if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
             says = [say for say in (*found.say, *named.say) if risk in say]
             return Follow(ask=found.ask, say=tuple(says[: len(found.say)])) if says else found
-        if found is None or found is not best:
-            return found
+        return found if found is not best or found is None else self.named(found, likely, question, named)
+
+    def named(self, found: Follow, likely: float, question: str, medicine: Medicine | None) -> Follow:
+        """A known question that it may not be, or not of the medicine that was asked about, with what is to be named."""
         alike = cosines(question, found.ask)
-        other = named and not any(name in text for name in named.names for text in texts(found))
+        other = medicine and not medicine.stands_in(texts(found))
         if other or (likely < STRAIGHT and alike.max() < SAME):
             return NearestFollow(ask=found.ask, say=found.say, about=found.ask[int(alike.argmax())])
         return found

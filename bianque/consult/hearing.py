@@ -68,7 +68,7 @@ class Hearing:
     """Reads dialogues as the knowledge base would."""
 
     def __init__(
-        self, knowledge: Knowledge, found: Recogniser, opens: Told, chooser: tuple[Choice, answers.Turn]
+        self, knowledge: Knowledge, found: Recogniser, opens: Told, chooser: tuple[Choice, answers.AnswerTurn]
     ) -> None:
         self.knowledge, self.recogniser, self.generic = knowledge, found, knowledge.generic
         self.told, (self.choice, self.turn) = opens, chooser
@@ -229,27 +229,7 @@ class Hearing:
         text = speech.standard(text)
         said, known, evidence = Utterance.of(text, remembered), self.questions_of(entry.id), self.evidence(entry.id)
         for key in pending:
-            first = Utterance.of(text[: FIRST.match(text).end()], remembered)  # type: ignore[union-attr]
-            begins, no = self.given(first, known[key]), self.plain(False, known[key])
-            behind = Utterance.of(text[len(first.text) + 1 :] or text, remembered)
-            denial = (
-                len(first.text) < len(text) - 1
-                and answers.negated(first.text)
-                and begins.best == no
-                and not self.plainly_grave(key, behind, known[key], evidence)
-            )
-            answer = (
-                self.worded(entry.slot[key], text, asked=True)
-                or measured(entry.slot[key], text, asked=True)[1]
-                or self.plain(polarity(text, asking), known[key])
-                or evidence.plainly(key, begins, said)
-                or (no if denial else None)
-                or evidence.plainly(key, self.given(said, known[key]), said)
-            )
-            if evidence.grave(key, answer) and (
-                denies(text, asking) or self.refuted(key, answer, said, known[key], evidence)
-            ):
-                answer = no
+            answer = self.answer(entry.slot[key], text, said, asking, known[key], evidence)
             heard.told[key] = answer or heard.told.get(key)
             self.guess(heard, entry.slot[key], known[key], answer, text)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
@@ -271,6 +251,27 @@ class Hearing:
                 if evidence.suffices(slot.key, given, said, evidence.grave(slot.key, given.answer)):
                     heard.told[slot.key] = given.answer
                     self.guess(heard, slot, known[slot.key], given.answer, text)
+
+    def answer(
+        self, slot: Slot, text: str, said: Utterance, asking: str, question: Question, evidence: Evidence
+    ) -> str | None:
+        """What the words answer to what was asked; a denial in their first sentence outweighs what rambles behind it."""
+        end = FIRST.match(text).end()  # type: ignore[union-attr]
+        first, behind = (Utterance.of(part, remembered) for part in (text[:end], text[end + 1 :]))
+        begins, no = self.given(first, question), self.plain(False, question)
+        denial = behind.text and answers.negated(first.text) and begins.best == no
+        answer = (
+            self.worded(slot, text, asked=True)
+            or measured(slot, text, asked=True)[1]
+            or self.plain(polarity(text, asking), question)
+            or evidence.plainly(slot.key, begins, said)
+            or (no if denial and not self.plainly_grave(slot.key, behind, question, evidence) else None)
+            or evidence.plainly(slot.key, self.given(said, question), said)
+        )
+        denied = evidence.grave(slot.key, answer) and (
+            denies(text, asking) or self.refuted(slot.key, answer, said, question, evidence)
+        )
+        return no if denied else answer
 
     def guess(self, heard: Heard, slot: Slot, question: Question, answer: str | None, text: str) -> None:
         """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""
@@ -298,12 +299,12 @@ class Hearing:
     def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""
         features = answers.features(said, question, self.turn)
-        labels, likely = list(question.answers), self.choice.likely(features)[:-1]
-        best = int(likely.argmax())
-        unsure = likely[best] < self.choice.sure
-        if unsure or (NOTHING.match(said.text) and not answers.negated(question.facts.texts[best])):
-            return Given(None, best=labels[best] if likely[best] >= DOUBTED else None)
-        return Given(labels[best], float(likely[best]), answers.nearness(features[best]), labels[best])
+        place, likely = self.choice.best(features)
+        best = list(question.answers)[place]
+        more = NOTHING.match(said.text) and not answers.negated(question.facts.texts[place])
+        if more or likely < self.choice.sure:
+            return Given(None, best=best if likely >= DOUBTED else None)
+        return Given(best, likely, answers.nearness(features[place]), best)
 
     def worded(self, slot: Slot, text: str, asked: bool = False) -> str | None:
         """The answer that stands in the text word for word and is not denied there; of several the longest.
@@ -316,7 +317,7 @@ class Hearing:
             for label, value in slot.values.items()
             for say in value.says
             if (asked and say == bare)
-            or (len(say) >= PLAIN and stands(say, text) and (asked or not speech.BOUND.match(say)))
+            or (len(say) >= PLAIN and answers.stands(say, text) and (asked or not speech.BOUND.match(say)))
         }
         return found[max(found, key=len)] if found else None
 
@@ -387,12 +388,6 @@ class Hearing:
         elif r.random() < 0.5:
             ask = r.choice(common.ack) + ask
         return ask.replace("{x}", heard.x or "这种情况")
-
-
-def stands(say: str, text: str) -> bool:
-    """Whether a wording is in the text, and not behind a negation that is none of its own: 有糖尿病 in 没有糖尿病."""
-    place = text.find(say)
-    return place >= 0 and not answers.negated(text[max(0, place - 2) : place])
 
 
 @once

@@ -7,7 +7,7 @@ file, line, field, value and remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -91,6 +91,10 @@ class Medicine(StrictEntry):
 
     names: Texts
     say: Texts
+
+    def stands_in(self, texts: Iterable[str]) -> bool:
+        """Whether a text names it."""
+        return any(name in text for text in texts for name in self.names)
 
 
 class Medicines(StrictEntry):

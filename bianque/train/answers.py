@@ -21,7 +21,7 @@ from bianque.consult.hearing import hearing
 from bianque.consult.told import Question, Utterance, questions
 from bianque.data.further import further_answers, further_openings
 from bianque.data.knowledge import FOLDER, bundled
-from bianque.train.choice import Chooser, Vectors, average, highest, joined, learn, left_out, owners, shares
+from bianque.train.choice import Chooser, Vectors, average, cross_validated, highest, joined, learn, owners
 
 HELD_BACK = FOLDER / "answers_held_back.jsonl"  # by other writers, three of each complaint and family
 EPOCHS = 16
@@ -97,10 +97,10 @@ class AnswerBatch:
 
 
 class AnswerChooser(Chooser):
-    """Learns `answers.Turn` and its `Choice`."""
+    """Learns `answers.AnswerTurn` and its `Choice`."""
 
     def turned(self, batch: AnswerBatch) -> torch.Tensor:
-        """[rows, TURNED], as `answers.Turn` gives them"""
+        """[rows, TURNED], as `answers.AnswerTurn` gives them"""
 
         def near(name: str, known: torch.Tensor, deny: torch.Tensor, case: torch.Tensor) -> list[torch.Tensor]:
             """[known] each: the nearest clause that denies alike, the nearest that does not, the nearest of all, the whole"""
@@ -125,14 +125,14 @@ def negations(texts: Sequence[str]) -> torch.Tensor:
 
 
 def train(cases: Sequence[AnswerCase], seed: int = 0, sure: float = SURE) -> dict[str, Any]:
-    """The arrays of a `Choice` and an `answers.Turn`; the same cases give the same ones."""
+    """The arrays of a `Choice` and an `answers.AnswerTurn`; the same cases give the same ones."""
     make = lambda: AnswerChooser(cases, answers.TURNED, ("says", "facts"))
     return learn(make, cases, AnswerBatch, EPOCHS, seed).arrays(sure)
 
 
 def chosen(arrays: dict[str, Any], case: AnswerCase) -> int | None:
     """What the trained arrays choose of a case."""
-    turned = answers.Turn(arrays)(case.said, case.question)
+    turned = answers.AnswerTurn(arrays)(case.said, case.question)
     return Choice(arrays)(np.hstack([case.plain, turned]))[0]
 
 
@@ -143,11 +143,8 @@ def write(folder: Path) -> None:
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     """What is chosen of the written answers that each fold's training left out; the others are always learned beside them."""
-    found: list[tuple[int | None, Sequence[bool]]] = []
-    for rest, held in left_out(cases(Vectors()), folds, seed):
-        arrays = train(rest, seed)
-        found += [(chosen(arrays, case), case.right) for case in held]
-    return shares("answers", found)
+    judged = lambda arrays, case: (chosen(arrays, case), case.right)
+    return cross_validated("answers", cases(Vectors()), train, judged, folds, seed)
 
 
 def examine() -> dict[str, float]:

@@ -45,17 +45,12 @@ class Weighted(Protocol):
 Case = TypeVar("Case", bound=Weighted)
 
 
-class Batch(Protocol):
-    """Cases as flat tensors: every candidate a row of `plain` and `right`, of the case that `case` counts."""
-
-    plain: torch.Tensor
-    case: torch.Tensor
-    right: torch.Tensor
-    worth: torch.Tensor
-
-
 class Chooser(torch.nn.Module):
-    """What is learned, over the cases' plain features and `turned` ones of the named matrices."""
+    """What is learned, over the cases' plain features and `turned` ones of the named matrices.
+
+    A batch holds cases as flat tensors: every candidate a row of `plain` and `right`, of the case that `case` counts, and
+    what each case is `worth`.
+    """
 
     def __init__(self, cases: Sequence[Weighted], turned: int, names: Sequence[str]) -> None:
         super().__init__()
@@ -158,6 +153,22 @@ def left_out(every: Sequence[Case], folds: int, seed: int) -> Iterator[tuple[lis
     for fold in range(folds):
         rest = [case for place, case in enumerate(order) if place % folds != fold]
         yield [*rest, *beside], order[fold::folds]
+
+
+def cross_validated(
+    name: str,
+    cases: Sequence[Case],
+    train: Callable[[Sequence[Case], int], dict[str, Any]],
+    chosen: Callable[[dict[str, Any], Case], tuple[int | None, Sequence[bool]]],
+    folds: int,
+    seed: int,
+) -> dict[str, float]:
+    """The shares of what is chosen, beside what is right, of the cases that each fold's training left out."""
+    found: list[tuple[int | None, Sequence[bool]]] = []
+    for rest, held in left_out(cases, folds, seed):
+        arrays = train(rest, seed)
+        found += [chosen(arrays, case) for case in held]
+    return shares(name, found)
 
 
 def shares(name: str, chosen: Sequence[tuple[int | None, Sequence[bool]]]) -> dict[str, float]:

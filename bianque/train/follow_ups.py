@@ -22,7 +22,7 @@ from bianque.consult.choice import Choice
 from bianque.consult.heard import Heard
 from bianque.data.further import further_follows, judged_follows
 from bianque.data.knowledge import FOLDER, Follow, bundled, texts
-from bianque.train.choice import Chooser, Vectors, average, highest, joined, learn, left_out, owners, shares
+from bianque.train.choice import Chooser, Vectors, average, cross_validated, highest, joined, learn, owners
 
 HELD_BACK = FOLDER / "follows_held_back.jsonl"  # by other writers, three of each complaint and family
 EPOCHS = 12
@@ -108,10 +108,10 @@ class FollowBatch:
 
 
 class FollowChooser(Chooser):
-    """Learns `follows.Turn` and its `Choice`."""
+    """Learns `follows.FollowTurn` and its `Choice`."""
 
     def turned(self, batch: FollowBatch) -> torch.Tensor:
-        """[rows, TURNED], as `follows.Turn` gives them"""
+        """[rows, TURNED], as `follows.FollowTurn` gives them"""
         near = lambda vectors, known, owner, name: (
             self.turn(vectors, name)[batch.case[owner]] * self.turn(known, name)
         ).sum(-1)
@@ -121,14 +121,14 @@ class FollowChooser(Chooser):
 
 
 def train(cases: Sequence[FollowCase], seed: int = 0, sure: float = SURE) -> dict[str, Any]:
-    """The arrays of a `Choice` and a `follows.Turn`; the same cases give the same ones."""
+    """The arrays of a `Choice` and a `follows.FollowTurn`; the same cases give the same ones."""
     make = lambda: FollowChooser(cases, follows.TURNED, ("asks", "says"))
     return learn(make, cases, FollowBatch, EPOCHS, seed).arrays(sure)
 
 
 def chosen(arrays: dict[str, Any], case: FollowCase) -> tuple[int | None, float]:
     """What the trained arrays choose of a case, and its probability."""
-    turn = follows.Turn(arrays)
+    turn = follows.FollowTurn(arrays)
     near = [turn(case.question, case.said, *turn.known(*one)) for one in case.known]
     return Choice(arrays)(np.hstack([case.plain, np.array(near, np.float32)]))
 
@@ -140,11 +140,11 @@ def write(folder: Path) -> None:
 
 def cross_validate(folds: int = 4, seed: int = 0) -> dict[str, float]:
     """What is chosen of the written questions that each fold's training left out; own wordings are always learned."""
-    found: list[tuple[int | None, Sequence[bool]]] = []
-    for rest, held in left_out(cases(Vectors()), folds, seed):
-        arrays = train(rest, seed)
-        found += [(chosen(arrays, case)[0], [place in case.right for place in range(len(case.known))]) for case in held]
-    return shares("follow-ups", found)
+    judged = lambda arrays, case: (
+        chosen(arrays, case)[0],
+        [place in case.right for place in range(len(case.known))],
+    )
+    return cross_validated("follow-ups", cases(Vectors()), train, judged, folds, seed)
 
 
 def examine() -> dict[str, float]:

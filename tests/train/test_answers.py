@@ -42,7 +42,7 @@ def test_what_is_served_is_what_was_learned(written):
         matrix.data = torch.from_numpy(arrays[name].astype(np.float32))
     with torch.no_grad():
         learned = chooser.turned(AnswerBatch(written[:40])).numpy()
-    served = [answers.Turn(arrays)(case.said, case.question) for case in written[:40]]
+    served = [answers.AnswerTurn(arrays)(case.said, case.question) for case in written[:40]]
     assert np.allclose(learned, np.concatenate(served), atol=1e-5)
 
 
