@@ -105,10 +105,10 @@ class AnswerChooser(Chooser):
         def near(name: str, known: torch.Tensor, deny: torch.Tensor, case: torch.Tensor) -> list[torch.Tensor]:
             """[known] each: the nearest clause that denies alike, the nearest that does not, the nearest of all, the whole"""
             to, denies = self.turn(known, name), batch.denies[case]
-            clauses = (self.turn(batch.clauses, name)[case] * to[:, None]).sum(-1)
+            clauses = (self.turn(batch.clauses, name).index_select(0, case) * to[:, None]).sum(-1)
             kinds = (denies == deny[:, None], denies == 1 - deny[:, None], denies >= 0)
             found = [clauses.masked_fill(~kind, answers.FARTHEST).max(1).values for kind in kinds]
-            return [*found, (self.turn(batch.whole, name)[case] * to).sum(-1)]
+            return [*found, (self.turn(batch.whole, name).index_select(0, case) * to).sum(-1)]
 
         alike, other, clause, whole = near("says", batch.says, batch.says_deny, batch.case[batch.said])
         fact_alike, fact_other, _, fact = near("facts", batch.facts, batch.facts_deny, batch.case)

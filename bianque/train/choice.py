@@ -95,7 +95,10 @@ def learn(
     epochs: int,
     seed: int = 0,
 ) -> Chooser:
-    """A chooser trained on the cases; the same ones give the same."""
+    """A chooser trained on the cases; the same ones give the same.
+
+    So rows are taken by `index_select`: the gradient of `[rows]` is added up by several threads, in any order.
+    """
     r = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -113,7 +113,7 @@ class FollowChooser(Chooser):
     def turned(self, batch: FollowBatch) -> torch.Tensor:
         """[rows, TURNED], as `follows.FollowTurn` gives them"""
         near = lambda vectors, known, owner, name: (
-            self.turn(vectors, name)[batch.case[owner]] * self.turn(known, name)
+            self.turn(vectors, name).index_select(0, batch.case[owner]) * self.turn(known, name)
         ).sum(-1)
         scores = [(near(one, batch.asks, batch.asked, "asks"), batch.asked) for one in (batch.question, batch.said)]
         scores.append((near(batch.question, batch.says, batch.answered, "says"), batch.answered))
