@@ -56,8 +56,8 @@ class Alarm:
     told: int = 0  # which of the visitor's messages told of a danger last
     done: triage.Settled | None = None  # what the newest says of it
     misheard: bool = False  # a crisis was withdrawn
-    handled: bool = False  # an emergency was taken care of, as the visitor said
-    doubted: bool = False  # it was none, as the visitor said
+    handled: bool = False  # an emergency is taken care of, or will be, as the visitor said
+    doubted: triage.Danger | None = None  # it was none, as the visitor said
 
 
 def alarm(said: Sequence[str]) -> Alarm:
@@ -65,7 +65,8 @@ def alarm(said: Sequence[str]) -> Alarm:
     now = Alarm()
     for place, (text, found) in enumerate(zip(said, triage.judged(said), strict=True)):
         done = triage.settled(text, now.open)
-        if done in ("denied", "doubted") and triage.judge(triage.beyond_settling(text)).certainty == "sure":
+        beside = triage.judge(triage.beyond_settling(text)) if done == "denied" else found
+        if done in ("denied", "doubted") and beside.certainty == "sure":
             done = None  # in the next clause it was meant, or told
         if found.certainty == "sure" and not (done and now.open):
             now.open, now.done = found, None
@@ -76,8 +77,9 @@ def alarm(said: Sequence[str]) -> Alarm:
             and (now.open is None or now.open.level == "emergency" or done == "denied")
         ):
             now.misheard = now.open is not None and now.open.level == "crisis"
-            now.handled, now.doubted = done == "handled", done == "doubted"
-            now.open, now.waiting, now.done = None, now.waiting if now.handled else None, done
+            now.handled = done in ("coming", "handled")
+            now.doubted = (now.open or now.waiting) if done == "doubted" else None
+            now.open, now.waiting, now.done = None, now.waiting if done == "coming" else None, done
         else:
             now.done = None
     return now
@@ -102,6 +104,8 @@ def care(dialogue: Sequence[Message]) -> str | None:
         and 0 < len(said) - 1 - now.told <= WAITING
         and (answer := triage.while_waiting(now.waiting, newest, now.handled and asking))
     ):
+        return answer
+    if now.doubted and len(said) - 1 - now.told <= WAITING and (answer := triage.going(now.doubted, beyond)):
         return answer
     if now.done and len(beyond) < WORTH_ANSWERING:
         return triage.resumed(lang, now.misheard)

@@ -22,6 +22,7 @@ LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
 TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger are told one by one, others among them
 SEPARATOR = "。"
+AGAIN, ALSO = -0.3, -0.7  # score that alarms anew after "it is no emergency"; the same of what is told as one more sign
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 STOPS = "，。！？；,!?;\n "  # what they end with
@@ -65,22 +66,54 @@ def judged(said: Sequence[str]) -> list[Danger]:
     """What danger each message of a visitor tells, alone or together with those before it.
 
     Navel pain, that it has moved to the right, that every step hurts: none of it alarms, all of it does. What was said before
-    a sure danger or before the visitor settled one counts no more.
+    a sure danger or before the visitor settled one counts no more; but that it is no emergency, who has one says as often
+    as who has none, so after that what was told still counts, and less is needed to alarm again.
     """
     found: list[Danger] = []
-    since = 0
+    since, open_, doubted = 0, Danger(), Danger()
     for place, text in enumerate(said):
+        how = settled(text)
         told = judge(text)
-        if told.certainty != "sure" and since < place and not settled(text):
+        if how == "doubted" and (open_ if open_.level else doubted).level == "emergency":
+            doubted = open_ if open_.level else doubted
+            told = _doubting(text, doubted)
+        elif told.certainty != "sure" and doubted.level and not how and _adds(text, told):
+            told = _again(told, doubted)
+        elif told.certainty != "sure" and since < place and not how:
             wholes = {together(said[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
             whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
             told = replace(whole, together=True) if whole.certainty == "sure" else told
         elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
             told = replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) : place + 1])).kind)
         found.append(told)
-        if told.certainty == "sure" or settled(text):
-            since = place + 1
+        if told.certainty == "sure":
+            since, open_, doubted = place + 1, told, Danger()
+        elif how:
+            since, open_ = place + 1, Danger()
+            doubted = doubted if how == "doubted" else Danger()
     return found
+
+
+def _doubting(text: str, open_: Danger) -> Danger:
+    """What a message tells that says of an open emergency that it is none: a new sign, or that it may yet be one."""
+    beyond = beyond_settling(text)
+    told = judge(beyond)
+    if told.level == "crisis":
+        return told
+    return _again(told, open_) if _adds(beyond, told) else replace(open_, certainty="likely", nearest=())
+
+
+def _adds(text: str, told: Danger) -> bool:
+    """Whether a message adds to an emergency that was told before what alone would be none."""
+    also, relief = (re.compile(joined(asset("notices")[name])) for name in ("also", "relief"))
+    if told.level:
+        return told.level == "emergency"
+    return told.score > (ALSO if also.search(text) else AGAIN) and not relief.search(text)
+
+
+def _again(told: Danger, doubted: Danger) -> Danger:
+    """A sign that alone may be none, told after an emergency that was doubted."""
+    return replace(told, level="emergency", certainty="sure", kind=told.kind or doubted.kind, together=True)
 
 
 def together(said: Sequence[str]) -> str:
@@ -159,7 +192,16 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
-Settled = Literal["handled", "doubted", "over", "eased", "denied"]
+def going(doubted: Danger, text: str) -> str | None:
+    """The answer to whether to call or to go, or whether it can wait, after an emergency that the visitor doubted."""
+    asks_it = re.compile(joined(asset("notices")["going"]))
+    if not any(asks_it.search(clause.strip(STOPS)) for clause in CLAUSES.findall(features.clean(text))):
+        return None
+    lang = language(text)
+    return in_language(asset("notices")["doubted"], lang).format(when=told(doubted, lang)[1])
+
+
+Settled = Literal["coming", "handled", "doubted", "over", "eased", "denied"]
 
 
 def settled(text: str, of: Danger | None = None) -> Settled | None:
@@ -193,8 +235,11 @@ def _settling(text: str) -> tuple[Settled | None, str]:
         )
         if how is None or asked:
             beyond += clause
-        elif found in (None, "handled"):
+        elif found in (None, "coming", "handled"):
             found = how
+    besides = lambda name: re.search(joined(asset("notices")[name]), beyond.lower())
+    if found == "handled":
+        found = "coming" if besides("underway") else "over" if besides("seen") else found
     return found, beyond
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from bianque.consult import questions, quick, triage
+from bianque.consult import questions, quick, replies, triage
 from bianque.consult.handoff import CARE
 from bianque.consult.transcript import Turn
 from bianque.data.script import traditional
@@ -273,16 +273,12 @@ def settling(turns: Sequence[Turn], lang: str) -> list[dict[str, str]]:
     """What says by one tap that a sure emergency is taken care of or was none; sent in the language the visitor writes."""
     if not turns or turns[-1].get("model") != CARE:
         return []
-    said = [turn for turn in turns if turn["role"] == "user"]
-    for turn in reversed(said):
-        notice = turn.get("notice") or {}
-        if triage.settled(turn["content"]):
-            return []
-        if notice.get("certainty") == "sure":
-            wrote = triage.language(said[-1]["content"])
-            keys = ("quick_handled", "quick_no_emergency") if notice["level"] == "emergency" else ()
-            return [{"value": say(wrote, key), "label": say(lang, key)} for key in keys]
-    return []
+    said = [turn["content"] for turn in turns if turn["role"] == "user"]
+    found = replies.alarm(said[-triage.REMEMBERED :]).open
+    if found is None or found.level != "emergency":
+        return []
+    wrote = triage.language(said[-1])
+    return [{"value": say(wrote, key), "label": say(lang, key)} for key in ("quick_handled", "quick_no_emergency")]
 
 
 def progress_html(turns: Sequence[Turn], lang: str) -> str:

@@ -119,6 +119,22 @@ def test_who_says_that_all_is_taken_care_of_is_not_told_again_what_to_do_until_h
     assert "120" in (replies.care([*said, Message("user", "已经处理，车上能给他喝水吗")]) or "")
 
 
+@pytest.mark.parametrize(
+    ("said", "waits", "reminded"),
+    [
+        ("已经处理了，能喝牛奶吗", False, True),
+        ("已经处理了，拍片看过了医生让观察，能喝牛奶吗", False, False),
+        ("已经打了120，能喝水吗", True, True),
+        ("已经处理了，救护车还没到，能喝水吗", True, True),
+    ],
+)
+def test_what_is_asked_when_all_is_taken_care_of_is_no_question_of_who_waits(said, waits, reminded):
+    found = replies.alarm(["孩子把两颗磁力珠吞下去了", said])
+    assert found.open is None and (bool(found.waiting), found.handled) == (waits, reminded)
+    words = replies.care([Message("user", "孩子把两颗磁力珠吞下去了"), Message("user", said)])
+    assert ("先不要喂水" in (words or "")) is waits
+
+
 def test_what_alarms_together_is_said_to_do_so_once():
     words = asset("notices")["together"]["zh-CN"]
     told = [Message("user", text) for text in ("刚做完化疗第九天", "有点怕冷", "38.4")]

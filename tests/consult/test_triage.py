@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from bianque.consult import triage, understanding
+from bianque.consult import replies, triage, understanding
 from bianque.consult.patterns import asset
 from bianque.consult.understanding import Danger
+from bianque.types import Message
 
 EMERGENCY = [
     "左胸闷痛两个小时，肩膀酸胀，出冷汗",
@@ -344,10 +345,44 @@ def test_facts_that_alarm_only_together_are_heard_together(said):
     assert triage.check(said[-1], said[:-1]) == (triage.notice(found[-1], "zh-CN") if found[-1].level else None)
 
 
-def test_what_was_settled_alarms_no_more_with_what_is_told_later():
-    said = [*TOGETHER[0][:2], "不是急症", "今天有点累", "晚上吃了两碗饭"]
+@pytest.mark.parametrize(("settles", "left"), [("不是急症", "likely"), ("已经处理了", None), ("到医院了", None)])
+def test_what_was_settled_alarms_no_more_with_harmless_talk(settles, left):
+    """The softer line stays where the visitor says that it was none."""
+    said = [*TOGETHER[0][:2], settles, "今天有点累", "晚上吃了两碗饭"]
     found = [one.certainty for one in triage.judged(said)]
-    assert found[1] == "sure" and found[2:] == [None] * 3
+    assert found[1] == "sure" and found[2:] == [left, None, None]
+
+
+DOUBTED = ("大便黑得像柏油，头晕，一身虚汗", "不是急症")
+
+
+@pytest.mark.parametrize("sign", ["刚才又拉了一次，还是黑的", "站起来眼前黑了一下", "不是急症，就是又头晕了"])
+def test_one_more_sign_after_an_emergency_that_was_doubted_alarms_again(sign):
+    found = triage.judged([*DOUBTED, "五十二岁", sign])[-1]
+    assert (found.level, found.certainty) == ("emergency", "sure") and found.kind
+    assert triage.judge(sign).certainty != "sure", "alone it would be no alarm"
+
+
+@pytest.mark.parametrize("said", ["五十二岁", "没发烧", "肚子不痛", "平时吃降压药", "头不晕了", "已经好多了"])
+def test_harmless_talk_after_an_emergency_that_was_doubted_does_not(said):
+    assert triage.judged([*DOUBTED, said])[-1].certainty != "sure"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [("不是急症，就是左手也有点使不上劲", True), ("不是急症，就是昨晚没睡好", False), ("不是急症，我不想活了", True)],
+)
+def test_a_new_sign_beside_the_doubt_keeps_the_alarm(said, left):
+    found = replies.alarm(["我妈突然嘴歪了，说话不清楚", said])
+    assert bool(found.open) is left and bool(found.doubted) is not left
+
+
+@pytest.mark.parametrize("asked", ["那要不要叫120", "还用去医院吗", "在家观察一晚行不行", "等明天再去可以吗"])
+def test_whether_to_call_is_answered_from_the_emergency_that_was_doubted(asked):
+    say = lambda *said: [Message("user", text) for text in said]
+    assert "吐血、黑便" in replies.care(say(*DOUBTED, asked))
+    assert "吐血、黑便" not in (replies.care(say(*DOUBTED, "能吃香蕉吗")) or "")
+    assert replies.care(say("胃有点胀", "不是急症", asked)) is None
 
 
 @pytest.mark.parametrize(

@@ -86,18 +86,25 @@ def test_a_list_ends_where_the_next_line_is_no_item():
 
 
 @pytest.mark.parametrize(
-    "said", ["胸口剧烈疼痛，喘不上气", "胸口劇烈疼痛，喘不過氣", "crushing chest pain", "가슴이 아파요"]
+    "said",
+    [
+        "胸口剧烈疼痛，喘不上气",
+        "胸口劇烈疼痛，喘不過氣",
+        "crushing chest pain and a cold sweat",
+        "가슴이 조이듯 아프고 식은땀이 나고 숨이 차요",
+    ],
 )
 def test_a_tap_settles_an_emergency_in_the_language_it_was_told_in(said):
-    danger = {"level": "emergency", "certainty": "sure", "text": "x"}
     turns = [
-        {"role": "user", "content": said, "notice": danger}, {"role": "assistant", "content": "x", "phase": "advising", "model": "care"},
+        {"role": "user", "content": said}, {"role": "assistant", "content": "x", "phase": "advising", "model": "care"},
     ]  # fmt: skip
     sent = [option["value"] for option in render.settling(turns, "zh-CN")]
     assert len(sent) == 2 and all(triage.settled(word) for word in sent)
-    after = [*turns, {"role": "user", "content": sent[0]}, turns[1]]
-    assert render.settling(after, "zh-CN") == []
-    assert render.settling([turns[0] | {"notice": danger | {"level": "crisis"}}, turns[1]], "zh-CN") == []
+    for word in sent:
+        assert render.settling([*turns, {"role": "user", "content": word}, turns[1]], "zh-CN") == []
+    new = {"role": "user", "content": f"{sent[1]}。刚才右手突然没力气，说话不清"}
+    assert render.settling([*turns, new, turns[1]], "zh-CN")
+    assert render.settling([turns[0] | {"content": "我想死"}, turns[1]], "zh-CN") == []
     assert render.settling([turns[0], turns[1] | {"model": "advise-mini"}], "zh-CN") == []
 
 
