@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -147,13 +148,19 @@ def imports(path: Path) -> Iterator[Import]:
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), False)
 
 
-ALL = [found for path in FILES for found in imports(path)]
-# Of our own modules: who imports, whom.
-ARROWS = {
-    (found.module, found.name if found.name in MODULES else found.name.rpartition(".")[0])
-    for found in ALL
-    if found.name.split(".")[0] == "bianque"
-}
+@cache
+def every() -> list[Import]:
+    return [found for path in FILES for found in imports(path)]
+
+
+@cache
+def arrows() -> set[tuple[str, str]]:
+    """Of our own modules: who imports, whom."""
+    return {
+        (found.module, found.name if found.name in MODULES else found.name.rpartition(".")[0])
+        for found in every()
+        if found.name.split(".")[0] == "bianque"
+    }
 
 
 def reach(folder: str) -> set[str]:
@@ -166,10 +173,10 @@ def short(module: str) -> str:
 
 
 def test_the_walk_sees_imports():
-    assert Import("bianque.models.t5", "torch", False) in ALL
-    assert Import("bianque.backends.local", "torch", True) in ALL
-    assert ("bianque.consult.session", "bianque.backends.base") in ARROWS
-    assert all(imported in MODULES for _, imported in ARROWS)
+    assert Import("bianque.models.t5", "torch", False) in every()
+    assert Import("bianque.backends.local", "torch", True) in every()
+    assert ("bianque.consult.session", "bianque.backends.base") in arrows()
+    assert all(imported in MODULES for _, imported in arrows())
 
 
 def test_every_folder_has_a_row():
@@ -180,7 +187,7 @@ def test_every_folder_has_a_row():
 def test_no_folder_imports_one_above_it():
     upward = {
         (short(importing), short(imported))
-        for importing, imported in ARROWS
+        for importing, imported in arrows()
         if folder_of(imported) not in reach(folder_of(importing))
     }
     assert upward == set(EXCEPTIONS)
@@ -188,7 +195,7 @@ def test_no_folder_imports_one_above_it():
 
 def test_no_folder_comes_back_to_itself():
     folders: dict[str, set[str]] = {}
-    for importing, imported in ARROWS:
+    for importing, imported in arrows():
         if folder_of(importing) != folder_of(imported):
             folders.setdefault(folder_of(importing), set()).add(folder_of(imported))
     assert list(TopologicalSorter(folders).static_order())  # raises CycleError, which names the circle
@@ -196,7 +203,7 @@ def test_no_folder_comes_back_to_itself():
 
 def test_no_module_comes_back_to_itself():
     modules: dict[str, set[str]] = {}
-    for importing, imported in ARROWS:
+    for importing, imported in arrows():
         if not imported.startswith(f"{importing}."):  # a package's own parts
             modules.setdefault(importing, set()).add(imported)
     assert list(TopologicalSorter(modules).static_order())
@@ -207,7 +214,7 @@ def test_a_heavy_library_stays_in_its_folders(library):
     anywhere, within = HEAVY[library]
     strayed = [
         found
-        for found in ALL
+        for found in every()
         if found.name.split(".")[0] == library
         and found.folder not in anywhere
         and not (found.inside and found.folder in within)
@@ -216,14 +223,14 @@ def test_a_heavy_library_stays_in_its_folders(library):
 
 
 def test_architectures_know_layers_and_not_one_another():
-    known = {name for module, name in ARROWS if short(module) in ("models.t5", "models.chatglm", "models.baichuan")}
+    known = {name for module, name in arrows() if short(module) in ("models.t5", "models.chatglm", "models.baichuan")}
     assert known == {"bianque.nn.layers", "bianque.nn.cache", "bianque.models.base"}
 
 
 def test_the_pure_folders_need_the_standard_library_alone():
     foreign = {
         (short(found.module), found.name.split(".")[0])
-        for found in ALL
+        for found in every()
         if found.folder in PURE and found.name.split(".")[0] not in {*sys.stdlib_module_names, "bianque"}
     }
     assert foreign == FOREIGN
@@ -234,7 +241,7 @@ def test_the_pure_folders_need_the_standard_library_alone():
                       ("consult.triage", ("consult.encoder", "consult.features", "consult.patterns", "consult.understanding", "data.script"))],
 )  # fmt: skip
 def test_facts_know_nobody_but_the_reader_of_their_tables(module, known):
-    assert {short(imported) for importing, imported in ARROWS if short(importing) == module} == set(known)
+    assert {short(imported) for importing, imported in arrows() if short(importing) == module} == set(known)
 
 
 @pytest.mark.process

@@ -155,7 +155,12 @@ def _read(file: Path, number: int, line: str) -> Mapping[str, Any]:
     if isinstance(row.get("turns"), list):
         return _turns(file, number, row)
     if isinstance(said := row.get("say"), list) and said and all(isinstance(text, str) for text in said):
-        return {**_identity(row), **_case(said)}
+        since = row.get("since", 0)
+        if not isinstance(since, int) or not 0 <= since < len(said):
+            raise BadInput(
+                f"{file}:{number}: since={since!r}: give the place of one of the {len(said)} messages, from 0"
+            )
+        return {**_identity(row), **_case(said, since)}
     if not isinstance(row.get("text"), str):
         raise BadInput(f"{file}:{number}: {line[:60]}: needs `text`, `say`, or `turns` with `candidate`")
     return {**_identity(row), **_message(row["text"], row.get("opening"), row.get("doctor"), row.get("phase"))}
@@ -165,11 +170,16 @@ def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": row["id"]} if "id" in row else {}
 
 
-def _case(said: Sequence[str]) -> dict[str, Any]:
-    """The gravest notice that messages of one visitor get, each read together with those before it."""
+def _case(said: Sequence[str], since: int = 0) -> dict[str, Any]:
+    """The gravest notice that messages of one visitor get, each read together with those before it.
+
+    `since`: only what is sure from that message on counts: the one that says that it is no emergency.
+    """
     from bianque.consult import triage
 
-    found = max(triage.judged(said), key=lambda one: (one.certainty == "sure", one.certainty == "likely", one.score))
+    judged = [one for one in triage.judged(said)[since:] if not since or one.certainty == "sure"]
+    gravity = lambda one: (one.certainty == "sure", one.certainty == "likely", one.score)
+    found = max(judged, key=gravity, default=triage.Danger())
     return {"say": said, "triage": found.level, "kind": found.kind or None, "certainty": found.certainty}
 
 

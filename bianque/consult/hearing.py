@@ -232,6 +232,8 @@ class Hearing:
             answer = self.answer(entry.slot[key], text, said, asking, known[key], evidence)
             heard.told[key] = answer or heard.told.get(key)
             self.guess(heard, entry.slot[key], known[key], answer, text)
+        text = pattern("people", "supposed").sub("", text)  # 万一烧到38度5怎么办
+        said = Utterance.of(text, remembered)
         opens = self.told(said, known, LATER if heard.asked else 0.0)
         for slot in entry.slots:
             if slot.key in pending:

@@ -22,6 +22,7 @@ LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
 TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger are told one by one, others among them
 SEPARATOR = "。"
+ADDED_UP = 0.3  # score at which messages read as one are surely an emergency
 AGAIN, ALSO = -0.3, -0.7  # score that alarms anew after "it is no emergency"; the same of what is told as one more sign
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
@@ -82,7 +83,8 @@ def judged(said: Sequence[str]) -> list[Danger]:
         elif told.certainty != "sure" and since < place and not how:
             wholes = {together(said[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
             whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
-            told = replace(whole, together=True) if whole.certainty == "sure" else told
+            if whole.certainty == "sure" or (whole.level == "emergency" and whole.score > ADDED_UP):
+                told = replace(whole, certainty="sure", together=True)
         elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
             told = replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) : place + 1])).kind)
         found.append(told)

@@ -56,8 +56,12 @@ def fits(linear: nn.Linear, least: Mapping[torch.dtype, int]) -> bool:
     weight = linear.weight
     on_cpu = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
     callable_ = hasattr(torch.ops.mkldnn, "_linear_pointwise") and weight.dtype in least
-    supported = weight.dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return on_cpu and callable_ and supported and weight.numel() >= least[weight.dtype]
+    return on_cpu and callable_ and packable(weight.dtype) and weight.numel() >= least[weight.dtype]
+
+
+def packable(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies this type on this processor: bfloat16 needs AVX-512 (bw, vl, dq) or AVX-NE-CONVERT."""
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def prepack_linears(model: nn.Module, least: Mapping[torch.dtype, int] = LEAST) -> None:

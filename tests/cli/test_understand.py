@@ -37,6 +37,16 @@ def test_a_line_is_explained(tmp_path, capsys):
     assert turns["decision"] == "ask" and turns["triage"] is None
 
 
+def test_of_messages_only_those_from_a_place_on_may_count(tmp_path, capsys):
+    rows = [{"say": [STROKE, "不是急症", end], "since": 1} for end in ("没发烧", "右手也抬不起来了")]
+    assert main(["understand", written(tmp_path / "a.jsonl", *rows)]) == 0
+    found = [json.loads(line)["triage"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [None, "emergency"]
+    for since in (3, -1, "x"):
+        assert main(["understand", written(tmp_path / "a.jsonl", rows[0] | {"since": since})]) == 1
+        assert f"since={since!r}" in capsys.readouterr().err
+
+
 def test_labelled_lines_are_scored_and_what_it_costs_is_told(tmp_path, capsys):
     rows = [
         {"text": STROKE, "label": "emergency"},

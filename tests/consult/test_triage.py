@@ -348,9 +348,9 @@ def test_facts_that_alarm_only_together_are_heard_together(said):
 @pytest.mark.parametrize(("settles", "left"), [("不是急症", "likely"), ("已经处理了", None), ("到医院了", None)])
 def test_what_was_settled_alarms_no_more_with_harmless_talk(settles, left):
     """The softer line stays where the visitor says that it was none."""
-    said = [*TOGETHER[0][:2], settles, "今天有点累", "晚上吃了两碗饭"]
+    said = [*TOGETHER[0], settles, "今天有点累", "晚上吃了两碗饭"]
     found = [one.certainty for one in triage.judged(said)]
-    assert found[1] == "sure" and found[2:] == [left, None, None]
+    assert found[2] == "sure" and found[3:] == [left, None, None]
 
 
 DOUBTED = ("大便黑得像柏油，头晕，一身虚汗", "不是急症")

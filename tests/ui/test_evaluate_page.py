@@ -154,6 +154,8 @@ def test_problems_are_shown_row_by_row_and_nothing_starts(chromium, url, script,
 
 def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, served, url, tmp_path, monkeypatch):
     monkeypatch.setattr(served[1], "real", True)
+    kept = lambda: {*Path(tempfile.gettempdir()).glob("bianque-evaluations-*/*/run")}
+    before = kept()  # of a first try that a busy machine starved
     page = opened(chromium, url)
     upload(page, written(tmp_path, DIALOGUES))
     who = page.locator("#bq-evaluate-tab").get_by_role("combobox", name="模型")
@@ -193,7 +195,7 @@ def test_the_bundled_models_run_and_the_report_is_read_in_its_frame(chromium, se
     assert [
         sent for sent in page.requests if "//127.0.0.1" not in sent and not sent.startswith(("data:", "blob:"))
     ] == []
-    assert page.errors == [] and not list(Path(tempfile.gettempdir()).glob("bianque-evaluations-*/*/run"))
+    assert page.errors == [] and kept() <= before
 
 
 def test_a_cancelled_run_goes_on_after_a_restart_without_doing_anything_twice(chromium, tmp_path):

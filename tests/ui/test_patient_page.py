@@ -232,7 +232,7 @@ def test_a_red_flag_stays_in_view_until_it_is_acknowledged(chromium, url, script
     expect(page.get_by_role("button", name="不是急症")).to_have_count(0)
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
-    expect(notice).to_be_visible(timeout=WAIT)
+    expect(notice.first).to_be_visible(timeout=WAIT)
     expect(pinned).to_have_count(0)
     expect(page.get_by_role("button", name="我知道了")).to_have_count(0)
 
