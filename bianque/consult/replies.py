@@ -108,7 +108,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
     if now.doubted and len(said) - 1 - now.told <= WAITING and (answer := triage.going(now.doubted, beyond)):
         return answer
     if now.done and len(beyond) < WORTH_ANSWERING:
-        return triage.resumed(lang, now.misheard)
+        return triage.resumed(lang, "misheard" if now.misheard else "resumed_doubted" if now.doubted else "resumed")
     if now.open is None:
         return None
     return triage.calm(now.open, lang, again=now.told < len(said) - 1)

@@ -245,9 +245,9 @@ def _settling(text: str) -> tuple[Settled | None, str]:
     return found, beyond
 
 
-def resumed(lang: str, misheard: bool = False) -> str:
+def resumed(lang: str, how: Literal["resumed", "resumed_doubted", "misheard"] = "resumed") -> str:
     """What leads back to the consultation; `misheard`: from a crisis that was none."""
-    return in_language(asset("notices")["misheard" if misheard else "resumed"], lang)
+    return in_language(asset("notices")[how], lang)
 
 
 def language(text: str) -> str:

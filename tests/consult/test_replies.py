@@ -117,6 +117,7 @@ def test_who_says_that_all_is_taken_care_of_is_not_told_again_what_to_do_until_h
     said = [Message("user", CHEST), Message("assistant", "请马上拨打 120")]
     assert replies.care([*said, Message("user", "已经处理，在去医院的车上了")]) == triage.resumed("zh-CN")
     assert "120" in (replies.care([*said, Message("user", "已经处理，车上能给他喝水吗")]) or "")
+    assert replies.care([*said, Message("user", "不是急症")]) == triage.resumed("zh-CN", "resumed_doubted")
 
 
 @pytest.mark.parametrize(
