@@ -58,8 +58,10 @@ class Evidence:
             for label, value in slot.values.items()
         }
         held = Counter(one for wordings in self.wordings.values() for one in frozenset[str]().union(*wordings))
+        named = characters(entry.name)  # who says 甲状腺有结节 has not said 促甲状腺激素高
         self.worth: Mapping[str, float] = {
-            one: math.log((1 + len(self.wordings)) / (1 + count)) + 0.1 for one, count in held.items()
+            one: (0.0 if one in named else math.log((1 + len(self.wordings)) / (1 + count))) + 0.1
+            for one, count in held.items()
         }
 
     def grave(self, key: str, label: str | None) -> bool:

@@ -270,22 +270,17 @@ class Hearing:
             or (no if denial and not self.plainly_grave(slot.key, behind, question, evidence) else None)
             or evidence.plainly(slot.key, self.given(said, question), said)
         )
-        denied = evidence.grave(slot.key, answer) and (
-            denies(text, asking) or self.refuted(slot.key, answer, said, question, evidence)
-        )
-        return no if denied else answer
+        if not evidence.grave(slot.key, answer):
+            return answer
+        if evidence.refuted(slot.key, answer, said.clauses):  # 胸不闷，大便是黑的: not the chest
+            rest = Utterance.of("，".join(affirmed(said.clauses)), remembered)
+            return self.given(rest, question).answer if self.plainly_grave(slot.key, rest, question, evidence) else no
+        return no if denies(text, asking) else answer
 
     def guess(self, heard: Heard, slot: Slot, question: Question, answer: str | None, text: str) -> None:
         """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""
         guessed = answer and self.plain(False, question) not in (None, answer) and self.worded(slot, text) != answer
         heard.guessed |= {slot.key} if guessed else set()
-
-    def refuted(self, key: str, answer: str | None, said: Utterance, question: Question, evidence: Evidence) -> bool:
-        """Whether a danger sign is denied where the other clauses tell of none: 没噎过。就是爱吃辣的."""
-        if not evidence.refuted(key, answer, said.clauses):
-            return False
-        rest = "，".join(affirmed(said.clauses))
-        return not rest or not self.plainly_grave(key, Utterance.of(rest, remembered), question, evidence)
 
     def plainly_grave(self, key: str, said: Utterance, question: Question, evidence: Evidence) -> bool:
         """Whether words tell of a danger sign and are near to how it is told."""

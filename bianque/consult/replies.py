@@ -18,7 +18,7 @@ from bianque.consult.patterns import asset
 from bianque.consult.questions import asks, plain
 from bianque.types import Message
 
-WAITING = 5  # messages after the danger in which help may still be waited for
+WAITING = 10  # messages after the danger in which help may still be waited for
 WORTH_ANSWERING = 6  # characters beside "it is taken care of"
 BEFORE = 100  # characters of what has been shown that are kept, for what a pattern looks back at
 ALWAYS = ("child_dose", "stop_medicine", "promise", "prescription")
@@ -107,6 +107,8 @@ def care(dialogue: Sequence[Message]) -> str | None:
         return answer
     if now.doubted and len(said) - 1 - now.told <= WAITING and (answer := triage.going(now.doubted, beyond)):
         return answer
+    if now.done == "coming" and now.waiting and len(beyond) < WORTH_ANSWERING:
+        return triage.until_help(now.waiting, newest)
     if now.done and len(beyond) < WORTH_ANSWERING:
         return triage.resumed(lang, "misheard" if now.misheard else "resumed_doubted" if now.doubted else "resumed")
     if now.open is None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from bianque.consult import features, understanding
 from bianque.consult.encoder import nearness
-from bianque.consult.patterns import asset, joined
+from bianque.consult.patterns import asset, joined, pattern
 from bianque.consult.understanding import Certainty, Danger, Level, Near
 from bianque.data.script import simplified, traditional
 
@@ -71,6 +71,7 @@ def judged(said: Sequence[str]) -> list[Danger]:
     as who has none, so after that what was told still counts, and less is needed to alarm again.
     """
     found: list[Danger] = []
+    own = ["" if place and of_others(text, said[0]) else text for place, text in enumerate(said)]
     since, open_, doubted = 0, Danger(), Danger()
     for place, text in enumerate(said):
         how = settled(text)
@@ -81,7 +82,7 @@ def judged(said: Sequence[str]) -> list[Danger]:
         elif told.certainty != "sure" and doubted.level and not how and _adds(text, told):
             told = _again(told, doubted)
         elif told.certainty != "sure" and since < place and not how:
-            wholes = {together(said[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
+            wholes = {together(own[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
             whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
             if whole.certainty == "sure" or (whole.level == "emergency" and whole.score > ADDED_UP):
                 told = replace(whole, certainty="sure", together=True)
@@ -120,7 +121,13 @@ def _again(told: Danger, doubted: Danger) -> Danger:
 
 def together(said: Sequence[str]) -> str:
     """Several messages as one text."""
-    return SEPARATOR.join(text.strip() for text in said)
+    return SEPARATOR.join(text.strip() for text in said if text)
+
+
+def of_others(text: str, first: str) -> bool:
+    """Whether a message tells of somebody that the first one does not name: 老婆怀孕五个月 adds nothing to his shingles."""
+    found = pattern("people", "others").search(text.strip(STOPS))
+    return found is not None and found["who"] not in first
 
 
 @cache
@@ -201,6 +208,13 @@ def going(doubted: Danger, text: str) -> str | None:
         return None
     lang = language(text)
     return in_language(asset("notices")["doubted"], lang).format(when=told(doubted, lang)[1])
+
+
+def until_help(found: Danger, text: str) -> str:
+    """What to do while help is on its way to the patient, or the patient to help, as the text says."""
+    known, lang = asset("notices")["waiting"], language(text)
+    row = known["coming"]["way" if re.search(joined(asset("notices")["way"]), text) else "ambulance"]
+    return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
 Settled = Literal["coming", "handled", "doubted", "over", "eased", "denied"]

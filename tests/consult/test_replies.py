@@ -113,9 +113,11 @@ def test_an_emergency_that_was_taken_care_of_is_not_forgotten(answer, reminded):
         assert replies.reminder([*said, Message("assistant", f"早点睡。\n\n{words}"), Message("user", "好的")]) is None
 
 
-def test_who_says_that_all_is_taken_care_of_is_not_told_again_what_to_do_until_help_comes():
+def test_who_says_that_help_comes_is_told_what_to_do_until_then_and_who_is_through_is_not():
     said = [Message("user", CHEST), Message("assistant", "请马上拨打 120")]
-    assert replies.care([*said, Message("user", "已经处理，在去医院的车上了")]) == triage.resumed("zh-CN")
+    assert "路上有人陪着" in replies.care([*said, Message("user", "已经处理，在去医院的车上了")])
+    assert "打开家门" in replies.care([*said, Message("user", "好 打了120了")])
+    assert replies.care([*said, Message("user", "已经处理了")]) == triage.resumed("zh-CN")
     assert "120" in (replies.care([*said, Message("user", "已经处理，车上能给他喝水吗")]) or "")
     assert replies.care([*said, Message("user", "不是急症")]) == triage.resumed("zh-CN", "resumed_doubted")
 

@@ -353,6 +353,32 @@ def test_what_was_settled_alarms_no_more_with_harmless_talk(settles, left):
     assert found[2] == "sure" and found[3:] == [left, None, None]
 
 
+@pytest.mark.parametrize(
+    ("said", "first", "other"),
+    [
+        ("老婆怀孕5个月", "腰上起了一串水泡", True),
+        ("我妈得过乳腺癌", "乳房有个小疙瘩", True),
+        ("老婆怀孕5个月", "我老婆肚子疼", False),
+        ("怀孕5个月", "肚子疼", False),
+        ("我妈右手没力气", "头晕", False),
+    ],
+)
+def test_what_another_person_has_adds_nothing(said, first, other):
+    assert triage.of_others(said, first) is other
+
+
+def test_a_pregnant_wife_makes_no_emergency_of_her_husbands_shingles():
+    said = [
+        "腰上起了一串水泡 好疼",
+        "三天了",
+        "没有 就是火烧一样疼",
+        "就右边 从后腰到肚子那里",
+        "老婆怀孕5个月",
+        "疼得睡不着",
+    ]
+    assert not any(found.certainty == "sure" for found in triage.judged(said))
+
+
 DOUBTED = ("大便黑得像柏油，头晕，一身虚汗", "不是急症")
 
 
