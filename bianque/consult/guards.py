@@ -209,6 +209,9 @@ class Guard:
             return ()
         said = unafraid(said[-follows.LONGEST :])
         asking = follows.asked(said)
+        if heard.advised and (protests := pattern("guards", "protests").search)(said):
+            rest = [self.known(part, whole, heard.entry) for part, whole in asking if not protests(part)]
+            return (Follow(ask=(said,), say=self.common.misheard), *filter(None, rest))[:2]
         in_general = pattern("guards", "in_general").fullmatch
         if not heard.advised and asking and all(in_general(part) for part, _ in asking):
             return ()  # the advice answers it

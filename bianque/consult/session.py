@@ -19,7 +19,7 @@ from bianque.consult.handoff import CARE, Decision, Round
 from bianque.consult.ledger import Ledger
 from bianque.consult.pacing import whole
 from bianque.consult.spec import MODES, Choices
-from bianque.consult.text import clean, history_notice
+from bianque.consult.text import clean
 from bianque.errors import BadInput, BianQueError, TooLong
 from bianque.logs import trace
 from bianque.types import Dialogue, Message, Phase, Piece, Sampling, Usage
@@ -241,9 +241,8 @@ class Session:
                     yield Loading(piece.progress)
                 elif piece.usage and not piece.finish:
                     if piece.usage.dropped_rounds:
-                        yield Notice(
-                            "history", history_notice(piece.usage.dropped_rounds, self.first_kept(model, dialogue))
-                        )
+                        kept, lang = self.first_kept(model, dialogue), triage.language(dialogue[-1].content)
+                        yield Notice("history", triage.history(piece.usage.dropped_rounds, kept, lang))
                     yield Thinking(model, phase)
                 if piece.text and not spoke:
                     clock.first = clock.now()

@@ -34,18 +34,6 @@ def length(text: str) -> int:
     return len(_BLANK.sub("", text))
 
 
-def history_notice(rounds: int, first_kept: bool = True) -> str:
-    if not first_kept:
-        return (
-            f"对话较长，这个模型只读最近的几轮，较早的 {rounds} 轮（包括最初的主诉）没有读到。"
-            f" (This model reads the latest rounds alone: earlier rounds left out, the first complaint too: {rounds}.)"
-        )
-    return (
-        f"对话较长，模型没有读到中间较早的 {rounds} 轮；最初的主诉和最新的消息都保留了。"
-        f" (The dialogue is long: earlier rounds left out: {rounds}; the first complaint and the newest message are kept.)"
-    )
-
-
 def grams(text: str, size: int = 2) -> frozenset[str]:
     """The text's runs of `size` characters, punctuation left out."""
     text = _MARKS.sub("", text)

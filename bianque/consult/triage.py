@@ -264,6 +264,11 @@ def resumed(lang: str, how: Literal["resumed", "resumed_doubted", "misheard"] = 
     return in_language(asset("notices")[how], lang)
 
 
+def history(rounds: int, first_kept: bool, lang: str) -> str:
+    """That a model has not read so many earlier rounds of a long dialogue."""
+    return in_language(asset("notices")["history"]["kept" if first_kept else "latest"], lang).format(rounds=rounds)
+
+
 def language(text: str) -> str:
     """The language a message is written in, of those there are words for; Chinese where it cannot be told."""
     hangul, han, latin = (len(re.findall(signs, text)) for signs in ("[가-힣]", "[㐀-鿿]", "[A-Za-z]"))

@@ -254,6 +254,7 @@ class Common(StrictEntry):
     unanswered: Texts
     nearest: Texts
     unanswered_again: Texts
+    misheard: Texts
     greet: Texts
     by_name: Texts
     wrong: Texts

@@ -17,7 +17,7 @@ from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing, hearing
 from bianque.consult.naming import to_the_point, unafraid
 from bianque.data.compose import Composer
-from bianque.data.knowledge import Follow
+from bianque.data.knowledge import Follow, bundled
 from bianque.types import Message, Piece, Sampling, Usage
 
 ASKED = "失眠有多久了？"
@@ -668,3 +668,21 @@ def test_fear_age_and_a_fathers_fate_do_not_hide_the_complaint():
 def test_a_known_question_word_for_word_has_its_own_answer(complaint, ask):
     (found,) = guard().answers(ask + "？", Heard(entry=hearing().entries[complaint], begun=True, advised=True))
     assert ask in found.ask
+
+
+@pytest.mark.parametrize(
+    ("said", "sorry", "answers"),
+    [
+        ("甲功我真没查 你咋说不正常", True, 1),
+        ("我没说甲功不正常啊，那能吃海带吗", True, 2),
+        ("说明书怎么说", False, None),
+        ("你为什么说要查血", False, None),
+        ("我没说清楚，能吃海带吗", False, None),
+    ],
+)
+def test_who_was_misheard_gets_an_apology(said, sorry, answers):
+    entry = bundled().complaints["thyroid_nodule"]
+    found = guard().answers(said, Heard(entry, told={}, begun=True, advised=True))
+    assert any(one.say == guard().common.misheard for one in found) is sorry
+    assert answers in (None, len(found))
+    assert not any(one.say == guard().common.misheard for one in guard().answers(said, Heard(entry, told={})))

@@ -17,7 +17,7 @@ FILES = sorted((ROOM / "assets").glob("*.yaml"))
 NAMES = [path.stem for path in FILES]
 WORDS = {
     ("notices", key)
-    for key in ("tel", "emergency", "crisis", "other", "violence", "groups", "calm", "again", "resumed")
+    for key in ("tel", "emergency", "crisis", "other", "violence", "groups", "calm", "again", "resumed", "history")
 }
 WORDS |= {("replies", kind) for kind in ("child_dose", "stop_medicine", "promise", "prescription", "played_down")}
 WORDS |= {("handoff", "also"), ("handoff", "closing")}  # are said, not searched for

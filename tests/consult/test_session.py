@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bianque.catalog.builtin import CARDS, by_name
-from bianque.consult import handoff
+from bianque.consult import handoff, triage
 from bianque.consult.questions import last_stop
 from bianque.consult.session import (
     MAX_CHARACTERS,
@@ -25,7 +25,6 @@ from bianque.consult.session import (
     Thinking,
 )
 from bianque.consult.spec import RANGES, Choices, SamplingOverrides
-from bianque.consult.text import history_notice
 from bianque.errors import BadInput, Busy, LoadFailed, TooLong, UnknownModel
 from bianque.types import Message, Piece, Progress, Usage
 from tests import tiny
@@ -265,7 +264,9 @@ def test_left_out_history_is_told(mode, rounds):
 )
 def test_only_what_the_shown_reply_did_not_read_is_told(dropped, told):
     events = turn(Script({ASK: NO_QUESTION, ADVISE: ADVICE}, dropped=dropped))
-    assert of(events, Handed) and of(events, Notice) == [Notice("history", history_notice(rounds)) for rounds in told]
+    assert of(events, Handed) and of(events, Notice) == [
+        Notice("history", triage.history(rounds, True, "zh-CN")) for rounds in told
+    ]
 
 
 @pytest.mark.parametrize(
@@ -504,5 +505,6 @@ def test_a_model_that_reads_the_last_rounds_alone_does_not_claim_the_first(model
     history = [Message(role, "睡不好", None, None) for _ in range(rounds) for role in ("user", "assistant")]
     events = turn(Script({model: ADVICE}, dropped={model: 2}), history=history, mode="advise", advise_model=model)
     (notice,) = of(events, Notice)
-    assert notice.text == history_notice(2, first_kept=kept)
-    assert ("包括最初的主诉" in notice.text) is not kept and ("最初的主诉和最新的消息都保留了" in notice.text) is kept
+    assert notice.text == triage.history(2, kept, "zh-CN")
+    assert ("包括最开始的主诉" in notice.text) is not kept and ("最开始的主诉和最近的话都在" in notice.text) is kept
+    assert "has become long" in triage.history(2, kept, "en") and "較早的 2 輪" in triage.history(2, kept, "zh-TW")
