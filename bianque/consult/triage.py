@@ -108,10 +108,10 @@ def _doubting(text: str, open_: Danger) -> Danger:
 
 def _adds(text: str, told: Danger) -> bool:
     """Whether a message adds to an emergency that was told before what alone would be none."""
-    also, relief = (re.compile(joined(asset("notices")[name])) for name in ("also", "relief"))
     if told.level:
         return told.level == "emergency"
-    return told.score > (ALSO if also.search(text) else AGAIN) and not relief.search(text)
+    least = ALSO if pattern("notices", "also").search(text) else AGAIN
+    return told.score > least and not pattern("notices", "relief").search(text)
 
 
 def _again(told: Danger, doubted: Danger) -> Danger:
@@ -203,8 +203,8 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
 
 def going(doubted: Danger, text: str) -> str | None:
     """The answer to whether to call or to go, or whether it can wait, after an emergency that the visitor doubted."""
-    asks_it = re.compile(joined(asset("notices")["going"]))
-    if not any(asks_it.search(clause.strip(STOPS)) for clause in CLAUSES.findall(features.clean(text))):
+    asks_it = pattern("notices", "going").search
+    if not any(asks_it(clause.strip(STOPS)) for clause in CLAUSES.findall(features.clean(text))):
         return None
     lang = language(text)
     return in_language(asset("notices")["doubted"], lang).format(when=told(doubted, lang)[1])
@@ -213,7 +213,7 @@ def going(doubted: Danger, text: str) -> str | None:
 def until_help(found: Danger, text: str) -> str:
     """What to do while help is on its way to the patient, or the patient to help, as the text says."""
     known, lang = asset("notices")["waiting"], language(text)
-    row = known["coming"]["way" if re.search(joined(asset("notices")["way"]), text) else "ambulance"]
+    row = known["coming"]["way" if pattern("notices", "way").search(text) else "ambulance"]
     return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
@@ -253,14 +253,15 @@ def _settling(text: str) -> tuple[Settled | None, str]:
             beyond += clause
         elif found in (None, "coming", "handled"):
             found = how
-    besides = lambda name: re.search(joined(asset("notices")[name]), beyond.lower())
+    besides = lambda name: pattern("notices", name).search(beyond.lower())
     if found == "handled":
         found = "coming" if besides("underway") else "over" if besides("seen") else found
     return found, beyond
 
 
 def resumed(lang: str, how: Literal["resumed", "resumed_doubted", "misheard"] = "resumed") -> str:
-    """What leads back to the consultation; `misheard`: from a crisis that was none."""
+    """What leads back to the consultation: from an emergency taken care of, from one that was doubted, from a crisis that was
+    none."""
     return in_language(asset("notices")[how], lang)
 
 
