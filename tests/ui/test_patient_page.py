@@ -230,6 +230,9 @@ def test_a_red_flag_stays_in_view_until_it_is_acknowledged(chromium, url, script
     expect(replies(page).last).to_contain_text("我们接着聊", timeout=WAIT)
     idle(page)
     expect(page.get_by_role("button", name="不是急症")).to_have_count(0)
+    expect(notice.last).to_contain_text("胸口压着疼")  # what would make it one stays in view, too
+    page.get_by_role("button", name="我知道了").tap()
+    expect(pinned).to_have_count(0)
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
     expect(notice.first).to_be_visible(timeout=WAIT)
