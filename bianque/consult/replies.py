@@ -69,8 +69,10 @@ def alarm(said: Sequence[str]) -> Alarm:
         if done in ("denied", "doubted") and beside.certainty == "sure":
             done = None  # in the next clause it was meant, or told
         if found.certainty == "sure" and not (done and now.open):
-            now.open, now.done = found, None
+            now.open, now.doubted, now.done = found, None, None
             now.waiting, now.told = (found if found.level == "emergency" else None), place
+        elif done == "coming" and now.doubted and not now.open:  # who doubted it has called after all
+            now.waiting, now.doubted, now.handled, now.done = now.doubted, None, True, done
         elif (
             done
             and (now.open or now.waiting)
@@ -102,7 +104,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
         now.waiting
         and (asking or not now.done)
         and 0 < len(said) - 1 - now.told <= WAITING
-        and (answer := triage.while_waiting(now.waiting, newest, now.handled and asking))
+        and (answer := triage.while_waiting(now.waiting, beyond if now.done else newest, now.handled and asking))
     ):
         return answer
     if now.doubted and len(said) - 1 - now.told <= WAITING and (answer := triage.going(now.doubted, beyond)):

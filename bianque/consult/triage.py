@@ -15,6 +15,7 @@ from typing import Any, Literal
 from bianque.consult import features, understanding
 from bianque.consult.encoder import nearness
 from bianque.consult.patterns import asset, joined, pattern
+from bianque.consult.questions import asks
 from bianque.consult.understanding import Certainty, Danger, Level, Near
 from bianque.data.script import simplified, traditional
 
@@ -24,6 +25,7 @@ TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger 
 SEPARATOR = "。"
 ADDED_UP = 0.3  # score at which messages read as one are surely an emergency
 AGAIN, ALSO = -0.3, -0.7  # score that alarms anew after "it is no emergency"; the same of what is told as one more sign
+MOST_CLAUSES = 8  # of such a message that are judged apart, too
 REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 STOPS = "，。！？；,!?;\n "  # what they end with
@@ -107,11 +109,14 @@ def _doubting(text: str, open_: Danger) -> Danger:
 
 
 def _adds(text: str, told: Danger) -> bool:
-    """Whether a message adds to an emergency that was told before what alone would be none."""
+    """Whether a message adds to an emergency that was told before what alone would be none; what it asks is no sign."""
     if told.level:
         return told.level == "emergency"
-    least = ALSO if pattern("notices", "also").search(text) else AGAIN
-    return told.score > least and not pattern("notices", "relief").search(text)
+    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
+    told_in = [clause for clause in clauses if not asks(clause)][:MOST_CLAUSES]
+    also, relief = pattern("notices", "also").search, pattern("notices", "relief").search
+    adds = lambda part: judge(part).score > (ALSO if also(part) else AGAIN) and not relief(part)
+    return any(map(adds, dict.fromkeys(("，".join(told_in), *told_in))))
 
 
 def _again(told: Danger, doubted: Danger) -> Danger:

@@ -138,6 +138,14 @@ def test_what_is_asked_when_all_is_taken_care_of_is_no_question_of_who_waits(sai
     assert ("先不要喂水" in (words or "")) is waits
 
 
+def test_who_doubted_an_emergency_and_calls_after_all_waits_for_help():
+    said = [Message("user", text) for text in (CHEST, "不是急症", "好吧打了120了")]
+    assert "打开家门" in replies.care(said)
+    asked = [*said[:2], Message("user", "行吧打了120了，能喂点水吗")]
+    assert "先不要喂水" in replies.care(asked) and not replies.alarm([one.content for one in asked]).doubted
+    assert "120" in replies.care([*said, Message("user", "他能走下楼吗")])
+
+
 def test_what_alarms_together_is_said_to_do_so_once():
     words = asset("notices")["together"]["zh-CN"]
     told = [Message("user", text) for text in ("刚做完化疗第九天", "有点怕冷", "38.4")]

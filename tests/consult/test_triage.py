@@ -407,6 +407,7 @@ def test_a_new_sign_beside_the_doubt_keeps_the_alarm(said, left):
 def test_whether_to_call_is_answered_from_the_emergency_that_was_doubted(asked):
     say = lambda *said: [Message("user", text) for text in said]
     assert "吐血、黑便" in replies.care(say(*DOUBTED, asked))
+    assert "先不问诊了" in replies.care(say(*DOUBTED, f"站起来眼前黑了一下，{asked}"))
     assert "吐血、黑便" not in (replies.care(say(*DOUBTED, "能吃香蕉吗")) or "")
     assert replies.care(say("胃有点胀", "不是急症", asked)) is None
 

@@ -222,10 +222,11 @@ words => {
     lost();
     root.classList.toggle('bq-talking', talking() || Boolean(pending));
     if (busy() && find('#bq-chat textarea')) closeEditor();
-    const seen = bianque.get('seen') || [];
-    each('#bq-chat .message-row:has(.bq-emergency, .bq-crisis)', row => {
+    const seen = bianque.get('seen') || [], notices = '#bq-chat .message-row:has(.bq-emergency, .bq-crisis)';
+    const newest = [...document.querySelectorAll(notices)].filter(row => !seen.includes(place(row))).pop();
+    each(notices, row => {
       const over = seen.includes(place(row)), ack = row.querySelector('.bq-ack');
-      row.classList.toggle('bq-pinned', !over);
+      row.classList.toggle('bq-pinned', row === newest);  // two would hide the talk on a phone
       if (over) ack?.remove();
       else if (!ack) row.querySelector('.bq-calls')?.append(button('bq-ack', words.acknowledge, null));
     });
