@@ -202,13 +202,12 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
         if not whatever:
             return None
         row = known["unknown"]
-    lang = language(text)
-    return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
+    return _until_help(row, found, language(text))
 
 
 def going(doubted: Danger, text: str) -> str | None:
     """The answer to whether to call or to go, or whether it can wait, after an emergency that the visitor doubted."""
-    asks_it = pattern("notices", "going").search
+    asks_it = pattern("guards", "whether_to_go").search
     if not any(asks_it(clause.strip(STOPS)) for clause in CLAUSES.findall(features.clean(text))):
         return None
     lang = language(text)
@@ -217,9 +216,13 @@ def going(doubted: Danger, text: str) -> str | None:
 
 def until_help(found: Danger, text: str) -> str:
     """What to do while help is on its way to the patient, or the patient to help, as the text says."""
-    known, lang = asset("notices")["waiting"], language(text)
-    row = known["coming"]["way" if pattern("notices", "way").search(text) else "ambulance"]
-    return in_language(known["answer"], lang).format(answer=in_language(row, lang), do=told(found, lang)[2])
+    known = asset("notices")["waiting"]["coming"]
+    return _until_help(known["way" if pattern("notices", "way").search(text) else "ambulance"], found, language(text))
+
+
+def _until_help(row: Mapping[str, str], found: Danger, lang: str) -> str:
+    words = in_language(asset("notices")["waiting"]["answer"], lang)
+    return words.format(answer=in_language(row, lang), do=told(found, lang)[2])
 
 
 Settled = Literal["coming", "handled", "doubted", "over", "eased", "denied"]
