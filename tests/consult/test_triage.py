@@ -303,6 +303,7 @@ def test_what_settles_an_emergency_is_heard(text):
         "没有已经好",
         "已经处理了吗",
         "不是急症吧，我娃就是感冒嘛",
+        "不是急症吧他说歇歇就好",
         "人没事了对不对",
     ],
 )
