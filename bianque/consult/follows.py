@@ -9,7 +9,6 @@ is made. Trained on `data/follows.jsonl` and `data/follows_judged.jsonl` (`pytho
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bianque.consult.choice import Choice, read, unit
 from bianque.consult.encoder import encode
+from bianque.consult.ngrams import counts
 from bianque.consult.patterns import pattern
 from bianque.consult.questions import asks
 from bianque.consult.text import grams, likeness
@@ -96,10 +96,8 @@ class Follows:
         self, texts: Iterable[str], vectors_of: Callable[[Sequence[str]], Any] = encode, turn: FollowTurn | None = None
     ) -> None:
         self.turn = turn
-        seen, every = Counter[str](), list(texts)
-        for text in every:
-            seen.update(grams(text, 1))
-            seen.update(grams(text))
+        every = list(texts)
+        seen = counts(every, 1) | counts(every, 2)
         self.worth = {gram: math.log(len(every) / (1 + held)) for gram, held in seen.items()}
         self.new, self.vectors_of = math.log(len(every)), vectors_of
         self.known: dict[Follow, Wordings] = {}

@@ -21,6 +21,7 @@ from bianque.consult.handoff import CARE
 from bianque.consult.heard import Heard
 from bianque.consult.measured import measured
 from bianque.consult.naming import Naming, to_the_point
+from bianque.consult.ngrams import Index
 from bianque.consult.patterns import asset, joined, pattern
 from bianque.consult.polarity import denies, polarity
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
@@ -80,32 +81,26 @@ class Hearing:
         self.family_of = {
             name: family for family, entry in knowledge.families.items() for name in (*entry.like, family)
         }
-        self.questions: list[tuple[str, str, frozenset[str]]] = []
-        self.asking: dict[str, list[int]] = defaultdict(list)  # pair of characters → questions
-        self.sentences: list[Sentence] = []
-        self.saying: dict[str, list[int]] = defaultdict(list)  # four characters → sentences
+        asks = [
+            (entry.id, slot.key, text) for entry in self.entries.values() for slot in entry.slots for text in slot.ask
+        ]
+        self.questions = [(name, key, len(grams(text.replace("{x}", "")))) for name, key, text in asks]
+        self.asking = Index([text.replace("{x}", "") for _, _, text in asks], 2)
+        said: list[tuple[str, Rule | Follow, str]] = []
         for entry in self.entries.values():
-            for slot in entry.slots:
-                for text in slot.ask:
-                    pairs = grams(text.replace("{x}", ""))
-                    for pair in pairs:
-                        self.asking[pair].append(len(self.questions))
-                    self.questions.append((entry.id, slot.key, pairs))
-            said: list[Rule | Follow] = [*entry.urgent, *entry.assess, *entry.advice, *entry.doctor, *entry.follow]
-            for part in said:
-                for text in part.say:
-                    for four in grams(text.replace("{x}", ""), 4):
-                        self.saying[four].append(len(self.sentences))
-                    self.sentences.append(Sentence(entry.id, part))
+            parts: list[Rule | Follow] = [*entry.urgent, *entry.assess, *entry.advice, *entry.doctor, *entry.follow]
+            said += [(entry.id, part, text) for part in parts for text in part.say]
+        self.sentences = [Sentence(name, part) for name, part, _ in said]
+        self.saying = Index([text.replace("{x}", "") for _, _, text in said], 4)
         self.openings = [
             (entry.id, grams(opening.say), opening.has)
             for entry in knowledge.complaints.values()
             for opening in entry.open
         ]
         self.naming = Naming(knowledge.generic, found)
-        denies, first = joined(asset("people")["denies"]), re.compile("[与和、及或（]")
-        called = {name: first.split(entry.name)[0] for name, entry in knowledge.complaints.items()}
-        self.rules_out = {name: re.compile(denies.replace("NAME", word)) for name, word in called.items()}
+        first = re.compile("[与和、及或（]")
+        self.called = {name: first.split(entry.name)[0] for name, entry in knowledge.complaints.items()}
+        self.denies = joined(asset("people")["denies"])
 
     def hear(self, dialogue: Sequence[Message]) -> Heard:
         """Read a round, which begins with its complaint."""
@@ -167,7 +162,9 @@ class Hearing:
 
     def ruled_out(self, said: Sequence[str]) -> set[str]:
         """The complaints that the visitor says it is not: 不是痔疮呀, 痔疮都没得过."""
-        return {name for name, denies in self.rules_out.items() if denies.search("，".join(said))}
+        text = "，".join(said)
+        named = {name: word for name, word in self.called.items() if word in text}
+        return {name for name, word in named.items() if re.search(self.denies.replace("NAME", word), text)}
 
     def corrected(self, dialogue: Sequence[Message]) -> int:
         """Which turn says last that the doctor has taken the complaint for another, 0 if none does."""
@@ -213,11 +210,10 @@ class Hearing:
         found: dict[tuple[str, str], float] = {}
         for part in re.findall(r"[^。！？?!]+[？?]", text):
             for said in {part, part.rpartition("，")[2]}:
-                pairs = grams(said)
-                shared = Counter(i for pair in pairs for i in self.asking.get(pair, ()))
+                shared, size = self.asking.sharing(said)
                 for i, count in shared.items():
                     entry, key, own = self.questions[i]
-                    alike = 2 * count / (len(pairs) + len(own))
+                    alike = 2 * count / (size + own)
                     if alike >= SAME_QUESTION and alike > found.get((entry, key), 0):
                         found[entry, key] = alike
         return found
@@ -336,18 +332,13 @@ class Hearing:
     def questions_of(self, name: str) -> dict[str, Question]:
         return questions(self.entries[name])
 
-    def sharing(self, fours: frozenset[str]) -> Counter[int]:
-        """How many of the fours of characters each sentence has."""
-        return Counter(i for four in fours for i in self.saying.get(four, ()))
-
     def source(self, text: str, heard: Heard) -> tuple[Sentence | None, bool]:
         """The sentence of the complaint's own that a text is from, and whether it is another complaint's instead."""
-        fours = grams(text, 4)
-        shared = self.sharing(fours)
+        shared, fours = self.saying.sharing(text)
         own: tuple[float, Sentence | None] = (0.0, None)
         other = 0.0
         for i, count in shared.items():
-            found, share = self.sentences[i], count / len(fours)
+            found, share = self.sentences[i], count / fours
             if heard.entry and found.complaint == heard.entry.id:
                 own = max(own, (share, found), key=lambda pair: pair[0])
             elif not self.entries[found.complaint].general:
@@ -359,9 +350,8 @@ class Hearing:
         found = set[str]()
         for turn in dialogue:
             for text in re.findall(r"[^。！？\n]{8,}", turn.content) if turn.phase == "advising" else ():
-                fours = grams(text, 4)
-                shared = self.sharing(fours)
-                whose = {self.sentences[i].complaint for i, count in shared.items() if count >= WHOLLY * len(fours)}
+                shared, fours = self.saying.sharing(text)
+                whose = {self.sentences[i].complaint for i, count in shared.items() if count >= WHOLLY * fours}
                 found |= whose if len(whose) == 1 else set()
         return found
 

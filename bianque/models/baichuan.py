@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Decoding
+from bianque.models.base import Decoding, embedding
 from bianque.nn.cache import Cache, StepInputs
 from bianque.nn.layers import AttentionFn, FusedProjection, Linear, RMSNorm, attend, merge, split
 
@@ -129,7 +129,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, config: BaichuanConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

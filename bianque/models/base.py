@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bianque.nn.cache import StepInputs
 
@@ -48,3 +49,9 @@ def step_and_advance(
     logits = forward_step(ids, cache, cache.step_inputs(slot, len(ids)))
     cache.advance(slot, len(ids))
     return logits
+
+
+def embedding(rows: int, width: int) -> nn.Embedding:
+    """`nn.Embedding(rows, width)`; a skeleton gets no random numbers, for which torch loads its compiler: two seconds."""
+    weight = torch.empty(rows, width)
+    return nn.Embedding(rows, width, _weight=weight if weight.is_meta else nn.init.normal_(weight))

