@@ -69,10 +69,10 @@ class Hearing:
     """Reads dialogues as the knowledge base would."""
 
     def __init__(
-        self, knowledge: Knowledge, found: Recogniser, opens: Told, chooser: tuple[Choice, answers.AnswerTurn]
+        self, knowledge: Knowledge, found: Recogniser, told: Told, chooser: tuple[Choice, answers.AnswerTurn]
     ) -> None:
         self.knowledge, self.recogniser, self.generic = knowledge, found, knowledge.generic
-        self.told, (self.choice, self.turn) = opens, chooser
+        self.told, (self.choice, self.turn) = told, chooser
         self.entries = knowledge.entries
         self.of_children = {name for name, entry in self.entries.items() if {*entry.about} <= {"child", "baby"}}
         self.of_women = {name for name, entry in self.entries.items() if WOMEN.search(entry.department)}
@@ -92,11 +92,9 @@ class Hearing:
             said += [(entry.id, part, text) for part in parts for text in part.say]
         self.sentences = [Sentence(name, part) for name, part, _ in said]
         self.saying = Index([text.replace("{x}", "") for _, _, text in said], 4)
-        self.openings = [
-            (entry.id, grams(opening.say), opening.has)
-            for entry in knowledge.complaints.values()
-            for opening in entry.open
-        ]
+        opens = [(entry.id, opening) for entry in knowledge.complaints.values() for opening in entry.open]
+        self.openings = [(name, max(len(grams(opening.say)), 4), opening.has) for name, opening in opens]
+        self.opening = Index([opening.say for _, opening in opens], 2)
         self.naming = Naming(knowledge.generic, found)
         first = re.compile("[与和、及或（]")
         self.called = {name: first.split(entry.name)[0] for name, entry in knowledge.complaints.items()}
@@ -117,12 +115,8 @@ class Hearing:
             alike = {name: max(like for (n, _), like in found.items() if n == name) for name, _ in found}
             votes.update({name: ASKED_OF * worth.get(name, 1.0) * like for name, like in alike.items()})
         votes.update(dict.fromkeys(self.advised_on(dialogue[wrong:]), ADVISED_ON))
-        opening = grams("\n".join(said[:2]))
-        begun = {
-            i: share
-            for i, (_, pairs, _) in enumerate(self.openings)
-            if (share := len(pairs & opening) / max(len(pairs), 4)) >= SAME_OPENING
-        }
+        shared, _ = self.opening.sharing("\n".join(said[:2]))
+        begun = {i: share for i, count in shared.items() if (share := count / self.openings[i][1]) >= SAME_OPENING}
         votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
         x = self.naming(said)
         votes.update({GENERIC: OPENED_SO} if x in self.naming.symptoms else {})  # word for word

@@ -55,6 +55,7 @@ class MiniPlan:
     prompt_tokens: int = 448
     reply_tokens: int = 320
     pieces: int = 8000
+    held_out: int = 300  # consultations that are examined and never drawn
     width: int = 0  # 0: as the model has it; the tests make tiny ones
     layers: int = 0
     seed: int = 0
@@ -334,9 +335,9 @@ def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Min
 
 
 def examination(subject: Subject, role: Role, plan: MiniPlan) -> list[list[Sample]]:
-    """Composed consultations that training never draws."""
+    """The plan's `held_out` composed consultations."""
     rng, composer = random.Random(f"{plan.seed}/held out"), Composer()
-    drawn = [s for _ in range(300) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)]
+    drawn = [s for _ in range(plan.held_out) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)]
     return samples.batches(drawn, plan.batch_tokens, rng, subject.shape)
 
 

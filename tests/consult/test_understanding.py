@@ -41,7 +41,7 @@ def few(tmp_path_factory):
     for part in ("triage", "intents"):
         (folder / part).mkdir()
         for path in (learning.FOLDER / part).glob("*.jsonl"):
-            lines = path.read_text(encoding="utf-8").splitlines()[:: 12 if part == "triage" else 6]
+            lines = path.read_text(encoding="utf-8").splitlines()[:: 24 if part == "triage" else 12]
             (folder / part / path.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
