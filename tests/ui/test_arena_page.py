@@ -234,7 +234,7 @@ def test_rounds_go_on_and_no_vote_is_possible_while_one_is_unfinished(chromium, 
     for button in verdicts(page):
         expect(button).to_be_enabled()
     assert violations(page) == []
-    script.asks, script.advises, script.pause = ["还有别的吗？" * 300], ["多休息。" * 300], 0.2
+    script.asks, script.advises, script.pause = ["还有别的吗？" * 300], ["多休息。" * 300], 1.0  # a page that draws ten times a second takes a third of a core
     say(page, "坐久了更疼")
     expect(side(page, "a").locator(".message.bot").nth(1)).to_be_visible(timeout=WAIT)
     for button in verdicts(page):
@@ -252,7 +252,7 @@ def test_rounds_go_on_and_no_vote_is_possible_while_one_is_unfinished(chromium, 
     for _, dialogue, _ in script.heard[-2:]:  # the round that was stopped is as if it had not been
         assert [message.content for message in dialogue[::2]] == [SECRET, "坐久了更疼"] and len(dialogue) == 3
     expect(side(page, "a").locator(".message.bot")).to_have_count(2)
-    script.pause, script.asks, script.advises = 0.2, ["还有别的吗？" * 300], ["多休息。" * 300]
+    script.pause, script.asks, script.advises = 1.0, ["还有别的吗？" * 300], ["多休息。" * 300]
     say(page, "还有")
     expect(side(page, "b").locator(".message.bot").nth(2)).to_be_visible(timeout=WAIT)
     page.get_by_role("button", name="换一对").click()  # at any time

@@ -137,7 +137,7 @@ def test_one_column_can_be_retried_and_carried_into_all(chromium, url, script):
 
 
 def test_stop_ends_every_column(chromium, url, script):
-    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有吗" * 300], ["建议休息" * 300], 0.02
+    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有吗" * 300], ["建议休息" * 300], 0.2
     page = opened(chromium, url)
     say(page, "肚子疼")
     for place in (0, 1):

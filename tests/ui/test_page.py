@@ -176,7 +176,7 @@ def test_a_first_message_outlives_a_late_greeting(chromium, late):
 
 
 def test_stop_ends_generation_and_keeps_what_was_written(chromium, url, script):
-    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.02
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.2
     page = visit(chromium, url)
     say(page, "肚子疼")
     expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
@@ -192,7 +192,7 @@ def test_stop_ends_generation_and_keeps_what_was_written(chromium, url, script):
 
 
 def test_closing_the_page_ends_generation(chromium, url, script):
-    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 500], 0.02
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 500], 0.2
     page = visit(chromium, url)
     say(page, "肚子疼")
     expect(replies(page).last).to_contain_text("请问疼了多久", timeout=WAIT)
@@ -219,7 +219,7 @@ def test_a_reply_that_has_not_begun_can_be_left(chromium, url, script, leave):
 
 
 def test_one_reply_at_a_time(chromium, url, script):
-    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.02
+    script.asks, script.pause = ["请问疼了多久？" + "还有什么不舒服吗" * 200], 0.2
     page = visit(chromium, url)
     for button in page.locator("#bq-actions button").all():
         expect(button).to_be_disabled()  # nothing to retry, undo or clear yet
