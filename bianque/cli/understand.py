@@ -185,7 +185,7 @@ def _case(said: Sequence[str], since: int = 0) -> dict[str, Any]:
 
 def _message(text: str, opening: str | None, doctor: str | None, phase: str | None) -> dict[str, Any]:
     from bianque.consult import triage
-    from bianque.consult.understanding import intent
+    from bianque.consult.understanding import intent, nearest
 
     found = triage.judge(text)
     return {
@@ -196,7 +196,7 @@ def _message(text: str, opening: str | None, doctor: str | None, phase: str | No
         "intent": next(iter(intent(text, None if opening == text else opening, doctor, phase))),
         "nearest": [
             {"text": near.text, "label": near.label, "kind": near.kind, "likeness": near.likeness}
-            for near in found.nearest
+            for near in found.nearest or nearest(text)
         ],
     }
 

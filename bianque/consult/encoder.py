@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 WIDTH = 512
 LONGEST = 400
 """Characters read of one sentence: the vector is a mean over it, and the time grows with it."""
+REMEMBERED = 4096  # sentences: 8 MB
 BATCH = 256  # sentences a pass, so that thousands take no more memory
 
 UNKNOWN, BEGIN, END = 0, 1, 2
 
 _lock = threading.Lock()
+_lock_of_kept = threading.Lock()
+_kept: OrderedDict[str, Vectors] = OrderedDict()  # the last ones
 
 
 @functools.cache
@@ -73,19 +77,30 @@ def encode(texts: Sequence[str]) -> Vectors:
     return found
 
 
-@functools.lru_cache(maxsize=4096)
-def encoded(text: str) -> Vectors:
-    """[512]: one sentence, remembered. Do not write into it."""
-    vector: Vectors = encode([text])[0]
-    vector.flags.writeable = False
-    return vector
-
-
 def remembered(texts: Sequence[str]) -> Vectors:
-    """[sentences, 512] of what comes again, as a visitor's sentences do at every turn."""
+    """[sentences, 512] of what comes again, as a visitor's sentences do within a turn and at every later one."""
     import numpy as np
 
-    return np.stack([encoded(text) for text in texts])
+    wanted = [text[:LONGEST] for text in texts]
+    with _lock_of_kept:
+        found = {text: _kept[text] for text in wanted if text in _kept}
+    if new := [text for text in dict.fromkeys(wanted) if text not in found]:
+        found |= {
+            text: vector.copy() for text, vector in zip(new, encode(new), strict=True)
+        }  # not a whole batch for one
+    with _lock_of_kept:
+        for text in found:
+            _kept[text] = found[text]
+            _kept.move_to_end(text)
+        while len(_kept) > REMEMBERED:
+            _kept.popitem(last=False)
+    return np.stack([found[text] for text in wanted])
+
+
+def encoded(text: str) -> Vectors:
+    """[512]: one sentence, remembered."""
+    vector: Vectors = remembered([text])[0]
+    return vector
 
 
 @functools.cache

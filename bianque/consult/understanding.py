@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bianque.consult import features
-from bianque.consult.encoder import encode
+from bianque.consult.encoder import encode, encoded, remembered
 from bianque.consult.patterns import asset
 from bianque.consult.questions import asks
 from bianque.consult.recognise import Recogniser
@@ -193,18 +193,23 @@ def danger(text: str, using: TriageHeads | None = None) -> Danger:
     words = features.grams(features.folded(text))
     parts = [(text, words), *_suspects(known.triage, text)]
     found: list[tuple[float, str, Floats, bool]] = []
-    vectors = encode([part for part, _ in parts])
+    vectors = remembered([part for part, _ in parts])
     for (part, counted), vector, meant in zip(parts, vectors, known.triage.by_vector(vectors), strict=True):
         scores = known.triage.prior + known.triage.by_words(counted) + meant
         cost = known.thresholds["piece"] if found else 0.0
         found.append((alarm(scores) - cost, part, vector, bool(scores[2] > scores[1])))
     heard = [one for one in found if one[0] > known.thresholds["likely"]]
     if not heard:
-        return Danger(score=found[0][0], nearest=known.nearest(found[0][2]))
+        return Danger(score=found[0][0])
     score, part, vector, crisis = max(heard, key=lambda one: (one[3], one[0]))  # a crisis outranks an emergency
     level: Level = "crisis" if crisis else "emergency"
     certainty: Certainty = "sure" if score > known.thresholds["sure"] else "likely"
     return Danger(level, kind_of(text, level, known.kinds), certainty, score, known.nearest(vector), part)
+
+
+def nearest(text: str) -> tuple[Near, ...]:
+    """The three known sentences that are nearest to a message, danger or not."""
+    return model().nearest(encoded(features.clean(features.unmarked(text))))
 
 
 def _suspects(head: Head, text: str) -> list[tuple[str, Counter[str]]]:
@@ -229,7 +234,7 @@ def intent(
     known = using or model()
     text = features.clean(text)
     words = intent_words(text, opening, doctor)
-    scores = known.intent.scores(words, encode([text])[0], PHASES.index(phase if phase in PHASES else None))
+    scores = known.intent.scores(words, encoded(text), PHASES.index(phase if phase in PHASES else None))
     found = zip(known.intent.labels, map(float, scores), strict=True)
     return dict(sorted(found, key=lambda one: -one[1]))
 

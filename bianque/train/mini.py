@@ -337,7 +337,9 @@ def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Min
 def examination(subject: Subject, role: Role, plan: MiniPlan) -> list[list[Sample]]:
     """The plan's `held_out` composed consultations."""
     rng, composer = random.Random(f"{plan.seed}/held out"), Composer()
-    drawn = [s for _ in range(plan.held_out) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)]
+    drawn = [
+        s for _ in range(plan.held_out) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)
+    ]
     return samples.batches(drawn, plan.batch_tokens, rng, subject.shape)
 
 

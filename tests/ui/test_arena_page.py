@@ -234,7 +234,11 @@ def test_rounds_go_on_and_no_vote_is_possible_while_one_is_unfinished(chromium, 
     for button in verdicts(page):
         expect(button).to_be_enabled()
     assert violations(page) == []
-    script.asks, script.advises, script.pause = ["还有别的吗？" * 300], ["多休息。" * 300], 1.0  # a page that draws ten times a second takes a third of a core
+    script.asks, script.advises, script.pause = (
+        ["还有别的吗？" * 300],
+        ["多休息。" * 300],
+        1.0,
+    )  # a page that draws ten times a second takes a third of a core
     say(page, "坐久了更疼")
     expect(side(page, "a").locator(".message.bot").nth(1)).to_be_visible(timeout=WAIT)
     for button in verdicts(page):
