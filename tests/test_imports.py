@@ -240,7 +240,7 @@ def test_the_pure_folders_need_the_standard_library_alone():
 
 @pytest.mark.parametrize(
     "module, known", [("types", ()), ("errors", ()), ("consult.patterns", ()), ("consult.questions", ("consult.patterns",)),
-                      ("consult.triage", ("consult.encoder", "consult.features", "consult.patterns", "consult.questions", "consult.understanding", "data.script"))],
+                      ("consult.triage", ("consult.encoder", "consult.features", "consult.patterns", "consult.understanding", "data.script"))],
 )  # fmt: skip
 def test_facts_know_nobody_but_the_reader_of_their_tables(module, known):
     assert {short(imported) for importing, imported in arrows() if short(importing) == module} == set(known)

@@ -138,7 +138,7 @@ def carry_out(
     work: Callable[[GenerationRun, Sequence[Speaker], Checks], Awaitable[Sifted]], requests: int, length: int, material: str,
 ) -> int:  # fmt: skip
     """Generate with progress on stderr; what came of it on stdout."""
-    from bianque.consult import questions, triage
+    from bianque.consult import alarms, questions
     from bianque.data.filters import Checks
     from bianque.data.generate import GenerationRun, save
     from bianque.data.journal import RequestJournal
@@ -146,7 +146,7 @@ def carry_out(
 
     check_name(asked.out)
     costs, who = asked.costs(), speakers(asked, names)
-    danger = lambda text: found.level if (found := triage.check(text)) else None
+    danger = lambda text: found.level if (found := alarms.check(text)) else None
     question = {
         "kind": kind, "models": [one.name for one in who], "seed": asked.seed, "temperature": asked.temperature,
         "max_new_tokens": asked.tokens, "material": hashlib.sha256(material.encode(errors="replace")).hexdigest()[:16],

@@ -77,14 +77,15 @@ def scored(file: Path, numbered: Sequence[tuple[int, str]]) -> None:
 
 def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping[str, Any]]:
     """The patients' turns of dialogues that get a notice, and at the end how many do, printed as JSON."""
-    from bianque.consult import triage
+
+    from bianque.consult import alarms
 
     turns, counts = 0, Counter[str]()
     for number, line in numbered:
         row = _parsed(file, number, line)
         said = [turn["text"] for turn in row.get("turns") or () if _ROLES.get(turn["role"]) == "user"]
         turns += len(said)
-        for text, found in zip(said, triage.judged(said), strict=True):
+        for text, found in zip(said, alarms.judged(said), strict=True):
             if found.level and found.certainty:
                 counts.update((found.level, found.certainty))
                 near = found.nearest[0].text if found.nearest else ""
@@ -175,11 +176,12 @@ def _case(said: Sequence[str], since: int = 0) -> dict[str, Any]:
 
     `since`: only what is sure from that message on counts: the one that says that it is no emergency.
     """
-    from bianque.consult import triage
+    from bianque.consult import alarms
+    from bianque.consult.triage import Danger
 
-    judged = [one for one in triage.judged(said)[since:] if not since or one.certainty == "sure"]
+    told = [one for one in alarms.judged(said)[since:] if not since or one.certainty == "sure"]
     gravity = lambda one: (one.certainty == "sure", one.certainty == "likely", one.score)
-    found = max(judged, key=gravity, default=triage.Danger())
+    found = max(told, key=gravity, default=Danger())
     return {"say": said, "triage": found.level, "kind": found.kind or None, "certainty": found.certainty}
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import regex
 
-from bianque.consult import triage
+from bianque.consult import alarms, triage
 from bianque.consult.patterns import asset
 from bianque.consult.questions import asks, plain
 from bianque.types import Message
@@ -44,51 +43,12 @@ def kinds(endangered: bool) -> tuple[str, ...]:
 
 def endangered(dialogue: Sequence[Message]) -> bool:
     """Whether a visitor's message of the dialogue got a notice."""
-    return any(found.level for found in triage.judged(newest_of(dialogue)))
+    return any(found.level for found in alarms.after(told_by(dialogue)).judged)
 
 
-@dataclass(slots=True)
-class Alarm:
-    """The sure dangers of a dialogue after the visitor's newest message."""
-
-    open: triage.Danger | None = None  # neither taken care of nor withdrawn
-    waiting: triage.Danger | None = None  # an emergency for which help may still be under way
-    told: int = 0  # which of the visitor's messages told of a danger last
-    done: triage.Settled | None = None  # what the newest says of it
-    misheard: bool = False  # a crisis was withdrawn
-    handled: bool = False  # an emergency is taken care of, or will be, as the visitor said
-    doubted: triage.Danger | None = None  # it was none, as the visitor said
-
-
-def alarm(said: Sequence[str]) -> Alarm:
-    """What the visitor's messages make of it, one after another."""
-    now = Alarm()
-    for place, (text, found) in enumerate(zip(said, triage.judged(said), strict=True)):
-        done = triage.settled(text, now.open)
-        beside = triage.judge(triage.beyond_settling(text)) if done == "denied" else found
-        if done in ("denied", "doubted") and beside.certainty == "sure":
-            done = None  # in the next clause it was meant, or told
-        if found.certainty == "sure" and not (done and now.open):
-            now.open, now.doubted, now.done = found, None, None
-            now.waiting, now.told = (found if found.level == "emergency" else None), place
-        elif done == "coming" and now.doubted and not now.open:  # who doubted it has called after all
-            now.waiting, now.doubted, now.handled, now.done = now.doubted, None, True, done
-        elif (
-            done
-            and (now.open or now.waiting)
-            and (now.open is None or now.open.level == "emergency" or done == "denied")
-        ):
-            now.misheard = now.open is not None and now.open.level == "crisis"
-            now.handled = done in ("coming", "handled")
-            now.doubted = (now.open or now.waiting) if done == "doubted" else None
-            now.open, now.waiting, now.done = None, now.waiting if done == "coming" else None, done
-        else:
-            now.done = None
-    return now
-
-
-def newest_of(dialogue: Sequence[Message]) -> list[str]:
-    return [turn.content for turn in dialogue if turn.role == "user"][-triage.REMEMBERED :]
+def told_by(dialogue: Sequence[Message]) -> list[str]:
+    """The visitor's newest messages."""
+    return [turn.content for turn in dialogue if turn.role == "user"][-alarms.REMEMBERED :]
 
 
 def care(dialogue: Sequence[Message]) -> str | None:
@@ -96,8 +56,8 @@ def care(dialogue: Sequence[Message]) -> str | None:
 
     What people ask while they wait for help is answered, also once they have said that it is on its way.
     """
-    said = newest_of(dialogue)
-    newest, now, lang = said[-1], alarm(said), triage.language(said[-1])
+    said = told_by(dialogue)
+    newest, now, lang = said[-1], alarms.after(said), triage.language(said[-1])
     beyond = triage.beyond_settling(newest)
     asking = asks(beyond)
     if (
@@ -120,8 +80,8 @@ def care(dialogue: Sequence[Message]) -> str | None:
 
 def reminder(dialogue: Sequence[Message]) -> str | None:
     """What an advice ends with, once, in a dialogue whose emergency was said to be taken care of, or to be none."""
-    said = newest_of(dialogue)
-    now = alarm(said)
+    said = told_by(dialogue)
+    now = alarms.after(said)
     if not (now.handled or now.doubted) or now.open:
         return None
     words = asset("notices")["reminder" if now.handled else "reminder_doubted"]

@@ -13,7 +13,7 @@ from functools import partial
 
 from bianque.backends.base import Backend
 from bianque.catalog import builtin
-from bianque.consult import handoff, questions, replies, triage
+from bianque.consult import alarms, handoff, questions, replies, triage
 from bianque.consult.events import Delta, Done, Event, Handed, Loading, Notice, Speaking, Thinking, Timing
 from bianque.consult.handoff import CARE, Decision, Round
 from bianque.consult.ledger import Ledger
@@ -104,7 +104,7 @@ class Session:
         dialogue = [*history, Message("user", message)]
         clock, read = Clock(), asyncio.get_running_loop().run_in_executor
         earlier = [turn.content for turn in history if turn.role == "user"]
-        if found := await read(self.readers, triage.check, message, earlier):
+        if found := await read(self.readers, alarms.check, message, earlier):
             yield Notice.of(found)
         if self.stops and (words := await read(self.readers, replies.care, dialogue)):
             for event in self.fixed(words, clock):

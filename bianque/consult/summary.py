@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bianque import templates
-from bianque.consult import handoff, questions, triage
+from bianque.consult import alarms, handoff, questions
 from bianque.consult.patterns import asset, pattern, table
 from bianque.consult.questions import plain
 from bianque.consult.text import LABEL
@@ -158,7 +158,7 @@ def dangers(messages: Sequence[Message]) -> list[DangerSign]:
         if messages[turn].role != "user" or (room := room - len(text)) < 0:
             continue
         earlier = [message.content for message in messages[:turn] if message.role == "user"]
-        if notice := triage.check(text, earlier):
+        if notice := alarms.check(text, earlier):
             found[notice.sign] = DangerSign(notice.level, notice.sign, notice.text, cut(text.strip(), turn, 160))
     return sorted(reversed(found.values()), key=lambda danger: danger.level)
 

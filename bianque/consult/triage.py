@@ -1,7 +1,8 @@
 """Red-flag notices: each message of a visitor is judged before any model reads it, and by none.
 
 `judge` says whether a message tells of danger: labelled sentences (`understanding`) under a few rules that must never
-fail (assets/triage.yaml). `check` makes of it what the visitor is told, in their language (assets/notices.yaml).
+fail (assets/triage.yaml). `notice` makes of it what the visitor is told, in their language (assets/notices.yaml); `alarm`
+follows a dialogue.
 """
 
 from __future__ import annotations
@@ -15,18 +16,12 @@ from typing import Any, Literal
 from bianque.consult import features, understanding
 from bianque.consult.encoder import nearness
 from bianque.consult.patterns import asset, joined, pattern
-from bianque.consult.questions import asks
 from bianque.consult.understanding import Certainty, Danger, Level, Near
 from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
-TOGETHER = (3, 5)  # newest messages that are read as one, too: facts of danger are told one by one, others among them
 SEPARATOR = "。"
-ADDED_UP = 0.3  # score at which messages read as one are surely an emergency
-AGAIN, ALSO = -0.3, -0.7  # score that alarms anew after "it is no emergency"; the same of what is told as one more sign
-MOST_CLAUSES = 8  # of such a message that are judged apart, too
-REMEMBERED = 20  # newest messages of the visitor in which a danger is still open
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 STOPS = "，。！？；,!?;\n "  # what they end with
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
@@ -65,65 +60,6 @@ def judge(text: str) -> Danger:
     return found
 
 
-def judged(said: Sequence[str]) -> list[Danger]:
-    """What danger each message of a visitor tells, alone or together with those before it.
-
-    Navel pain, that it has moved to the right, that every step hurts: none of it alarms, all of it does. What was said before
-    a sure danger or before the visitor settled one counts no more; but that it is no emergency, who has one says as often
-    as who has none, so after that what was told still counts, and less is needed to alarm again.
-    """
-    found: list[Danger] = []
-    own = ["" if place and of_others(text, said[0]) else text for place, text in enumerate(said)]
-    since, open_, doubted = 0, Danger(), Danger()
-    for place, text in enumerate(said):
-        how = settled(text)
-        told = judge(text)
-        if how == "doubted" and (open_ if open_.level else doubted).level == "emergency":
-            doubted = open_ if open_.level else doubted
-            told = _doubting(text, doubted)
-        elif told.certainty != "sure" and doubted.level and not how and _adds(text, told):
-            told = _again(told, doubted)
-        elif told.certainty != "sure" and since < place and not how:
-            wholes = {together(own[max(since, place + 1 - count) : place + 1]) for count in TOGETHER}
-            whole = max(map(judge, sorted(wholes)), key=lambda one: one.score)
-            if whole.certainty == "sure" or (whole.level == "emergency" and whole.score > ADDED_UP):
-                told = replace(whole, certainty="sure", together=True)
-        elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
-            told = replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) : place + 1])).kind)
-        found.append(told)
-        if told.certainty == "sure":
-            since, open_, doubted = place + 1, told, Danger()
-        elif how:
-            since, open_ = place + 1, Danger()
-            doubted = doubted if how == "doubted" else Danger()
-    return found
-
-
-def _doubting(text: str, open_: Danger) -> Danger:
-    """What a message tells that says of an open emergency that it is none: a new sign, or that it may yet be one."""
-    beyond = beyond_settling(text)
-    told = judge(beyond)
-    if told.level == "crisis":
-        return told
-    return _again(told, open_) if _adds(beyond, told) else replace(open_, certainty="likely", nearest=())
-
-
-def _adds(text: str, told: Danger) -> bool:
-    """Whether a message adds to an emergency that was told before what alone would be none; what it asks is no sign."""
-    if told.level:
-        return told.level == "emergency"
-    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
-    told_in = [clause for clause in clauses if not asks(clause)][:MOST_CLAUSES]
-    also, relief = pattern("notices", "also").search, pattern("notices", "relief").search
-    adds = lambda part: judge(part).score > (ALSO if also(part) else AGAIN) and not relief(part)
-    return any(map(adds, dict.fromkeys(("，".join(told_in), *told_in))))
-
-
-def _again(told: Danger, doubted: Danger) -> Danger:
-    """A sign that alone may be none, told after an emergency that was doubted."""
-    return replace(told, level="emergency", certainty="sure", kind=told.kind or doubted.kind, together=True)
-
-
 def together(said: Sequence[str]) -> str:
     """Several messages as one text."""
     return SEPARATOR.join(text.strip() for text in said if text)
@@ -138,15 +74,6 @@ def of_others(text: str, first: str) -> bool:
 @cache
 def _rules(group: str) -> tuple[tuple[re.Pattern[str], Mapping[str, Any]], ...]:
     return tuple((re.compile(joined(row["pattern"])), row) for row in asset("triage")[group])
-
-
-def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:
-    """What the visitor is told about a message after their earlier ones, None where no danger shows."""
-    *before, found = judged([*earlier, text][-REMEMBERED:])
-    doubtful = found.level == "crisis" and found.certainty == "likely"
-    if doubtful and any((one.level, one.certainty) == ("emergency", "sure") for one in before[-max(TOGETHER) :]):
-        return None  # 家里就我一个人 while help is called for says where the patient is, not how they feel
-    return notice(found, language(text)) if found.level else None
 
 
 def notice(found: Danger, lang: str) -> DangerNotice:

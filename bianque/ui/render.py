@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from bianque.consult import questions, quick, replies, triage
+from bianque.consult import alarms, questions, quick, triage
 from bianque.consult.handoff import CARE
 from bianque.consult.transcript import Turn
 from bianque.data.script import traditional
@@ -274,7 +274,7 @@ def settling(turns: Sequence[Turn], lang: str) -> list[dict[str, str]]:
     if not turns or turns[-1].get("model") != CARE:
         return []
     said = [turn["content"] for turn in turns if turn["role"] == "user"]
-    found = replies.alarm(said[-triage.REMEMBERED :]).open
+    found = alarms.after(said).open
     if found is None or found.level != "emergency":
         return []
     wrote = triage.language(said[-1])

@@ -21,7 +21,7 @@ from bianque.api import openai as v1
 from bianque.api.openai_request import RULE
 from bianque.api.openai_wire import FINGERPRINT
 from bianque.catalog.builtin import CARDS
-from bianque.consult import triage
+from bianque.consult import alarms
 from bianque.consult.session import Notice, Session
 from bianque.errors import Busy, Interrupted, LoadFailed, OutOfMemory, Unreachable
 from bianque.settings import Settings
@@ -154,7 +154,7 @@ def test_sampling_and_stop_reach_the_models_of_a_mode_and_a_card(client, script)
 
 def test_a_notice_is_the_first_text_and_no_part_of_what_comes_back(client, script):
     said = {"role": "user", "content": "我胸口剧痛，出冷汗，喘不上气"}
-    notice = triage.check(said["content"])
+    notice = alarms.check(said["content"])
     for name in ("auto", "ask", "advise"):
         found = client.chat.completions.create(model=name, messages=[said])
         content = found.choices[0].message.content

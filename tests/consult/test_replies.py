@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bianque.consult import replies, triage
+from bianque.consult import alarms, replies, triage
 from bianque.consult.patterns import asset
 from bianque.data.knowledge import bundled
 from bianque.types import Message
@@ -132,7 +132,7 @@ def test_who_says_that_help_comes_is_told_what_to_do_until_then_and_who_is_throu
     ],
 )
 def test_what_is_asked_when_all_is_taken_care_of_is_no_question_of_who_waits(said, waits, reminded):
-    found = replies.alarm(["孩子把两颗磁力珠吞下去了", said])
+    found = alarms.after(["孩子把两颗磁力珠吞下去了", said])
     assert found.open is None and (bool(found.waiting), found.handled) == (waits, reminded)
     words = replies.care([Message("user", "孩子把两颗磁力珠吞下去了"), Message("user", said)])
     assert ("先不要喂水" in (words or "")) is waits
@@ -142,7 +142,7 @@ def test_who_doubted_an_emergency_and_calls_after_all_waits_for_help():
     said = [Message("user", text) for text in (CHEST, "不是急症", "好吧打了120了")]
     assert "打开家门" in replies.care(said)
     asked = [*said[:2], Message("user", "行吧打了120了，能喂点水吗")]
-    assert "先不要喂水" in replies.care(asked) and not replies.alarm([one.content for one in asked]).doubted
+    assert "先不要喂水" in replies.care(asked) and not alarms.after([one.content for one in asked]).doubted
     assert "120" in replies.care([*said, Message("user", "他能走下楼吗")])
 
 

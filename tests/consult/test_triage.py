@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bianque.consult import replies, triage, understanding
+from bianque.consult import alarms, replies, triage, understanding
 from bianque.consult.patterns import asset
 from bianque.consult.understanding import Danger
 from bianque.types import Message
@@ -164,7 +164,7 @@ NOTHING = [
 
 
 def level(text: str) -> str | None:
-    notice = triage.check(text)
+    notice = alarms.check(text)
     return notice.level if notice else None
 
 
@@ -208,7 +208,7 @@ def test_a_crisis_outranks_an_emergency(text):
 
 @pytest.mark.parametrize("text", EMERGENCY[::7] + CRISIS[::7])
 def test_the_notice_names_its_sign_and_the_numbers(text):
-    notice = triage.check(text)
+    notice = alarms.check(text)
     assert notice is not None and notice.sign and notice.tel
     assert "120" in notice.text and "24 小时" not in notice.text and "24小时" not in notice.text
     if notice.certainty == "sure":
@@ -229,7 +229,7 @@ SAID = {
 @pytest.mark.parametrize("lang", SAID)
 def test_a_notice_is_in_the_visitor_s_language_alone(lang):
     for text, first in zip(SAID[lang], ("120", "12356"), strict=True):
-        notice = triage.check(text)
+        notice = alarms.check(text)
         assert notice.lang == lang and notice.certainty == "sure" and notice.tel[0] == first
         assert ("119" in notice.tel) is (lang in ("zh-TW", "ko"))
         for words in (notice.text, notice.do):
@@ -262,13 +262,13 @@ def rules(group):
 
 @pytest.mark.parametrize(("row", "case"), rules("must"))
 def test_a_must_is_never_missed(row, case):
-    notice = triage.check(case)
+    notice = alarms.check(case)
     assert row["why"] and (notice.level, notice.certainty) == (row["level"], "sure")
 
 
 @pytest.mark.parametrize(("row", "case"), rules("silent"))
 def test_what_must_be_silent_is(row, case):
-    assert row["why"] and triage.check(case) is None
+    assert row["why"] and alarms.check(case) is None
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ def test_a_stroke_is_not_over_because_it_has_passed():
 def test_no_softer_crisis_line_stands_beside_an_open_emergency(monkeypatch):
     said, alone = "胸口压着疼", "家里就我一个人"
     seen = {said: Danger("emergency", "acs", "sure", 0.9), alone: Danger("crisis", "farewell", "likely", 0.2)}
-    monkeypatch.setattr(triage, "judge", lambda text: seen.get(text, Danger()))
-    assert triage.check(alone).level == "crisis"
-    assert triage.check(said).certainty == "sure" and triage.check(alone, [said]) is None
+    monkeypatch.setattr(alarms, "judge", lambda text: seen.get(text, Danger()))
+    assert alarms.check(alone).level == "crisis"
+    assert alarms.check(said).certainty == "sure" and alarms.check(alone, [said]) is None
 
 
 @pytest.mark.parametrize("text", ["\ud800", "胸口疼\udfff出冷汗", "a" * 10**6, "头疼，" * 300_000, "\n" * 5000, "𠮷🤒"])
@@ -341,16 +341,16 @@ TOGETHER = (
 
 @pytest.mark.parametrize("said", TOGETHER)
 def test_facts_that_alarm_only_together_are_heard_together(said):
-    alone, found = [triage.judge(text).certainty for text in said[:2]], triage.judged(said)
+    alone, found = [triage.judge(text).certainty for text in said[:2]], alarms.judged(said)
     assert "sure" not in alone and any(one.certainty == "sure" and one.level == "emergency" for one in found)
-    assert triage.check(said[-1], said[:-1]) == (triage.notice(found[-1], "zh-CN") if found[-1].level else None)
+    assert alarms.check(said[-1], said[:-1]) == (triage.notice(found[-1], "zh-CN") if found[-1].level else None)
 
 
 @pytest.mark.parametrize(("settles", "left"), [("不是急症", "likely"), ("已经处理了", None), ("到医院了", None)])
 def test_what_was_settled_alarms_no_more_with_harmless_talk(settles, left):
     """The softer line stays where the visitor says that it was none."""
     said = [*TOGETHER[0], settles, "今天有点累", "晚上吃了两碗饭"]
-    found = [one.certainty for one in triage.judged(said)]
+    found = [one.certainty for one in alarms.judged(said)]
     assert found[2] == "sure" and found[3:] == [left, None, None]
 
 
@@ -377,7 +377,7 @@ def test_a_pregnant_wife_makes_no_emergency_of_her_husbands_shingles():
         "老婆怀孕5个月",
         "疼得睡不着",
     ]
-    assert not any(found.certainty == "sure" for found in triage.judged(said))
+    assert not any(found.certainty == "sure" for found in alarms.judged(said))
 
 
 DOUBTED = ("大便黑得像柏油，头晕，一身虚汗", "不是急症")
@@ -385,14 +385,14 @@ DOUBTED = ("大便黑得像柏油，头晕，一身虚汗", "不是急症")
 
 @pytest.mark.parametrize("sign", ["刚才又拉了一次，还是黑的", "站起来眼前黑了一下", "不是急症，就是又头晕了"])
 def test_one_more_sign_after_an_emergency_that_was_doubted_alarms_again(sign):
-    found = triage.judged([*DOUBTED, "五十二岁", sign])[-1]
+    found = alarms.judged([*DOUBTED, "五十二岁", sign])[-1]
     assert (found.level, found.certainty) == ("emergency", "sure") and found.kind
     assert triage.judge(sign).certainty != "sure", "alone it would be no alarm"
 
 
 @pytest.mark.parametrize("said", ["五十二岁", "没发烧", "肚子不痛", "平时吃降压药", "头不晕了", "已经好多了"])
 def test_harmless_talk_after_an_emergency_that_was_doubted_does_not(said):
-    assert triage.judged([*DOUBTED, said])[-1].certainty != "sure"
+    assert alarms.judged([*DOUBTED, said])[-1].certainty != "sure"
 
 
 @pytest.mark.parametrize(
@@ -400,8 +400,19 @@ def test_harmless_talk_after_an_emergency_that_was_doubted_does_not(said):
     [("不是急症，就是左手也有点使不上劲", True), ("不是急症，就是昨晚没睡好", False), ("不是急症，我不想活了", True)],
 )
 def test_a_new_sign_beside_the_doubt_keeps_the_alarm(said, left):
-    found = replies.alarm(["我妈突然嘴歪了，说话不清楚", said])
+    found = alarms.after(["我妈突然嘴歪了，说话不清楚", said])
     assert bool(found.open) is left and bool(found.doubted) is not left
+
+
+def test_signs_that_pass_end_no_small_stroke():
+    stroke = "我爸刚才突然嘴歪了，说话不清楚"
+    assert alarms.after([stroke, "现在好了"]).open.kind == "stroke"
+    found = alarms.judged([stroke, "现在好了", "不是急症"])
+    assert [one.certainty for one in found] == ["sure", None, "likely"]
+    assert (
+        alarms.after([stroke, "不是急症", "现在好了"]).doubted
+        and not alarms.after([stroke, "现在好了", "已经处理了"]).open
+    )
 
 
 @pytest.mark.parametrize("asked", ["那要不要叫120", "还用去医院吗", "在家观察一晚行不行", "等明天再去可以吗"])
@@ -422,7 +433,7 @@ def test_whether_to_call_is_answered_from_the_emergency_that_was_doubted(asked):
     ],
 )
 def test_harmless_facts_stay_harmless_together(said):
-    assert not any(found.certainty == "sure" for found in triage.judged(said))
+    assert not any(found.certainty == "sure" for found in alarms.judged(said))
 
 
 def test_danger_hidden_in_a_long_story_is_heard():
@@ -446,7 +457,7 @@ def test_nothing_is_read_before_the_first_message():
 
 @pytest.mark.parametrize("text", EMERGENCY[::9] + CRISIS[::9] + NOTHING[::9])
 def test_the_same_text_gets_the_same_answer(text):
-    assert triage.check(text) == triage.check(text) == triage.check(f"  {text}\n")
+    assert alarms.check(text) == alarms.check(text) == alarms.check(f"  {text}\n")
 
 
 @pytest.mark.parametrize("text", ["胸口疼，不想活了", "胸口疼，出冷汗，左臂发麻"])
@@ -459,7 +470,7 @@ def test_width_and_case_do_not_matter(text):
     "unit", ["胸口疼", "没有", "想 ", "血血", "不", "a", "，", "怀孕38", "突然左手", "how are you "]
 )
 def test_a_long_text_is_answered(unit):
-    triage.check(unit * 5000)
+    alarms.check(unit * 5000)
     assert level(unit * 500 + "。我想自杀") == "crisis" or unit == "没有"
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from bianque.consult import questions, triage
+from bianque.consult import alarms, questions
 from bianque.data import filters, generate
 from bianque.data.filters import Checks, judged, sift
 from bianque.data.formats import CorpusDialogue
@@ -20,7 +20,7 @@ from bianque.data.knowledge import bundled
 from bianque.errors import BadInput, BianQueError, Busy
 from bianque.types import Message, Sampling, Usage
 
-CHECKS = Checks(lambda text: found.level if (found := triage.check(text)) else None, questions.asks)
+CHECKS = Checks(lambda text: found.level if (found := alarms.check(text)) else None, questions.asks)
 HAN = "头腰腹胸背肩膝肘腕踝颈眼耳鼻喉舌牙皮胃肠肝胆肾肺心脑手足指趾疼痒麻酸胀热冷肿红紫干湿硬软重轻"
 
 
