@@ -179,7 +179,7 @@ def test_several_consultations_drafts_and_switches_stay_in_the_browser(chromium,
     page.locator("#bq-menu summary").click()
     page.locator("#bq-list li:not(.bq-current) .bq-drop").click()
     wait_for(lambda: consultations(page) == ["孩子咳嗽"])
-    page.on("dialog", lambda asked: asked.accept())
+    page.once("dialog", lambda asked: asked.accept())
     page.locator("#bq-menu [data-do=forget]").click()
     expect(page.locator("#bq-hero")).to_be_visible(timeout=WAIT)
     assert consultations(page) == []
@@ -289,6 +289,7 @@ speechSynthesis.speak = said => { window.read = [said.lang, said.text]; };
 def test_the_browser_writes_what_is_spoken_and_reads_what_is_written(chromium, url):
     page = visit(chromium, url)
     page.add_init_script(VOICES)
+    page.scripted = True
     page.reload()
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
     speak = page.get_by_role("button", name="语音输入")
