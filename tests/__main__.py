@@ -18,8 +18,8 @@ WORKERS = (os.cpu_count() or 2) + 1  # one more than cores: a test of the page w
 LEFT_OUT = "not browser and not process and not slow and not gpu"
 # A file's tests share servers and browsers; `conftest.py` puts the longest files first.
 BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
-# Workers share the cores: a team of threads in each would only wait for the others.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Workers share the cores: a team of threads in each would only wait for the others. What one has compiled the others read.
+SHARED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 LINT = (("ruff", "format", "--check", "."), ("ruff", "check", "."))
 
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         browser()
     how, profile = (("-m", LEFT_OUT), "dev") if fast else (BY_FILE, "ci")
     types = started("mypy")  # beside the tests: it uses one core, and not for long
-    tests = started("pytest", "-n", str(WORKERS), *how, *chosen, HYPOTHESIS_PROFILE=profile, **ONE_THREAD)
+    tests = started("pytest", "-n", str(WORKERS), *how, *chosen, HYPOTHESIS_PROFILE=profile, **SHARED)
     code = tests.wait()
     return types.wait() or code
 
