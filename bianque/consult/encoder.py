@@ -85,9 +85,8 @@ def remembered(texts: Sequence[str]) -> Vectors:
     with _lock_of_kept:
         found = {text: _kept[text] for text in wanted if text in _kept}
     if new := [text for text in dict.fromkeys(wanted) if text not in found]:
-        found |= {
-            text: vector.copy() for text, vector in zip(new, encode(new), strict=True)
-        }  # not a whole batch for one
+        # copies: a row of a batch would keep all of it
+        found |= {text: vector.copy() for text, vector in zip(new, encode(new), strict=True)}
     with _lock_of_kept:
         for text in found:
             _kept[text] = found[text]

@@ -21,9 +21,8 @@ def advice(r: random.Random, entry: Complaint, common: Common, known: Known, x: 
     general = [rule for rule in entry.advice if not rule.when]
     short = shape >= 0.9
     count = max(0, (2 if short else r.choice((3, 4, 4, 5))) - len(special))
-    chosen = {
-        id(rule) for rule in (*special, *r.sample(general, min(count, len(general))))
-    }  # to compare them takes longer
+    # by identity: to compare rules takes longer than all the rest
+    chosen = {id(rule) for rule in (*special, *r.sample(general, min(count, len(general))))}
     says = [sentence(r.choice(rule.say)) for rule in entry.advice if id(rule) in chosen]
     if short:
         out += "".join(says)
