@@ -37,7 +37,7 @@ class Alarm:
     def hear(self, said: Sequence[str]) -> None:
         """Read on: the last of the visitor's messages is new."""
         text, place = said[-1], len(said) - 1
-        done = triage.settled(text, self.open)
+        done = triage.settled(text, self.open or self.doubted)
         found = self._told(said, done)
         self.judged.append(found)
         sure = found.certainty == "sure"

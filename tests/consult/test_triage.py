@@ -407,6 +407,8 @@ def test_a_new_sign_beside_the_doubt_keeps_the_alarm(said, left):
 def test_signs_that_pass_end_no_small_stroke():
     stroke = "我爸刚才突然嘴歪了，说话不清楚"
     assert alarms.after([stroke, "现在好了"]).open.kind == "stroke"
+    again = alarms.judged([stroke, "不是急症", "刚刚他右眼看东西黑了一下，过一会又好了"])[-1]
+    assert (again.level, again.certainty) == ("emergency", "sure")
     found = alarms.judged([stroke, "现在好了", "不是急症"])
     assert [one.certainty for one in found] == ["sure", None, "likely"]
     assert (
