@@ -88,13 +88,13 @@ class Scripted:
         if first:
             yield Piece(progress=Progress(model, "loading", 0.5))
             await asyncio.sleep(self.loading)
-        yield Piece(usage=Usage(len(dialogue), 0, 0))
-        if self.fails:
-            raise self.fails
         script = self.asks if model.startswith(("ask", "bianque-1")) else self.advises
-        text = script.pop(0) if len(script) > 1 else script[0]
-        done, closed = False, self.closed
+        done, closed = self.fails is not None, self.closed
         try:
+            yield Piece(usage=Usage(len(dialogue), 0, 0))  # who leaves now, while it is being read, closes it too
+            if self.fails:
+                raise self.fails
+            text = script.pop(0) if len(script) > 1 else script[0]
             await asyncio.sleep(self.silence)
             for character in text:
                 await asyncio.sleep(self.pause)

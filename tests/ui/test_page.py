@@ -225,16 +225,16 @@ def test_closing_the_page_ends_generation(chromium, url, script):
 
 @pytest.mark.parametrize("leave", ["stop", "close"])
 def test_a_reply_that_has_not_begun_can_be_left(chromium, url, script, leave):
-    script.silence = 60.0
+    script.silence = 120.0  # longer than anything here waits
     page = visit(chromium, url)
     say(page, "肚子疼")
     expect(page.locator("#bq-chat .bq-status")).to_contain_text("正在想要问什么", timeout=WAIT)
     if leave == "close":
         page.close()
-        wait_for(lambda: script.closed == ["ask-mini"], 10)
+        wait_for(lambda: script.closed == ["ask-mini"])
         return
     page.locator("#bq-box .stop-button").click()
-    wait_for(lambda: script.closed == ["ask-mini"], 5)
+    wait_for(lambda: script.closed == ["ask-mini"])
     idle(page)
     expect(replies(page)).to_have_text("（已停止）")
     page.get_by_role("button", name="撤回").click()
