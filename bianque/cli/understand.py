@@ -77,7 +77,6 @@ def scored(file: Path, numbered: Sequence[tuple[int, str]]) -> None:
 
 def noticed(file: Path, numbered: Sequence[tuple[int, str]]) -> Iterator[Mapping[str, Any]]:
     """The patients' turns of dialogues that get a notice, and at the end how many do, printed as JSON."""
-
     from bianque.consult import alarms
 
     turns, counts = 0, Counter[str]()

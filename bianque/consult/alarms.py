@@ -34,6 +34,11 @@ class Alarm:
     since: int = 0  # of those before, none counts any more as a part of a danger
     judged: list[Danger] = field(default_factory=list)  # what each message told, alone or with those before it
 
+    @property
+    def ago(self) -> int:
+        """How many messages came after the one that told of a danger last."""
+        return len(self.judged) - 1 - self.told
+
     def hear(self, said: Sequence[str]) -> None:
         """Read on: the last of the visitor's messages is new."""
         text, place = said[-1], len(said) - 1
@@ -72,9 +77,9 @@ class Alarm:
         one says as often as who has none, so after that what was told still counts, and less is needed to alarm again.
         """
         text, place = said[-1], len(said) - 1
-        told, doubted = judge(text), self.open or self.doubted
-        if done == "doubted" and doubted and doubted.level == "emergency":
-            return _doubting(text, doubted)
+        told, before = judge(text), self.open or self.doubted
+        if done == "doubted" and before and before.level == "emergency":
+            return _doubting(text, before)
         if told.certainty != "sure" and self.doubted and not done and _adds(text, told):
             return _again(told, self.doubted)
         if told.certainty != "sure" and self.since < place and not done:
@@ -89,20 +94,21 @@ class Alarm:
         return told
 
 
+def followed(said: Sequence[str]) -> Alarm:
+    now = Alarm()
+    for count in range(len(said)):
+        now.hear(said[: count + 1])
+    return now
+
+
 def after(said: Sequence[str]) -> Alarm:
     """What the visitor's messages, the newest REMEMBERED of them, make of it."""
-    newest, now = said[-REMEMBERED:], Alarm()
-    for count in range(len(newest)):
-        now.hear(newest[: count + 1])
-    return now
+    return followed(said[-REMEMBERED:])
 
 
 def judged(said: Sequence[str]) -> list[Danger]:
     """What danger each of a visitor's messages tells, alone or together with those before it."""
-    now = Alarm()
-    for count in range(len(said)):
-        now.hear(said[: count + 1])
-    return now.judged
+    return followed(said).judged
 
 
 def check(text: str, earlier: Sequence[str] = ()) -> DangerNotice | None:

@@ -82,10 +82,13 @@ class Hearing:
             name: family for family, entry in knowledge.families.items() for name in (*entry.like, family)
         }
         asks = [
-            (entry.id, slot.key, text) for entry in self.entries.values() for slot in entry.slots for text in slot.ask
+            (entry.id, slot.key, text.replace("{x}", ""))
+            for entry in self.entries.values()
+            for slot in entry.slots
+            for text in slot.ask
         ]
-        self.questions = [(name, key, len(grams(text.replace("{x}", "")))) for name, key, text in asks]
-        self.asking = Index([text.replace("{x}", "") for _, _, text in asks], 2)
+        self.questions = [(name, key, len(grams(text))) for name, key, text in asks]
+        self.asking = Index([text for _, _, text in asks], 2)
         said: list[tuple[str, Rule | Follow, str]] = []
         for entry in self.entries.values():
             parts: list[Rule | Follow] = [*entry.urgent, *entry.assess, *entry.advice, *entry.doctor, *entry.follow]

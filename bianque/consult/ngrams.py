@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from bianque.consult.text import MARKS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 APART = "\U00010000"  # a letter of Linear B between two texts, where a mark would be left out
-_MARKS = re.compile(r"[\W_]+")
 
 
 def runs(texts: Sequence[str], size: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -23,7 +23,7 @@ def runs(texts: Sequence[str], size: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
     bits = min(64 // size, 32)
     joined = APART.join(text.replace(APART, "") for text in texts)
-    points = np.frombuffer(_MARKS.sub("", joined).encode("utf-32-le"), np.uint32)
+    points = np.frombuffer(MARKS.sub("", joined).encode("utf-32-le"), np.uint32)
     ends = points == ord(APART)
     owners, points = np.cumsum(ends, dtype=np.int32), np.minimum(points, (1 << bits) - 1).astype(np.uint64)
     count = max(len(points) - size + 1, 0)

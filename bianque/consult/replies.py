@@ -47,8 +47,8 @@ def endangered(dialogue: Sequence[Message]) -> bool:
 
 
 def told_by(dialogue: Sequence[Message]) -> list[str]:
-    """The visitor's newest messages."""
-    return [turn.content for turn in dialogue if turn.role == "user"][-alarms.REMEMBERED :]
+    """The visitor's messages."""
+    return [turn.content for turn in dialogue if turn.role == "user"]
 
 
 def care(dialogue: Sequence[Message]) -> str | None:
@@ -63,11 +63,11 @@ def care(dialogue: Sequence[Message]) -> str | None:
     if (
         now.waiting
         and (asking or not now.done)
-        and 0 < len(said) - 1 - now.told <= WAITING
+        and 0 < now.ago <= WAITING
         and (answer := triage.while_waiting(now.waiting, beyond if now.done else newest, now.handled and asking))
     ):
         return answer
-    if now.doubted and len(said) - 1 - now.told <= WAITING and (answer := triage.going(now.doubted, beyond)):
+    if now.doubted and now.ago <= WAITING and (answer := triage.going(now.doubted, beyond)):
         return answer
     if now.done == "coming" and now.waiting and len(beyond) < WORTH_ANSWERING:
         return triage.until_help(now.waiting, newest)
@@ -75,7 +75,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
         return triage.resumed(lang, "misheard" if now.misheard else "resumed_doubted" if now.doubted else "resumed")
     if now.open is None:
         return None
-    return triage.calm(now.open, lang, again=now.told < len(said) - 1)
+    return triage.calm(now.open, lang, again=now.ago > 0)
 
 
 def reminder(dialogue: Sequence[Message]) -> str | None:

@@ -9,7 +9,7 @@ from bianque.consult import triage
 LABEL = f"{triage.LABEL}；{triage.DISCLAIMER}"
 
 _BLANK = re.compile(r"\s+")
-_MARKS = re.compile(r"[\W_]+")
+MARKS = re.compile(r"[\W_]+")
 
 # A label opens a line; in "1. 咨询医生：首先…" the word is part of the advice.
 _PATIENT_LINE = re.compile(r"\n\s*(?:病人|患者)[：:]")
@@ -36,7 +36,7 @@ def length(text: str) -> int:
 
 def grams(text: str, size: int = 2) -> frozenset[str]:
     """The text's runs of `size` characters, punctuation left out."""
-    text = _MARKS.sub("", text)
+    text = MARKS.sub("", text)
     return frozenset([text[i : i + size] for i in range(len(text) - size + 1)])
 
 

@@ -1,7 +1,7 @@
 """Red-flag notices: each message of a visitor is judged before any model reads it, and by none.
 
 `judge` says whether a message tells of danger: labelled sentences (`understanding`) under a few rules that must never
-fail (assets/triage.yaml). `notice` makes of it what the visitor is told, in their language (assets/notices.yaml); `alarm`
+fail (assets/triage.yaml). `notice` makes of it what the visitor is told, in their language (assets/notices.yaml); `alarms`
 follows a dialogue.
 """
 

@@ -55,7 +55,7 @@ class MiniPlan:
     prompt_tokens: int = 448
     reply_tokens: int = 320
     pieces: int = 8000
-    held_out: int = 300  # consultations that are examined and never drawn
+    examined: int = 300  # consultations that are never drawn
     width: int = 0  # 0: as the model has it; the tests make tiny ones
     layers: int = 0
     seed: int = 0
@@ -335,10 +335,10 @@ def make_vocabulary(role: Role, records: Sequence[Record], work: Path, plan: Min
 
 
 def examination(subject: Subject, role: Role, plan: MiniPlan) -> list[list[Sample]]:
-    """The plan's `held_out` composed consultations."""
+    """Composed consultations that training never draws, `examined` of them."""
     rng, composer = random.Random(f"{plan.seed}/held out"), Composer()
     drawn = [
-        s for _ in range(plan.held_out) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)
+        s for _ in range(plan.examined) for s in samples.composed(composer(rng), subject.form, role, rng, plan.turns)
     ]
     return samples.batches(drawn, plan.batch_tokens, rng, subject.shape)
 

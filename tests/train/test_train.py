@@ -23,7 +23,7 @@ from bianque.types import Message
 
 PARTS = ("头", "肚子", "膝盖", "后背", "嗓子", "牙", "胃", "手腕")
 PLAN = mini.MiniPlan(
-    steps=8, batch_tokens=320, warmup=2, prompt_tokens=120, reply_tokens=60, width=64, layers=1, save_minutes=0, held_out=12,
+    steps=8, batch_tokens=320, warmup=2, prompt_tokens=120, reply_tokens=60, width=64, layers=1, save_minutes=0, examined=12,
     language=0.2, mixed=0.5, turns=2,
 )  # fmt: skip
 TURNS = (

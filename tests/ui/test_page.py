@@ -86,7 +86,7 @@ def anew(page: Page, url: str) -> bool:
     page.evaluate("localStorage.clear(); sessionStorage.clear()")
     page.context.clear_cookies()
     tidied(page)
-    opened(page, url)
+    loaded(page, url)
     return True
 
 
@@ -98,11 +98,11 @@ def new_window(chromium, url: str, options: dict) -> Page:
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda told: told.type == "error" and page.errors.append(told.text))
-    opened(page, url)
+    loaded(page, url)
     return page
 
 
-def opened(page: Page, url: str) -> None:
+def loaded(page: Page, url: str) -> None:
     page.goto(url)
     # A link may open another tab than the first, before anybody has seen that one.
     page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
