@@ -57,7 +57,7 @@ class Page:
         self, session: Session, examples: Path, arena: Arena | None = None, limits: Limits | None = None
     ) -> None:
         self.session, self.arena, self.limits = session, arena, limits or Limits()
-        self.cards = session.cards
+        self.cards, self.thumbs = session.cards, ("Like", "Dislike") if arena else ()
         self.examples = json.loads(examples.read_text(encoding="utf-8-sig"))
 
     def build(self) -> gr.Blocks:
@@ -103,7 +103,7 @@ class Page:
         self.hero = gr.HTML(frame.hero("zh-CN", self.notes("zh-CN")), elem_id="bq-hero", **bare)
         self.chatbot = gr.Chatbot(
             label=t("chat"), show_label=False, elem_id="bq-chat", height=None, layout="bubble", buttons=["copy"],
-            watermark=LABEL, editable="user", feedback_options=("Like", "Dislike") if self.arena else None, group_consecutive_messages=False, latex_delimiters=[],
+            watermark=LABEL, editable="user", feedback_options=self.thumbs, group_consecutive_messages=False, latex_delimiters=[],
             allow_tags=False,
         )  # fmt: skip
         with gr.Row(elem_id="bq-after", visible=False) as self.after:
@@ -284,8 +284,9 @@ class Page:
     # --- views ----------------------------------------------------------------------------------------------------
 
     def running_view(self, found: Transcript, asked: NewMessage, status: str) -> View:
-        """A reply is on its way: it can be stopped, and nothing else can be begun beside it."""
-        chatbot = gr.Chatbot(value=cast(Any, render.chatbot(found.turns, asked.lang, status)), editable=None)
+        """A reply is on its way: it can be stopped, and nothing else can be begun beside it, nor judged before it is whole."""
+        shown = cast(Any, render.chatbot(found.turns, asked.lang, status))
+        chatbot = gr.Chatbot(value=shown, editable=None, feedback_options=())
         return {
             self.chatbot: chatbot, self.turns: found.turns, self.box: gr.Textbox(submit_btn=False, stop_btn=True),
             self.after: gr.Row(visible=False), **self.switches(False),
@@ -297,7 +298,8 @@ class Page:
 
     def idle_view(self, turns: list[Turn], lang: str, text: str | None = None) -> View:
         """No reply is on its way; `text` goes into the message box."""
-        chatbot = gr.Chatbot(value=cast(Any, render.settled(turns, lang)), editable="user")
+        shown = cast(Any, render.settled(turns, lang))
+        chatbot = gr.Chatbot(value=shown, editable="user", feedback_options=self.thumbs)
         kept: dict[str, Any] = {} if text is None else {"value": text}
         phase = turns[-1].get("phase") if turns else None
         hint = say(lang, HINTS.get(str(phase), "placeholder"))

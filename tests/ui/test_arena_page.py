@@ -328,6 +328,27 @@ def test_why_a_reply_was_not_liked_can_be_told_by_a_tap(chromium, served, url, s
     store.remove(word.id)
 
 
+def test_a_reply_can_be_judged_once_it_is_whole(chromium, served, url, script):
+    script.asks = [text + "还有什么不舒服吗" * 200 for text in ("请问疼了多久？", "请问平时久坐吗？")]
+    script.pause = 0.1
+    page, store = visit(chromium, url), served[2].votes.feedback
+    replies, thumbs = page.locator("#bq-chat .message.bot"), page.locator("#bq-chat").get_by_title("踩", exact=True)
+    stop, send = (page.locator(f"#bq-box .{name}-button") for name in ("stop", "submit"))
+    for round_, message in enumerate((SECRET, "有三天了"), 1):
+        page.locator("#bq-box textarea").fill(message)
+        page.locator("#bq-box textarea").press("Enter")
+        expect(replies.nth(round_ - 1)).to_contain_text("请问", timeout=WAIT)
+        expect(thumbs).to_have_count(0)  # neither below what is being written nor below what was
+        stop.click()
+        expect(send).to_be_visible(timeout=WAIT)
+        expect(thumbs).to_have_count(round_)
+    thumbs.first.click()
+    expect(page.locator("#bq-toast")).to_contain_text("记下了", timeout=WAIT)
+    (word,) = store.read()[0]
+    assert (word.model, word.liked) == ("ask-mini", False)
+    store.remove(word.id)
+
+
 # --- the parts, without a page ---
 
 ASK, ADVISE = KNOWN["ask-mini"], KNOWN["advise-mini"]
