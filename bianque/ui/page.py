@@ -234,9 +234,13 @@ class Page:
                 yield view
 
     def judge(self, turns: list[Turn], event: gr.LikeData, request: gr.Request) -> str:
-        """👍 or 👎 on a reply: who wrote it and which of the two is kept, and no words. Says what was kept, "like:message"."""
-        kept = self.kept_word(turns, event.index, event.liked is True, None, request)
-        return f"{'like' if event.liked is True else 'dislike'}:{event.index}" if kept else ""
+        """👍 or 👎 on a reply: who wrote it and which of the two is kept, and no words. Says what was kept, "like:message".
+
+        The same pressed again takes it back: then `liked` is neither True nor False.
+        """
+        liked = event.liked if isinstance(event.liked, bool) else None
+        kept = self.kept_word(turns, event.index, liked, None, request)
+        return f"{'like' if liked else 'dislike'}:{event.index}" if kept and liked is not None else ""
 
     def because_of(self, turns: list[Turn], why: str, request: gr.Request) -> None:
         """Why a reply was not liked, as "message:reason": one of the reasons that the page offers behind 👎."""
@@ -244,8 +248,11 @@ class Page:
         if index.isdecimal() and reason in REASONS[False]:
             self.kept_word(turns, int(index), False, reason, request)
 
-    def kept_word(self, turns: list[Turn], index: Any, liked: bool, reason: str | None, request: gr.Request) -> bool:
-        """Keep a word on the reply that a message of the chatbot shows; a later word takes the place of the first."""
+    def kept_word(
+        self, turns: list[Turn], index: Any, liked: bool | None, reason: str | None, request: gr.Request
+    ) -> bool:
+        """Keep a word on the reply that a message of the chatbot shows, or with `liked` None none; a later word takes the
+        place of the first."""
         said = render.kept_turns(turns)
         shown = render.lay(said, lang_of(request))
         place = shown[index][0] if isinstance(index, int) and 0 <= index < len(shown) else None

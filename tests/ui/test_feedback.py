@@ -41,3 +41,4 @@ def test_a_verdict_on_a_reply_is_kept_without_a_word(tmp_path):
         0,
     )  # the second word took the place of the first
     assert not any("头痛".encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert judged(1, "") == "" and votes.feedback.read() == ([], [])  # pressed again: taken back

@@ -128,12 +128,13 @@ words => {
   };
 
   bianque.judged = word => {
+    if (!word) return dropToast();  // taken back
     const [liked, index] = word.split(':');
     const why = Object.entries(words.bad_reasons).map(([reason, name]) => [name, () => {
       bianque.because = `${index}:${reason}`;
       find('#bq-because').click();
     }]);
-    if (word) toast(words.feedback_kept + (liked === 'like' ? '' : ' ' + words.why_not), ...(liked === 'like' ? [] : why));
+    toast(words.feedback_kept + (liked === 'like' ? '' : ' ' + words.why_not), ...(liked === 'like' ? [] : why));
   };
 
   const acts = {
