@@ -7,25 +7,20 @@ file, line, field, value and remedy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bianque.data.strict_yaml import Text, Texts, load
 from bianque.errors import BadInput
 from bianque.once import once
 
 FOLDER = Path(__file__).parent
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-TEXT = "tag:yaml.org,2002:str"
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strict=True)]
-Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Condition = Mapping[str, "str | tuple[str, ...]"]
 Known = Mapping[str, str]  # slot → value, as far as the patient has told
-Part = TypeVar("Part", bound="StrictEntry")
 Entry = TypeVar("Entry", bound="Complaint")
 
 
@@ -315,62 +310,6 @@ def complaints(folder: Path, kind: type[Entry] = Complaint) -> dict[str, Entry]:
     if not found:
         raise BadInput(f"{folder}: holds no *.yaml; give a folder with one file a complaint")
     return found
-
-
-def load(path: Path, kind: type[Part]) -> Part:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        given = plain(yaml.compose(text, Loader=LOADER))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise BadInput(
-            f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}; quote texts with `: ` or `#`"
-        ) from None
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        node = yaml.compose(text, Loader=LOADER)
-        rows = [f"{path}:{line_of(node, row['loc'])}: {explained(row)}" for row in error.errors()[:5]]
-        raise BadInput("\n".join(rows)) from None
-
-
-def plain(node: yaml.Node | None) -> Any:
-    """What `yaml.safe_load` makes of a node, in a third of its time; keys are texts whatever they look like."""
-    if isinstance(node, yaml.ScalarNode):
-        return node.value if node.tag == TEXT else yaml.constructor.SafeConstructor().construct_object(node)  # type: ignore[no-untyped-call]
-    if isinstance(node, yaml.SequenceNode):
-        return [plain(part) for part in node.value]
-    return {str(key.value): plain(part) for key, part in node.value} if node else None
-
-
-def explained(row: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in row["loc"])
-    value = row["input"]
-    shown = f"={value!r}"[:80] if isinstance(value, str | int | float | bool) else ""
-    return f"{place}{shown}: {row['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-
-
-def line_of(node: yaml.Node | None, place: Sequence[int | str]) -> int:
-    """The line on which a field stands, or the last one found on the way to it."""
-    line = 1
-    for part in place:
-        if node is None:
-            break
-        line = node.start_mark.line + 1
-        node = next((child for name, child in children(node) if name == part), node)
-        line = max(line, node.start_mark.line + 1)
-    return line
-
-
-def children(node: yaml.Node) -> Iterator[tuple[int | str, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
-        yield from ((key.value, value) for key, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
-        yield from enumerate(node.value)
 
 
 def sentence(text: str) -> str:

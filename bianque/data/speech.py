@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
+from pydantic import RootModel, model_validator
+
 from bianque.data.script import traditional
+from bianque.data.strict_yaml import Text, Texts, Wrong, load
 
 # What makes no sense without its question: an answer that is appended to another one must not begin like this.
 BOUND = re.compile(r"^(?:没|不|都|无|还|挺|正常|可以|一般|嗯|对|是|有点?$|有过?$|会|能|就|很|也|从来|偶尔$|好像没)")
@@ -45,13 +48,31 @@ def typed(r: random.Random, text: str, typos: Mapping[str, str], script: bool) -
     return text.translate(traditional()) if script else text
 
 
-@cache
-def dialect() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """What is said in one region or another, and the word that the knowledge base has for it (dialect.yaml)."""
-    import yaml
+class Dialect(RootModel[dict[Text, Texts]]):
+    """Words of the knowledge base, and for each what is said for it, as regular expressions."""
 
-    rows = yaml.safe_load(Path(__file__).with_name("dialect.yaml").read_text(encoding="utf-8"))
-    return tuple((re.compile("|".join(said)), word) for word, said in rows.items())
+    @model_validator(mode="after")
+    def consistent(self) -> Dialect:
+        owners: dict[str, str] = {}
+        for word, row in self.root.items():
+            for place, said in enumerate(row):
+                if owners.setdefault(said, word) != word:
+                    raise Wrong(f"{said!r} stands for {owners[said]!r}, too; take one out", word, place)
+            try:
+                pattern = re.compile("|".join(row))
+            except re.error as error:
+                raise Wrong(f"not regular expressions: {error}; mend the row", word) from None
+            if again := next((known for known in self.root if pattern.search(known)), None):
+                raise Wrong(
+                    f"matches {again!r}, a word on the left, which would be replaced in turn; take that out", word
+                )
+        return self
+
+
+@cache
+def dialect(path: Path = Path(__file__).with_name("dialect.yaml")) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """What is said in one region or another, and the word that the knowledge base has for it; BadInput names a wrong line."""
+    return tuple((re.compile("|".join(said)), word) for word, said in load(path, Dialect).root.items())
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,8 @@ import yaml
 
 from bianque.data import knowledge
 from bianque.data.further import further_openings
-from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination, load
+from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination
+from bianque.data.strict_yaml import LOADER, load, plain
 from bianque.errors import BadInput
 
 PATH = knowledge.FOLDER / "complaints" / "insomnia.yaml"
@@ -145,7 +146,7 @@ def test_no_word_names_both_of_a_pair_and_one_alone_is_none():
 def test_files_are_read_as_any_yaml_is():
     for path in [*sorted((knowledge.FOLDER / "complaints").glob("*.yaml"))[::20], knowledge.FOLDER / "common.yaml"]:
         text = path.read_text(encoding="utf-8")
-        assert knowledge.plain(yaml.compose(text, Loader=knowledge.LOADER)) == yaml.load(text, Loader=knowledge.LOADER)
-    assert knowledge.plain(yaml.compose("a: [1, .5, true, ~, 2026-11-28]\nb: &x {c: d}\ne: *x")) == yaml.safe_load(
+        assert plain(yaml.compose(text, Loader=LOADER)) == yaml.load(text, Loader=LOADER)
+    assert plain(yaml.compose("a: [1, .5, true, ~, 2026-11-28]\nb: &x {c: d}\ne: *x")) == yaml.safe_load(
         "a: [1, .5, true, ~, 2026-11-28]\nb: &x {c: d}\ne: *x"
     )
