@@ -68,6 +68,18 @@ def further_openings(path: Path = FOLDER / "openings.jsonl") -> list[Further]:
     ]
 
 
+def asides(path: Path = FOLDER / "asides.txt") -> list[str]:
+    """What patients say beside their complaint, a line each; BadInput names one that is empty or stands there twice."""
+    found: dict[str, int] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not text.strip():
+            raise BadInput(f"{path}:{number}: is empty; write what a patient says, or take the line out")
+        if text in found:
+            raise BadInput(f"{path}:{number}: {text!r} stands on line {found[text]} already; take one out")
+        found[text] = number
+    return list(found)
+
+
 def further_answers(path: Path = FOLDER / "answers.jsonl") -> list[FurtherAnswer]:
     """Answers as patients give them; BadInput names a line that is not one."""
     form = '{"complaint": id, "slot": key, "ask": text, "say": text, "value": value or null, "also": {slot: value}}'

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bianque.data.strict_yaml import Text, Texts, load
+from bianque.data.strict_yaml import Text, Texts, Wrong, distinct, load
 from bianque.errors import BadInput
 from bianque.once import once
 
@@ -38,6 +38,14 @@ class Opening(StrictEntry):
     @classmethod
     def bare(cls, given: Any) -> Any:
         return {"say": given} if isinstance(given, str) else given
+
+
+def told_once(openings: tuple[Opening, ...]) -> tuple[Opening, ...]:
+    distinct([opening.say for opening in openings])
+    return openings
+
+
+Openings = Annotated[tuple[Opening, ...], AfterValidator(told_once)]
 
 
 class Value(StrictEntry):
@@ -101,6 +109,18 @@ class Medicine(StrictEntry):
 class Medicines(StrictEntry):
     medicines: tuple[Medicine, ...]
 
+    @model_validator(mode="after")
+    def consistent(self) -> Medicines:
+        owners: dict[str, int] = {}
+        for place, medicine in enumerate(self.medicines):
+            for number, name in enumerate(medicine.names):
+                if owners.setdefault(name, place) != place:
+                    other = self.medicines[owners[name]].names[0]
+                    raise Wrong(
+                        f"{name!r} is a name of {other!r}, too; take one out", "medicines", place, "names", number
+                    )
+        return self
+
 
 class Pair(StrictEntry):
     """What is right for everybody who asks about two things, of `one` and of `other`, that must not simply be taken together."""
@@ -108,6 +128,13 @@ class Pair(StrictEntry):
     one: Texts
     other: Texts
     say: Texts
+
+    @model_validator(mode="after")
+    def consistent(self) -> Pair:
+        for number, name in enumerate(self.other):
+            if same := next((one for one in self.one if one in name or name in one), None):
+                raise Wrong(f"{name!r} and {same!r} name the same; leave it on one side", "other", number)
+        return self
 
     def told(self, question: str, before: str) -> bool:
         """Whether a question names one of the two and it, or what was said before, the other."""
@@ -128,7 +155,7 @@ class Complaint(StrictEntry):
     group: Text
     department: Text
     about: tuple[Literal["self", "child", "baby", "elder", "spouse", "pregnant"], ...]
-    open: Annotated[tuple[Opening, ...], Field(min_length=4)]
+    open: Annotated[Openings, Field(min_length=4)]
     slots: Annotated[tuple[Slot, ...], Field(min_length=4)]
     urgent: tuple[Rule, ...] = ()
     assess: Annotated[tuple[Rule, ...], Field(min_length=1)]
@@ -221,15 +248,15 @@ class Rare(StrictEntry):
     who: Literal["self", "woman", "man", "elder", "child", "baby"]
 
 
-Openings = dict[str, Annotated[tuple[Opening, ...], Field(min_length=1)]]
+ByComplaint = dict[str, Annotated[Openings, Field(min_length=1)]]
 
 
 class Examination(StrictEntry):
     """Openings and rarer complaints that are kept from training, to examine with."""
 
-    usual: Openings
-    unusual: Openings
-    long: Openings = {}
+    usual: ByComplaint
+    unusual: ByComplaint
+    long: ByComplaint = {}
     generic: tuple[Rare, ...] = ()
 
 

@@ -22,7 +22,7 @@ import torch
 from bianque.consult import encoder
 from bianque.consult.recognise import FILE, GENERIC, NONE, Recogniser, character_grams
 from bianque.data.compose import Composer
-from bianque.data.further import further_openings
+from bianque.data.further import asides, further_openings
 from bianque.data.knowledge import FOLDER, Knowledge, bundled, examination
 
 HELD_BACK = FOLDER / "openings_held_back.jsonl"  # by other writers, six of each complaint and family
@@ -65,7 +65,7 @@ def texts(knowledge: Knowledge, further: Sequence[Labelled], seed: int = 0) -> I
 
 def diluted(knowledge: Knowledge, further: Sequence[Labelled], r: random.Random) -> Iterator[Labelled]:
     """Openings between clauses that are no part of a complaint (who it is, since when, fears), and those clauses alone."""
-    beside = (FOLDER / "asides.txt").read_text(encoding="utf-8").splitlines()
+    beside = asides()
     entries = knowledge.complaints | knowledge.families
     own = [Labelled(o.say, name) for name, entry in entries.items() for o in entry.open]
     every = [*further, *own]

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from bianque.data import knowledge
-from bianque.data.further import further_openings
-from bianque.data.knowledge import Complaint, Opening, Rule, bundled, examination
+from bianque.data.further import asides, further_openings
+from bianque.data.knowledge import Complaint, Examination, Medicines, Opening, Pairs, Rule, bundled, examination
 from bianque.data.strict_yaml import LOADER, load, plain
 from bianque.errors import BadInput
 
@@ -107,6 +107,58 @@ def test_what_is_no_yaml_is_named_with_its_line(tmp_path):
     path.write_text("id: x\nname: [失眠\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"x\.yaml:3: not valid YAML"):
         load(path, Complaint)
+
+
+MEDICINE, PAIR = "medicines:\n- names: [布洛芬, 芬必得]\n  say: [好]\n", "pairs:\n- one: [头孢]\n  say: [别]\n  "
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "told"),
+    [
+        (Medicines, "- 布洛芬", "1: needs to be a mapping; write"),
+        (Medicines, MEDICINE + "- names: [美林, ' ']\n  say: [好]", "4: medicines.1.names.1=' ': is empty; write"),
+        (
+            Medicines,
+            MEDICINE + "- names: [美林, 美林]\n  say: [好]",
+            "4: medicines.1.names.1: '美林' stands twice; take",
+        ),
+        (
+            Medicines,
+            MEDICINE + "- names: [美林, 芬必得]\n  say: [好]",
+            "4: medicines.1.names.1: '芬必得' is a name of '布洛芬', too; take one out",
+        ),
+        (Medicines, MEDICINE + "  say: [不好]", "4: not valid YAML: 'say' stands twice; make them one"),
+        (Pairs, PAIR + "other: 酒", "4: pairs.0.other='酒': needs to be a list; write"),
+        (
+            Pairs,
+            PAIR + "other: [酒, 头孢]",
+            "4: pairs.0.other.1: '头孢' and '头孢' name the same; leave it on one side",
+        ),
+        (Examination, "usual: [头疼]\nunusual: {}", "1: usual: needs to be a mapping; write"),
+        (Examination, "usual:\n  cold: [咳]\n  cold: [烧]\nunusual: {}", "3: not valid YAML: 'cold' stands twice"),
+        (
+            Examination,
+            "usual:\n  cold:\n  - 咳\n  - {say: 咳}\nunusual: {}",
+            "4: usual.cold.1: '咳' stands twice; take",
+        ),
+    ],
+)
+def test_a_wrong_list_is_named_with_its_line_and_remedy(tmp_path, kind, wrong, told):
+    path = tmp_path / "x.yaml"
+    path.write_text(wrong, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        load(path, kind)
+    assert str(caught.value).startswith(f"{path}:{told}")
+
+
+def test_an_aside_is_no_empty_line_and_stands_once(tmp_path):
+    assert len(asides()) >= 400
+    path = tmp_path / "asides.txt"
+    for wrong, told in (("我妈\n \n", "2: is empty; write"), ("我妈\n怕\n我妈", "3: '我妈' stands on line 1 already")):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(BadInput) as caught:
+            asides(path)
+        assert str(caught.value).startswith(f"{path}:{told}")
 
 
 def test_an_id_is_its_files_name(entry, tmp_path):
