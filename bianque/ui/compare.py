@@ -92,7 +92,7 @@ class Compare:
 
     def wire(self, blocks: gr.Blocks) -> None:
         sides = self.sides
-        view = [self.kept, self.note, self.alert, self.box, *self.acting()]
+        view = [self.kept, self.note, self.alert, self.box, self.count, *self.acting()]
         view += [part for side in sides for part in (side.chatbot, side.told, side.again, side.adopt)]
         form = [self.count, self.seed, *(field for side in sides for field in side.fields)]
         given: Any = {self.kept, *form}  # a set: handlers get one value by component
@@ -102,13 +102,12 @@ class Compare:
             *(side.again.click(self.again_one, given | {self.places[i]}, view, **TURN) for i, side in enumerate(sides)),
         ]  # fmt: skip
         # First the end, then the picture, as on the first tab.
-        stopped = self.box.stop(None, None, None, cancels=runs, **QUICK)
-        stopped.then(self.show, [self.kept, self.count], view, **QUICK)
+        for ended, picture in ((self.box.stop, self.show), (self.clear.click, self.wipe)):
+            ended(None, None, None, cancels=runs, **QUICK).then(picture, [self.kept, self.count], view, **QUICK)
         for i, side in enumerate(sides):
             side.adopt.click(self.adopt, [self.places[i], self.kept, self.count], view, **QUICK)
             side.who.input(self.choose, [side.who], [side.bits, side.chatbot], **QUICK)
         self.undo.click(self.take_back, [self.kept, self.count], view, **QUICK)
-        self.clear.click(self.wipe, [self.kept, self.count], view, **QUICK)
         seen = [*(side.column for side in sides), *view]
         self.count.input(self.widen, [self.kept, self.count], seen, **QUICK)
         linked = [self.end, self.note, self.link]
@@ -118,7 +117,7 @@ class Compare:
             saved(
                 button.click(kind, given, [self.export, self.filename, self.note], **QUICK), self.export, self.filename
             )
-        restored = [self.tabs, self.place.parent, *form, *seen]
+        restored = [self.tabs, self.place.parent, *dict.fromkeys([*form, *seen])]
         blocks.load(self.greet, [self.end, self.kept], restored, js=script.js("address"), **QUICK)
 
     def acting(self) -> tuple[gr.Button, ...]:
@@ -225,12 +224,13 @@ class Compare:
     # --- views ----------------------------------------------------------------------------------------------------
 
     def running_view(self, asked: NewRound, growing: Mapping[int, Transcript]) -> View:
-        """Replies are on their way: they can be stopped, and nothing else can be begun beside them."""
+        """Replies are on their way: they can be stopped or cleared, and nothing else can be begun beside them."""
         kept: dict[str, Any] = {"value": ""} if asked.typed else {}
-        buttons = [self.again, self.undo, self.clear, *(b for side in self.sides for b in (side.again, side.adopt))]
+        buttons = [self.again, self.undo, *(b for side in self.sides for b in (side.again, side.adopt))]
         return {
             **self.streaming_view(asked, growing), self.box: gr.Textbox(submit_btn=False, stop_btn=True, **kept),
             **{button: gr.Button(interactive=False) for button in buttons},
+            self.clear: gr.Button(interactive=True), self.count: gr.Radio(interactive=False),
         }  # fmt: skip
 
     def streaming_view(self, asked: NewRound, growing: Mapping[int, Transcript]) -> View:
@@ -253,7 +253,7 @@ class Compare:
         view: View = {
             self.kept: {"columns": kept, "link": setup.encode() if setup else link},
             self.note: paragraph(note or say(lang, "compare_why")), self.alert: column.red_flag(kept, lang),
-            self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value),
+            self.box: gr.Textbox(submit_btn=True, stop_btn=False, **value), self.count: gr.Radio(interactive=True),
             **{button: gr.Button(interactive=any(kept[:count])) for button in self.acting()},
         }  # fmt: skip
         for side, turns in zip(self.sides, kept, strict=True):
@@ -310,7 +310,7 @@ class Compare:
             view |= self.shown(count)
         drawn: list[dict[str, Any]] = [{} for _ in self.sides]
         if setup or any(known):  # otherwise a first message may be on its way: nothing is drawn over it
-            view |= self.idle_view(known, lang, count, setup, text=text, link=link_of(kept)) | {self.note: note}
+            view = self.idle_view(known, lang, count, setup, text=text, link=link_of(kept)) | view
             drawn = [{"value": view[side.chatbot]} for side in self.sides]
         for side, name, value in zip(self.sides, self.named(setup), drawn, strict=False):
             view[side.chatbot] = gr.Chatbot(placeholder=column.hint(self.session.cards, name, lang), **value)

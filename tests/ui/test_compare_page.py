@@ -155,6 +155,27 @@ def test_stop_ends_every_column(chromium, url, script):
         expect(replies(page, place).last).to_contain_text("已停止")
 
 
+def test_clearing_ends_every_column_and_leaves_nothing(chromium, url, script):
+    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有吗" * 300], ["建议休息" * 300], 0.2
+    page = opened(chromium, url)
+    say(page, "肚子疼")
+    for place in (0, 1):
+        expect(replies(page, place).last).to_contain_text("休息" if place else "请问", timeout=WAIT)
+    expect(page.get_by_role("radio", name="3 列")).to_be_disabled()  # the columns are another picture, drawn over these
+    press(page, "清空")
+    idle(page)
+    wait_for(lambda: sorted(script.closed) == ["advise-mini", "ask-mini"])
+    written = script.written
+    page.wait_for_timeout(600)
+    assert script.written == written < 1000
+    expect(page.locator(".bq-talk .message")).to_have_count(0)
+    page.get_by_role("radio", name="3 列").check()
+    page.reload()
+    research(page, TABS["zh-CN"])
+    expect(page.locator("#bq-all-actions").get_by_role("button", name="清空")).to_be_disabled(timeout=WAIT)
+    expect(page.locator(".bq-talk .message")).to_have_count(0)
+
+
 def test_a_link_restores_the_setup_and_sends_nothing(chromium, url, script):
     page = opened(chromium, url)
     page.get_by_role("radio", name="3 列").check()
