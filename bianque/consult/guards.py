@@ -218,8 +218,8 @@ class Guard:
         if (pair := self.paired([said], before)) and pair.say[0] not in spoken:
             return (pair,)
         each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
-        if found := tuple(dict.fromkeys(filter(None, each))):
-            return found[:2]
+        if found := {one.ask: one for one in filter(None, each)}:  # the same one may be sure of one part, doubtful of another
+            return tuple(found.values())[:2]
         return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
 
     def paired(self, said: Sequence[str], before: str) -> Follow | None:

@@ -1,7 +1,8 @@
-"""Measured values that a patient tells as numbers, which sentence vectors do not read: 37度9 answers whether there is fever."""
+"""What a patient tells as a number, which sentence vectors do not read: 37度9 answers whether there is fever, 一个多月了 since when."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,15 @@ from typing import Any
 
 from bianque.consult.ages import age
 from bianque.consult.patterns import asset
+from bianque.consult.spans import ASKED, lasting, spans
 from bianque.data.knowledge import Slot
 
 DIGITS = {sign: str(value) for value, sign in enumerate("〇一二三四五六七八九")} | {"十": ""}
+
+# How far, in logarithms of days, a span may be from a known one of the answer, and how much nearer than to the next. Of 276
+# strangers' answers that this decides 96 % are right; of 303 openings, where only 三天了 counts and only as `LASTING`, 95 %.
+APART, NEARER = 0.8, 0.2
+LASTING = "duration"  # the key of the question how long it has lasted
 
 
 def measured(slot: Slot, text: str, asked: bool = False) -> tuple[bool, str | None]:
@@ -23,7 +30,32 @@ def measured(slot: Slot, text: str, asked: bool = False) -> tuple[bool, str | No
     for row in _asked(slot):
         if found := [*re.finditer(row["say"], unicodedata.normalize("NFKC", text).lower())]:
             return True, _answer(slot, row, _number(found[-1]))
-    return age(slot, text, asked)
+    told, label = age(slot, text, asked)
+    return (told, label) if told else _duration(slot, text, asked)
+
+
+def _duration(slot: Slot, text: str, asked: bool) -> tuple[bool, str | None]:
+    """The answer whose known spans of time are nearest to the text's."""
+    known = _spans(slot) if asked or slot.key == LASTING else {}
+    told = (spans if asked else lasting)(text) if known else []
+    if not told:
+        return False, None
+    apart = sorted((min(abs(math.log(a / b)) for a in told for b in own), label) for label, own in known.items())
+    (nearest, label), (next_one, _) = apart[:2]
+    found = label if nearest <= APART and next_one - nearest > NEARER else None
+    return found is not None, found
+
+
+def _spans(slot: Slot) -> dict[str, list[float]]:
+    """Of a question of how long or since when, the spans of time in each answer's words; not of one that asks for more."""
+    spoken = {label: (*known.says, known.fact) for label, known in slot.values.items()}
+    return _timed(slot.ask, tuple(spoken.items()))
+
+
+@cache
+def _timed(asks: tuple[str, ...], spoken: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, list[float]]:
+    found = {label: own for label, says in spoken if (own := [span for say in says for span in spans(say)])}
+    return found if all(map(ASKED.search, asks)) and len(found) >= max(2, len(spoken) - 1) else {}
 
 
 def _answer(slot: Slot, row: Mapping[str, Any], value: float) -> str | None:

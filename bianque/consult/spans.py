@@ -12,6 +12,9 @@ DAYS = {
 SPAN = re.compile(
     r"(半|\d+(?:\.\d+)?|[一二两三四五六七八九十几好]{1,3})(?:个?[多来]|几|把)?个?(半)?(分钟|小时|钟头|星期|礼拜|[秒天日晚周月年])(?!本)"
 )
+# What stands behind a span that something has lasted, and what before one that is something else: 药吃了三天了.
+LASTED, ELSE = re.compile("(?:左右|吧)?(?:了|啦|喽|咧)"), re.compile("[第孕生大停吃用喝打戴抹贴换滴]|术后|做完")
+ASKED = re.compile("多久|多长|多少[天年]|几[天年]|几个月|哪天|什么时候|时间|开始|起")  # how a question asks for one
 FEW = 4  # 几天, 好几天
 SINCE = {
     r"今[天早晚]|刚[刚才]?|中午|早上": 0.3, r"昨[天晚日]|昨儿": 1, r"(?<!大)前[天晚日]": 2, "大前天": 3,
@@ -23,6 +26,13 @@ def spans(text: str) -> list[float]:
     """Every span of time in a Chinese text, in days."""
     found = [(number(match[1]) + (0.5 if match[2] else 0)) * DAYS[match[3]] for match in SPAN.finditer(text)]
     return found + [days for words, days in SINCE.items() if re.search(words, text)]
+
+
+def lasting(text: str) -> list[float]:
+    """The one span that a text says something has lasted, in days: 咳嗽一个礼拜了."""
+    found = spans(text)
+    lasts = lambda span: LASTED.match(text, span.end()) and not ELSE.search(text[max(0, span.start() - 4) : span.start()])
+    return found if len(found) == 1 and any(map(lasts, SPAN.finditer(text))) else []
 
 
 def number(text: str) -> float:

@@ -21,6 +21,7 @@ from bianque.data.script import simplified, traditional
 
 LABEL = "内容由人工智能生成，仅供参考"
 LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting that are read; cosine to a known one
+ANSWERED_AT_ONCE = 2  # of several questions while waiting
 SEPARATOR = "。"
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
 STOPS = "，。！？；,!?;\n "  # what they end with
@@ -122,14 +123,18 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
 def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | None:
     """The answer to what people ask while they wait for help in an emergency; None to anything else, unless `whatever` is asked."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
-    parts = dict.fromkeys([text, *(clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text)))])
-    near = lambda row: max(nearness(part, tuple(row["ask"])) for part in parts)
-    alike, row = max(((near(row), row) for row in known["questions"]), key=lambda one: one[0])
-    if alike < SAME_ASKED:
-        if not whatever:
-            return None
-        row = known["unknown"]
-    return _until_help(row, found, language(text))
+    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
+    rows = _alike(clauses, known["questions"]) or _alike([text], known["questions"])
+    if not rows and not whatever:
+        return None
+    return _until_help(rows[:ANSWERED_AT_ONCE] or [known["unknown"]], found, language(text))
+
+
+def _alike(parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """For each part the row that it is nearest to a wording of, if it is near enough, the nearest first."""
+    near = lambda part: max(((nearness(part, tuple(row["ask"])), place) for place, row in enumerate(rows)))
+    found = sorted(map(near, parts), reverse=True)
+    return [rows[place] for place in dict.fromkeys(place for alike, place in found if alike >= SAME_ASKED)]
 
 
 def going(doubted: Danger, text: str) -> str | None:
@@ -144,12 +149,13 @@ def going(doubted: Danger, text: str) -> str | None:
 def until_help(found: Danger, text: str) -> str:
     """What to do while help is on its way to the patient, or the patient to help, as the text says."""
     known = asset("notices")["waiting"]["coming"]
-    return _until_help(known["way" if pattern("notices", "way").search(text) else "ambulance"], found, language(text))
+    return _until_help([known["way" if pattern("notices", "way").search(text) else "ambulance"]], found, language(text))
 
 
-def _until_help(row: Mapping[str, str], found: Danger, lang: str) -> str:
+def _until_help(rows: Sequence[Mapping[str, str]], found: Danger, lang: str) -> str:
     words = in_language(asset("notices")["waiting"]["answer"], lang)
-    return words.format(answer=in_language(row, lang), do=told(found, lang)[2])
+    said = dict.fromkeys(in_language(row, lang) for row in rows)
+    return words.format(answer=("" if lang.startswith("zh") else " ").join(said), do=told(found, lang)[2])
 
 
 Settled = Literal["coming", "handled", "doubted", "over", "eased", "denied"]
