@@ -31,7 +31,9 @@ def spans(text: str) -> list[float]:
 def lasting(text: str) -> list[float]:
     """The one span that a text says something has lasted, in days: 咳嗽一个礼拜了."""
     found = spans(text)
-    lasts = lambda span: LASTED.match(text, span.end()) and not ELSE.search(text[max(0, span.start() - 4) : span.start()])
+    lasts = lambda span: (
+        LASTED.match(text, span.end()) and not ELSE.search(text[max(0, span.start() - 4) : span.start()])
+    )
     return found if len(found) == 1 and any(map(lasts, SPAN.finditer(text))) else []
 
 
