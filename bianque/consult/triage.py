@@ -95,6 +95,8 @@ def notice(found: Danger, lang: str) -> DangerNotice:
 
 
 def group_of(found: Danger) -> str:
+    if found.level == "crisis" and pattern("people", "near").search(found.piece):
+        return "near"
     return understanding.groups().get(found.kind, "self" if found.level == "crisis" else "any")
 
 
