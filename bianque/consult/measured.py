@@ -16,9 +16,9 @@ from bianque.data.knowledge import Slot
 
 DIGITS = {sign: str(value) for value, sign in enumerate("〇一二三四五六七八九")} | {"十": ""}
 
-# How far, in logarithms of days, a span may be from a known one of the answer, and how much nearer than to the next. Of 276
-# strangers' answers that this decides 96 % are right; of 303 openings, where only 三天了 counts and only as `LASTING`, 95 %.
-APART, NEARER = 0.8, 0.2
+# How far, in logarithms of days, a span may be from a known one of the answer, and how much nearer than to the next. Of 436
+# strangers' answers that this decides 95 % are right; so are of 303 openings, where only `LASTING` and only 三天了 counts.
+APART, NEARER = 0.8, 0.1
 LASTING = "duration"  # the key of the question how long it has lasted
 
 
@@ -37,10 +37,13 @@ def measured(slot: Slot, text: str, asked: bool = False) -> tuple[bool, str | No
 def _duration(slot: Slot, text: str, asked: bool) -> tuple[bool, str | None]:
     """The answer whose known spans of time are nearest to the text's."""
     known = _spans(slot) if asked or slot.key == LASTING else {}
-    told = (spans if asked else lasting)(text) if known else []
-    if not told:
+    told = lasting(text, asked) if known else None
+    if told is None:
         return False, None
-    apart = sorted((min(abs(math.log(a / b)) for a in told for b in own), label) for label, own in known.items())
+    if asked:  # beyond all of them it is the answer at that end
+        every = [one for own in known.values() for one in own]
+        told = min(max(told, min(every)), max(every))
+    apart = sorted((min(abs(math.log(told / one)) for one in own), label) for label, own in known.items())
     (nearest, label), (next_one, _) = apart[:2]
     found = label if nearest <= APART and next_one - nearest > NEARER else None
     return found is not None, found

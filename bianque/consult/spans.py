@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 DIGITS = {sign: place for place, sign in enumerate("零一二三四五六七八九")} | {"两": 2, "半": 0.5}
 DAYS = {
@@ -14,7 +15,7 @@ SPAN = re.compile(
 )
 # What stands behind a span that something has lasted, and what before one that is something else: 药吃了三天了.
 LASTED, ELSE = re.compile("(?:左右|吧)?(?:了|啦|喽|咧)"), re.compile("[第孕生大停吃用喝打戴抹贴换滴]|术后|做完")
-ASKED = re.compile("多久|多长|多少[天年]|几[天年]|几个月|哪天|什么时候|时间|开始|起")  # how a question asks for one
+ASKED = re.compile("久|多长|多少[天年]|[几两][天年]|几个月|哪天|什么时候|时间|开始|起")  # how a question asks for one
 FEW = 4  # 几天, 好几天
 SINCE = {
     r"今[天早晚]|刚[刚才]?|中午|早上": 0.3, r"昨[天晚日]|昨儿": 1, r"(?<!大)前[天晚日]": 2, "大前天": 3,
@@ -22,19 +23,38 @@ SINCE = {
 }  # fmt: skip
 
 
+class Span(NamedTuple):
+    """A span of time in a text, in days; `lasted`: something is said to have gone on for so long."""
+
+    start: int
+    days: float
+    lasted: bool = False
+
+
+def found(text: str) -> list[Span]:
+    """Every span of time in a Chinese text, in its order."""
+    told = [
+        Span(match.start(), (number(match[1]) + (0.5 if match[2] else 0)) * DAYS[match[3]], bool(LASTED.match(text, match.end())))
+        for match in SPAN.finditer(text)
+    ]  # fmt: skip
+    since = [Span(match.start(), days) for words, days in SINCE.items() if (match := re.search(words, text))]
+    return sorted([*told, *since])
+
+
 def spans(text: str) -> list[float]:
-    """Every span of time in a Chinese text, in days."""
-    found = [(number(match[1]) + (0.5 if match[2] else 0)) * DAYS[match[3]] for match in SPAN.finditer(text)]
-    return found + [days for words, days in SINCE.items() if re.search(words, text)]
+    """All of them, in days."""
+    return [one.days for one in found(text)]
 
 
-def lasting(text: str) -> list[float]:
-    """The one span that a text says something has lasted, in days: 咳嗽一个礼拜了."""
-    found = spans(text)
-    lasts = lambda span: (
-        LASTED.match(text, span.end()) and not ELSE.search(text[max(0, span.start() - 4) : span.start()])
-    )
-    return found if len(found) == 1 and any(map(lasts, SPAN.finditer(text))) else []
+def lasting(text: str, asked: bool = False) -> float | None:
+    """How long something has lasted, in days: 咳嗽一个礼拜了. Of who was asked how long, the first span otherwise; of who
+    was not, only one that stands alone."""
+    told = found(text)
+    lasted = [one for one in told if one.lasted]
+    if asked:
+        return (lasted or told)[0].days if told else None
+    alone = len(told) == 1 and lasted and not ELSE.search(text[max(0, told[0].start - 4) : told[0].start])
+    return told[0].days if alone else None
 
 
 def number(text: str) -> float:

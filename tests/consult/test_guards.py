@@ -336,6 +336,11 @@ def test_a_question_after_the_advice_is_answered():
     assert said in follow.say
 
 
+def test_an_answer_to_both_parts_of_a_question_is_given_once():
+    found = guard().answers("中午能睡会儿午觉不 睡多久", Heard(entry=bundled().complaints["insomnia"], advised=True))
+    assert [one.ask[0] for one in found].count("午睡行不行") == 1 == len({one.ask for one in found})
+
+
 def test_news_after_the_advice_get_what_holds_in_this_case_and_was_not_said():
     entry = hearing().entries["insomnia"]
     turns = [OPENING, Message("assistant", "先固定时间起床，白天不补觉。", "advising"), Message("user", "还是睡不好")]

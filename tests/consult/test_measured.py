@@ -36,6 +36,30 @@ def test_other_numbers_and_questions_of_more_than_a_number_tell_nothing(complain
     assert measured(bundled().complaints[complaint].slot[slot], said) == (False, None)
 
 
+@pytest.mark.parametrize(
+    ("complaint", "said", "answer"),
+    [
+        ("insomnia", "一个多月了吧", "weeks"), ("insomnia", "三五年了", "months"), ("headache", "今天早上", "today"),
+        ("child_cough", "就这回 一个星期", "weeks"), ("child_cough", "有两个礼拜了，头几天干咳", "weeks"),
+        ("headache", "不记得了", None), ("headache", "家里老二也疼", None),
+    ],
+)  # fmt: skip
+def test_how_long_it_has_lasted_is_the_answer_of_the_nearest_span(complaint, said, answer):
+    slot = bundled().complaints[complaint].slot["duration"]
+    assert measured(slot, said, asked=True) == (answer is not None, answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("孩子咳嗽两个礼拜了", "weeks"), ("孩子咳嗽，头孢吃了三天了", None), ("孩子两岁半了，咳嗽", None),
+        ("孩子咳嗽，一天咳十几次", None), ("孩子咳嗽，感冒药吃三天了还不好，咳了两个礼拜了", None),
+    ],
+)  # fmt: skip
+def test_unasked_only_what_has_lasted_so_long_counts(said, told):
+    assert measured(bundled().complaints["child_cough"].slot["duration"], said)[1] == told
+
+
 def test_every_level_of_every_quantity_is_an_answer_somewhere():
     slots = [slot for entry in bundled().entries.values() for slot in entry.slots]
     said = {"temperature": "体温{}.{}", "uric_acid": "尿酸{}", "pressure": "高压{}", "glucose": "血糖{}.{}"}

@@ -477,8 +477,24 @@ def test_a_long_text_is_answered(unit):
 
 
 @pytest.mark.parametrize(
+    ("said", "near"),
+    [
+        ("我朋友吃了一瓶安眠药", True), ("我妈老说不想活了", True), ("闺蜜刚才跟我说想死", True),
+        ("我不想活了", False), ("我跟我妈说不想活了", False), ("我老公出轨了，我不想活了", False),
+    ],
+)  # fmt: skip
+def test_whose_wish_to_die_it_is(said, near):
+    found = triage.judge(said)
+    assert found.level == "crisis" and ("TA" in triage.notice(found, "zh-CN").text) is near
+
+
+@pytest.mark.parametrize(
     ("asked", "answer"),
     [
+        ("打了120了，宝宝还能喂奶吗", "母乳还能不能喂"),
+        ("冷得发抖要不要盖被子捂着", "别捂汗"),
+        ("他睡着了，要不要弄醒他，要带啥东西去医院", "医保卡"),
+        ("他睡着了，要不要弄醒他，要带啥东西去医院", "叫得醒"),
         ("知道了，那我让闺女现在带我去，路上要注意啥", "路上有人陪着"),
         ("我就想问这是啥病，青光眼吗，去医院要查啥", "直接去急诊"),
         ("哎坐着歇会儿就不堵了，家里就我一个人，不想麻烦孩子，明天再去行不", "不能等"),
