@@ -64,6 +64,10 @@
     current: () => id,
   };
 
+  // Gradio's clocks of what loads tick at each frame, one of them for ever. None of them shows here, so none ticks.
+  const draw = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = act => (/performance\.now\(\).*1e3/.test(act) ? 0 : draw(act));
+
   const asked = new URLSearchParams(location.search).get('__theme');
   const dress = () => {
     const theme = asked || prefs.theme;
