@@ -35,7 +35,7 @@ LONG = ("browser", "process", "slow")
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--lang=zh-CN", "--accept-lang=zh-CN",
 ]  # fmt: skip
 
 
@@ -186,14 +186,28 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """One browser a module: while it lives, Playwright's sync API keeps an event loop running in this thread."""
+@pytest.fixture(scope="session")
+def browser():
+    """One browser a worker: what it has read and compiled serves the next file too."""
     from playwright.sync_api import sync_playwright
 
     if not CHROMIUM.exists():
         pytest.fail("browser tests need: apt-get install chromium fonts-noto-cjk fonts-noto-color-emoji")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser.loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
         yield browser
+        asyncio._set_running_loop(browser.loop)
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium(browser):
+    """The browser, for the tests of a file. Meanwhile Playwright's event loop is this thread's, which may run no other."""
+    from tests.ui.window import rest
+
+    asyncio._set_running_loop(browser.loop)
+    yield browser
+    rest(browser)
+    asyncio._set_running_loop(None)

@@ -10,9 +10,9 @@ from playwright.sync_api import Page, expect
 
 from bianque.i18n import LANGS
 from bianque.i18n import say as text_of
-from tests.ui.test_page import WAIT, idle, replies, say, visit
+from tests.ui.test_page import idle, replies, say
+from tests.ui.window import PHONE, WAIT, visit
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 CONTROLS = ("button", "textbox", "combobox", "radio", "radiogroup", "tab", "tabpanel", "link", "log")
 LOCALES = ("zh-CN", "zh-TW", "en-US", "ko-KR")
 
@@ -23,7 +23,9 @@ def word(key: str, locale: str) -> str:
 
 def tree(page: Page) -> list[dict]:
     """What the browser tells a screen reader: role, name and properties of everything that is not ignored."""
-    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    link = page.context.new_cdp_session(page)
+    nodes = link.send("Accessibility.getFullAXTree")["nodes"]
+    link.detach()  # the browser would go on keeping the tree
     return [
         {
             "role": node["role"]["value"],

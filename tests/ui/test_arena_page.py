@@ -30,10 +30,10 @@ from bianque.ui.arena import Arena
 from bianque.ui.board import Board
 from bianque.ui.duel import Duel
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import WAIT, research, visit, wait_for
+from tests.ui.test_page import research, wait_for
 from tests.ui.test_patient_page import COVERED, SIZES, violations
+from tests.ui.window import PHONE, WAIT, visit
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 NAMES = ("ask-mini", "advise-mini", "auto (")
 SECRET = "我最近总是腰疼"
 KNOWN = by_name(CARDS)
@@ -221,7 +221,7 @@ def test_a_whole_battle_is_blind_until_the_vote_and_the_board_shows_it(chromium,
     assert len(shared) == 2 and not any("text" in vote for vote in shared)
     assert page.errors == []
 
-    page.context.close()
+    page.close()
     space.send_signal(signal.SIGTERM)
     assert "the last push" in space.communicate(timeout=30)[0] and space.returncode == 0
 

@@ -14,10 +14,10 @@ from bianque.errors import LoadFailed
 from bianque.types import Message, Progress, Usage
 from bianque.ui import column as columns
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import LABEL, WAIT, research, visit, wait_for
+from tests.ui.test_page import LABEL, research, wait_for
 from tests.ui.test_patient_page import violations, walk
+from tests.ui.window import PHONE, WAIT, visit
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 TABS = {"zh-CN": "对比", "zh-TW": "比較", "en-US": "Compare", "ko-KR": "비교"}
 
 

@@ -26,10 +26,10 @@ from bianque.ui.page import Page as Consultation
 from tests import tiny
 from tests.cli.test_evaluate import DIALOGUES, RECORDED, dialogue, written
 from tests.conftest import ADVICE, QUESTIONS, ROOT, Scripted, free_port
-from tests.ui.test_page import WAIT, visit, wait_for
+from tests.ui.test_page import wait_for
+from tests.ui.window import PHONE, WAIT, visit
 
 TABS = {"zh-CN": "评测", "en-US": "Evaluate"}
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 @pytest.fixture(scope="module", autouse=True)

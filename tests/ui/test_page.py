@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,95 +19,9 @@ from bianque.errors import LoadFailed
 from bianque.ui import compare, render
 from bianque.ui import page as chat
 from tests.conftest import ROOT, afresh, serving
+from tests.ui.window import PHONE, WAIT, visit
 
-WAIT = 40_000
 LABEL = "内容由人工智能生成，仅供参考"
-
-
-# Whether only the consultation was looked at, and if so a new one is begun as a visitor begins it and nothing is kept.
-AFRESH = """async () => {
-  const found = name => document.querySelector(name), changed = Object.entries(bianque.prefs).some(([name, value]) => value && name !== 'mode');
-  if (changed || found('#bq-all, #bq-both, #bq-panel input, dialog')) return false;
-  const before = bianque.current(), until = Date.now() + 8000, busy = '.bq-pending, #bq-chat .message-row, #bq-box .stop-button, .bq-talking';
-  found('#bq-consult-tab-button').click();
-  found('#bq-menu [data-do=new]').click();
-  while (bianque.current() === before || found(busy) || !found('#bq-box textarea') || found('#bq-box textarea').value) {
-    if (Date.now() > until) return false;
-    await new Promise(done => setTimeout(done, 20));
-  }
-  for (const one of bianque.list()) bianque.drop(one.id);
-  if (!found('#bq-mode input').checked) found('#bq-mode input').click();
-  found('#bq-toast')?.remove();
-  return true;
-}"""
-
-
-def visit(chromium, url, **options) -> Page:
-    """A visitor's own window, which notes every request and every error of the page.
-
-    What an earlier test has left open is taken up where it can be made as new: a page that its process has read before
-    costs half of one in a new window.
-    """
-    test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
-    windows = vars(chromium).setdefault("windows", [])
-    page = None
-    for window in [window for window in windows if window["test"] != test]:
-        windows.remove(window)
-        left = window["page"]
-        fits = page is None and window["options"] == options and not left.is_closed() and len(left.context.pages) == 1
-        if fits and ((window["url"] == url and afresh_window(left)) or anew(left, url)):
-            page = left
-        else:
-            left.context.close()
-    page = page or new_window(chromium, url, options)
-    windows.append({"test": test, "url": url, "options": options, "page": page})
-    return page
-
-
-def afresh_window(page: Page) -> bool:
-    tidied(page)
-    return page.evaluate(AFRESH)
-
-
-def tidied(page: Page) -> None:
-    page.requests.clear()
-    page.errors.clear()
-    page.unroute_all()
-    page.emulate_media(media="null", color_scheme="null", reduced_motion="null")
-    page.set_viewport_size(page.size)
-
-
-def anew(page: Page, url: str) -> bool:
-    """The address opened as if for the first time; not where a script waits for the next page."""
-    if page.scripted:
-        return False
-    page.goto(url.partition("?")[0].rstrip("/") + "/healthz")  # of the same origin, and keeps nothing itself
-    page.evaluate("localStorage.clear(); sessionStorage.clear()")
-    page.context.clear_cookies()
-    tidied(page)
-    loaded(page, url)
-    return True
-
-
-def new_window(chromium, url: str, options: dict) -> Page:
-    context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}, "locale": "zh-CN"} | options))
-    context.set_default_timeout(WAIT)
-    page = context.new_page()
-    page.requests, page.errors, page.size, page.scripted = [], [], page.viewport_size, False
-    page.on("request", lambda request: page.requests.append(request.url))
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda told: told.type == "error" and page.errors.append(told.text))
-    loaded(page, url)
-    return page
-
-
-def loaded(page: Page, url: str) -> None:
-    page.goto(url)
-    # A link may open another tab than the first, before anybody has seen that one.
-    page.locator("html.bq-ready").wait_for(state="attached", timeout=WAIT)
-    page.locator(":is(#bq-box, #bq-all) textarea:visible").first.wait_for(timeout=WAIT)
-    expect(page.locator("#bq-foot")).to_be_visible()
-    page.locator("#bq-mode[role=radiogroup]").wait_for(state="attached", timeout=WAIT)  # our script has run
 
 
 def research(page: Page, name: str) -> None:
@@ -444,8 +357,7 @@ def test_an_export_carries_label_and_licence(chromium, url, kind):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, theme):
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-    page = visit(chromium, f"{url}?__theme={theme}", **phone)
+    page = visit(chromium, f"{url}?__theme={theme}", **PHONE)
     expect(page.locator("#bq-mode")).to_be_in_viewport()
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ui.test_page import LABEL, WAIT, idle, replies, research, say, visit, wait_for
+from tests.ui.test_page import LABEL, idle, replies, research, say, wait_for
+from tests.ui.window import PHONE, WAIT, visit
 
 SIZES = ((1440, 900), (844, 390), (720, 450), (390, 844), (390, 500), (320, 568))
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 DANGER = "胸口剧烈疼痛，喘不上气，出冷汗"
 LIKELY = "不想吃安眠药"  # a softer notice, with which the asking goes on
 
