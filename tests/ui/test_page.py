@@ -314,6 +314,18 @@ def test_a_visitors_markup_is_text(chromium, url, script):
     assert not [url for url in page.requests if "example.com" in url]
 
 
+def test_a_page_comes_to_rest(chromium, url):
+    """Frames have numbers: a phone whose page asks for one after the other is warm, and soon empty."""
+    page = visit(chromium, url)
+
+    def frames() -> int:
+        first = page.evaluate("requestAnimationFrame(() => {})")
+        page.wait_for_timeout(500)
+        return page.evaluate("requestAnimationFrame(() => {})") - first
+
+    wait_for(lambda: frames() < 5)
+
+
 def test_a_safety_notice_stands_above_the_reply(chromium, url):
     page = visit(chromium, url)
     say(page, "我不想活了")
@@ -340,19 +352,33 @@ def test_a_failure_is_calm_and_loses_nothing(chromium, url, script):
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
 
 
-@pytest.mark.parametrize("kind", ["Markdown", "JSON"])
-def test_an_export_carries_label_and_licence(chromium, url, kind):
+def test_modes_choose_who_speaks(chromium, url, script):
+    page = visit(chromium, url)
+    chosen = page.get_by_role("radio", name="给建议")
+    chosen.check()
+    chosen.hover()
+    page.wait_for_timeout(200)  # colours have faded in
+    assert "radial" in chosen.evaluate("each => getComputedStyle(each).backgroundImage")  # its dot stays
+    expect(page.locator("#bq-why")).to_contain_text("直接给出建议", timeout=WAIT)
+    say(page, "最近总是头痛")
+    expect(replies(page).last).to_contain_text("建议 · advise-mini", timeout=WAIT)
+    idle(page)
+    assert [model for model, _, _ in script.heard] == ["advise-mini"]
+
+
+def test_an_export_carries_label_and_licence(chromium, url):
     page = visit(chromium, url)
     say(page, "最近总是头痛")
     expect(replies(page).last).to_contain_text("头痛多久了？", timeout=WAIT)
     idle(page)
     open_panel(page)
-    with page.expect_download() as saved:
-        page.get_by_role("button", name=f"导出 {kind}").click()
-    text = Path(saved.value.path()).read_text(encoding="utf-8")
-    assert LABEL in text and "最近总是头痛" in text and "头痛多久了？" in text and "CC BY 4.0" in text
-    if kind == "JSON":
-        assert json.loads(text)["messages"][1]["model"] == "ask-mini"
+    for kind in ("Markdown", "JSON"):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=f"导出 {kind}").click()
+        text = Path(saved.value.path()).read_text(encoding="utf-8")
+        for part in (LABEL, "最近总是头痛", "头痛多久了？", "CC BY 4.0"):
+            assert part in text, (kind, part)
+    assert json.loads(text)["messages"][1]["model"] == "ask-mini"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -372,18 +398,6 @@ def test_a_phone_shows_everything_without_sideways_scrolling(chromium, url, them
     assert level > 230 if theme == "light" else level < 40
 
 
-def test_a_low_window_keeps_the_footer_in_view_and_scrolls(chromium, url):
-    page = visit(chromium, url, viewport={"width": 390, "height": 520})
-    say(page, "最近总是头痛")
-    idle(page)
-    open_panel(page)
-    for part in ("first", "last"):
-        getattr(page.get_by_role("button"), part).scroll_into_view_if_needed()
-        expect(page.locator("#bq-foot")).to_be_in_viewport(ratio=0.9)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.locator("#bq-chat").bounding_box()["height"] >= 240
-
-
 @pytest.mark.parametrize(
     ("locale", "send", "mode", "label"),
     [
@@ -401,18 +415,16 @@ def test_the_page_speaks_the_visitors_language(chromium, url, locale, send, mode
     assert page.get_by_role("textbox").first.get_attribute("aria-label") != "Textbox"
 
 
-def test_modes_choose_who_speaks(chromium, url, script):
-    page = visit(chromium, url)
-    chosen = page.get_by_role("radio", name="给建议")
-    chosen.check()
-    chosen.hover()
-    page.wait_for_timeout(200)  # colours have faded in
-    assert "radial" in chosen.evaluate("each => getComputedStyle(each).backgroundImage")  # its dot stays
-    expect(page.locator("#bq-why")).to_contain_text("直接给出建议", timeout=WAIT)
+def test_a_low_window_keeps_the_footer_in_view_and_scrolls(chromium, url):
+    page = visit(chromium, url, viewport={"width": 390, "height": 520})
     say(page, "最近总是头痛")
-    expect(replies(page).last).to_contain_text("建议 · advise-mini", timeout=WAIT)
     idle(page)
-    assert [model for model, _, _ in script.heard] == ["advise-mini"]
+    open_panel(page)
+    for part in ("first", "last"):
+        getattr(page.get_by_role("button"), part).scroll_into_view_if_needed()
+        expect(page.locator("#bq-foot")).to_be_in_viewport(ratio=0.9)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#bq-chat").bounding_box()["height"] >= 240
 
 
 @pytest.mark.parametrize("kept", [None, "x", {}, [1], [{"role": "system", "content": "x"}], [{"role": "user"}]])

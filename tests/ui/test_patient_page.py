@@ -307,7 +307,7 @@ def test_the_browser_writes_what_is_spoken_and_reads_what_is_written(chromium, u
 
 
 def test_the_label_is_in_the_footer_at_first_sight(chromium, url):
-    page = visit(chromium, url, viewport={"width": 320, "height": 568})
+    page = visit(chromium, url, viewport={"width": 320, "height": 568}, first=True)
     expect(page.locator("#bq-foot")).to_contain_text(LABEL)
     expect(page.locator("#bq-foot")).to_be_in_viewport(ratio=1)
     moved = page.evaluate(

@@ -15,6 +15,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 # Whether only the consultation was looked at, and if so a new one is begun as a visitor begins it and nothing is kept.
 AFRESH = """async () => {
+  if (!window.bianque) return false;
   const found = name => document.querySelector(name), changed = Object.entries(bianque.prefs).some(([name, value]) => value && name !== 'mode');
   if (changed || found('#bq-all, #bq-both, #bq-panel input, dialog')) return false;
   const before = bianque.current(), until = Date.now() + 8000, busy = '.bq-pending, #bq-chat .message-row, #bq-box .stop-button, .bq-talking';
@@ -93,13 +94,14 @@ class Window:
 def visit(chromium: Browser, url: str, **options) -> Page:
     """A visitor's own window, which notes every request and every error of the page.
 
-    It is one that an earlier test has left, where there is one of the same device.
+    It is one that an earlier test has left, where there is one of the same device; not for a `first` visit, for which the
+    browser has read nothing of the page.
     """
     test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
     size, locale = options.pop("viewport", DESK), options.pop("locale", HOME)
     motion, permissions = options.pop("reduced_motion", "no-preference"), options.pop("permissions", [])
-    windows = vars(chromium).setdefault("windows", [])
-    left = [window for window in windows if window.test != test and window.device == options]
+    first, windows = options.pop("first", False), vars(chromium).setdefault("windows", [])
+    left = [] if first else [window for window in windows if window.test != test and window.device == options]
     for spare in left[1:]:
         spare.context.close()
         windows.remove(spare)
