@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,11 @@ def run(command: list[str], place: Path, seconds: float = 600) -> str:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@cache
+def help_of(*command: str) -> str:
+    return run([sys.executable, "-m", "bianque", *command, "--help"], ROOT)
 
 
 def test_the_first_page_is_short_and_a_space_can_read_its_head():
@@ -100,7 +106,7 @@ def test_a_command_runs_as_it_stands(command, place):
     if words[3] in QUICK:
         run(words, place)
         return
-    known = run([*words[:4], *(words[4:5] if words[3] in ("bench", "generate") else ()), "--help"], place)
+    known = help_of(*words[3 : 5 if words[3] in ("bench", "generate") else 4])
     assert [word for word in words[4:] if word.startswith("--") and word not in known] == []
 
 

@@ -49,6 +49,12 @@ def model(request):
     return MODELS[request.param]
 
 
+@pytest.fixture(scope="module")
+def plain(model):
+    """What six visitors are told step by step."""
+    return told(model, None)
+
+
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "SPAN", 4)
@@ -72,9 +78,9 @@ def told(model, recorder, slots=4):
 
 
 @pytest.mark.slow
-def test_the_words_are_those_of_plain_steps(model):
+def test_the_words_are_those_of_plain_steps(model, plain):
     tape = Tape()
-    assert told(model, tape) == told(model, None)
+    assert told(model, tape) == plain
     assert tape.recorded > 2 and not tape.failed
 
 
@@ -114,10 +120,10 @@ def test_rows_that_nobody_writes_touch_no_prompt(model):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_recorded_is_launched_step_by_step(model, caplog):
+def test_what_cannot_be_recorded_is_launched_step_by_step(model, plain, caplog):
     refusing = Refusing()
     with caplog.at_level(logging.WARNING, logger="bianque.engine.cuda_graphs"):
-        assert told(model, refusing) == told(model, None)
+        assert told(model, refusing) == plain
     assert refusing.failed and refusing.recorded == 1
     assert [record.getMessage() for record in caplog.records] == [
         "no CUDA graph, steps are launched one by one: RuntimeError: operation not permitted"
