@@ -11,6 +11,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,12 @@ NO_NEGATION = re.compile(
     "不是没|没有?不|不得不|不错|不少|不久|差不多|不断|不过|不停|不一样|无名指|[要好]不好|有没有|是不是|特别|分别|区别"
 )
 OPENS_NO, OPENS_YES = re.compile("[没不无未否沒無]"), re.compile("[有是对嗯會会]")
-PLAIN, TURNED = 22, 8  # features without and with what is learned about vectors
+PLAIN, TURNED = 34, 8  # features without and with what is learned about vectors
 WIDTH = PLAIN + TURNED
+DENIES = re.compile(
+    r"(?:[没无未沒無]|不(?![上下了住动开出清起来醒得到])|别(?![的处人]))(?:有|会|怎么|太|觉得|感觉)?([^没不无未沒無，。！？,.!?\s]{1,4})"
+)
+PARTICLES = "啊呀吧的过呢哦了也都这些哪"
 FARTHEST = -1.0  # cosine
 BEFORE = 4  # characters before a shared part in which a negation belongs to it
 
@@ -59,6 +65,31 @@ def turned_round(text: str, other: str) -> tuple[float, float]:
     size = min(found.size, BEFORE) / BEFORE
     inside = negated(text[found.a : found.a + found.size])
     return (size if not inside and head(text, found.a) != head(other, found.b) else 0.0), size
+
+
+@lru_cache(maxsize=8192)
+def halves(text: str) -> tuple[str, tuple[frozenset[str], ...]]:
+    """What a text says is there, and the characters of each thing that it says is not: 有点肿，不红."""
+    plain = NO_NEGATION.sub("", text)
+    denied = (frozenset(match[1].strip(PARTICLES)) for match in DENIES.finditer(plain))
+    return DENIES.sub("", plain), tuple(filter(None, denied))
+
+
+def against(said: str, known: Sequence[str]) -> list[float]:
+    """Five shares: of what is denied, the most and the mean that a known wording says is there, and that it denies too; of
+    what the known wordings deny, what is said to be there, and what is denied too."""
+    there, denied = halves(said)
+    each = [halves(text) for text in known]
+    share = lambda part, text: len(part & set(text)) / len(part)
+    found = [max(share(part, text) for text, _ in each) for part in denied]
+    both = [max((share(part, own) for _, parts in each for own in parts), default=0.0) for part in denied]
+    parts = [part for _, own in each for part in own]
+    gone = frozenset[str]().union(*denied)
+    mean = lambda shares: sum(shares) / len(shares) if shares else 0.0
+    return [
+        max(found, default=0.0), mean(found), mean(both),
+        mean([share(part, there) for part in parts]), mean([share(part, gone) for part in parts]),
+    ]  # fmt: skip
 
 
 class AnswerTurn:
@@ -100,6 +131,9 @@ def features(said: Utterance, question: Question, turn: AnswerTurn | None = None
 
     characters, rows = set(said.text), []
     covered = lambda text: len(characters & set(text)) / len(set(text))
+    first, asked = said.clauses[0], "".join(question.asks.texts)
+    begins = DENIES.match(first)
+    begun = bool(begins and begins[1].strip(PARTICLES) and begins[1].strip(PARTICLES) in asked)
     own, no, yes = spans(said.text), bool(OPENS_NO.match(said.text)), bool(OPENS_YES.match(said.text))
     for place, (label, answer) in enumerate(question.answers.items()):
         near, fact = said.vectors[:-1] @ answer.vectors.T, question.facts.texts[place]
@@ -122,6 +156,10 @@ def features(said: Utterance, question: Question, turn: AnswerTurn | None = None
             covered(fact), max(map(covered, answer.texts)), bool(own and ago), math.exp(-apart), near.mean(),
             none and no, none and yes, no and not none, *turned_round(said.text, fact),
             max(turned_round(said.text, text)[0] for text in answer.texts),
+            *against(said.text, (*answer.texts, fact)), near[0].max(), to_fact[0],
+            max(likeness(said.pairs[0], other) for other in answer.pairs),
+            negated(first) != negated(answer.texts[int(near[0].argmax())]), none and begun, no and begun and not none,
+            len(said.clauses) > 1,
         ])  # fmt: skip
     plain = np.array(rows, np.float32)
     return np.hstack([plain, turn(said, question)]) if turn else plain

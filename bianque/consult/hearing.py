@@ -254,13 +254,15 @@ class Hearing:
         end = FIRST.match(text).end()  # type: ignore[union-attr]
         first, behind = (Utterance.of(part, remembered) for part in (text[:end], text[end + 1 :]))
         begins, no = self.given(first, question), self.plain(False, question)
+        if begins.best == no and behind.text and self.plainly_grave(slot.key, behind, question, evidence):
+            begins = Given(None)  # 没噎过。大便黑得像柏油
         denial = behind.text and answers.negated(first.text) and begins.best == no
         answer = (
             self.worded(slot, text, asked=True)
             or measured(slot, text, asked=True)[1]
             or self.plain(polarity(text, asking), question)
             or evidence.plainly(slot.key, begins, said)
-            or (no if denial and not self.plainly_grave(slot.key, behind, question, evidence) else None)
+            or (no if denial else None)
             or evidence.plainly(slot.key, self.given(said, question), said)
         )
         if not evidence.grave(slot.key, answer):

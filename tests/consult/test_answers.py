@@ -28,6 +28,17 @@ def test_spans_of_time(text, days):
     assert spans(text) == days
 
 
+@pytest.mark.parametrize(
+    ("text", "there", "denied"),
+    [
+        ("有点肿，不红", "有点肿，", ["红"]), ("不肿也不红", "", ["肿", "红"]), ("没有长痘，没出水", "，", ["长痘", "出水"]),
+        ("没怎么疼过", "", ["疼"]), ("喘不上气", "喘不上气", []), ("差不多一个月", "一个月", []),
+    ],
+)  # fmt: skip
+def test_what_a_text_says_is_there_and_what_is_not(text, there, denied):
+    assert answers.halves(text) == (there, tuple(map(frozenset, denied)))
+
+
 def heard(complaint: str, slot: str, said: str) -> str | None:
     entry = bundled().complaints[complaint]
     found = Heard(entry=entry, asked={slot}, begun=True)

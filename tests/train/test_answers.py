@@ -65,14 +65,16 @@ def test_a_clause_that_denies_is_apart_from_one_that_does_not():
     assert ((denied[:, 0] == answers.FARTHEST) | (denied[:, 1] == answers.FARTHEST)).any()
 
 
-def test_what_was_kept_from_training_is_examined(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "size", "right", "found"), [(training.HELD_BACK, 1059, 0.75, 0.65), (training.PLAIN, 500, 0.9, 0.7)]
+)
+def test_what_was_kept_from_training_is_examined(path, size, right, found, tmp_path):
     read = lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = read(training.HELD_BACK)
+    rows = read(path)
     taught = {(row["complaint"], row["say"]) for row in read(training.FOLDER / "answers.jsonl")}
-    assert len(rows) == 1059 and sum((row["complaint"], row["say"]) in taught for row in rows) < 0.02 * len(rows)
-    path = tmp_path / "few.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows[::20]), encoding="utf-8")
-    monkeypatch.setattr(training, "HELD_BACK", path)
-    found = training.examine()
-    assert found["of"] == len(rows[::20])
-    assert found["right of heard"] >= 0.75 and found["found of those there are"] >= 0.65
+    assert len(rows) == size and sum((row["complaint"], row["say"]) in taught for row in rows) < 0.02 * len(rows)
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(json.dumps(row) for row in rows[::20]), encoding="utf-8")
+    heard = training.examined("few", few)
+    assert heard["of"] == len(rows[::20])
+    assert heard["right of heard"] >= right and heard["found of those there are"] >= found
