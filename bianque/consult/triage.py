@@ -129,7 +129,9 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     rows = _alike(clauses, known["questions"]) or _alike([text], known["questions"])
     if not rows and not whatever:
         return None
-    return _until_help(rows[:ANSWERED_AT_ONCE] or [known["unknown"]], found, language(text))
+    if not rows:
+        return _until_help([known["unknown"]], found, language(text))
+    return _until_help(rows[:ANSWERED_AT_ONCE], None, language(text))  # what to do was said with the alarm
 
 
 def _alike(parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -154,10 +156,11 @@ def until_help(found: Danger, text: str) -> str:
     return _until_help([known["way" if pattern("notices", "way").search(text) else "ambulance"]], found, language(text))
 
 
-def _until_help(rows: Sequence[Mapping[str, str]], found: Danger, lang: str) -> str:
+def _until_help(rows: Sequence[Mapping[str, str]], found: Danger | None, lang: str) -> str:
     words = in_language(asset("notices")["waiting"]["answer"], lang)
     said = dict.fromkeys(in_language(row, lang) for row in rows)
-    return words.format(answer=("" if lang.startswith("zh") else " ").join(said), do=told(found, lang)[2])
+    space, do = "" if lang.startswith("zh") else " ", told(found, lang)[2] if found else ""
+    return words.format(answer=space.join(said), do=do).replace("  ", " ")
 
 
 Settled = Literal["coming", "handled", "doubted", "over", "eased", "denied"]

@@ -168,4 +168,4 @@ def test_what_is_asked_while_the_ambulance_comes_gets_no_comfort():
     asked = "我老公已经打120了，说车在路上，孩子会不会有危险？"
     said = [Message("user", text) for text in (WEEKS, FLASHES, asked)]
     words = replies.care(said)
-    assert words and "不敢安慰您没事" in words and "左侧躺下" in words
+    assert words and "不敢安慰您没事" in words and "左侧躺下" not in words  # that was said with the alarm
