@@ -33,6 +33,7 @@ NO_NEGATION = re.compile(
 OPENS_NO, OPENS_YES = re.compile("[没不无未否沒無]"), re.compile("[有是对嗯會会]")
 PLAIN, TURNED = 34, 8  # features without and with what is learned about vectors
 WIDTH = PLAIN + TURNED
+# What a clause says is not there: 不红, 没有长痘; 喘不上气 denies nothing. Particles that end it.
 DENIES = re.compile(
     r"(?:[没无未沒無]|不(?![上下了住动开出清起来醒得到])|别(?![的处人]))(?:有|会|怎么|太|觉得|感觉)?([^没不无未沒無，。！？,.!?\s]{1,4})"
 )
@@ -132,8 +133,8 @@ def features(said: Utterance, question: Question, turn: AnswerTurn | None = None
     characters, rows = set(said.text), []
     covered = lambda text: len(characters & set(text)) / len(set(text))
     first, asked = said.clauses[0], "".join(question.asks.texts)
-    begins = DENIES.match(first)
-    begun = bool(begins and begins[1].strip(PARTICLES) and begins[1].strip(PARTICLES) in asked)
+    gone = begins[1].strip(PARTICLES) if (begins := DENIES.match(first)) else ""
+    begun = bool(gone and gone in asked)  # with a denial of what was asked
     own, no, yes = spans(said.text), bool(OPENS_NO.match(said.text)), bool(OPENS_YES.match(said.text))
     for place, (label, answer) in enumerate(question.answers.items()):
         near, fact = said.vectors[:-1] @ answer.vectors.T, question.facts.texts[place]

@@ -218,9 +218,8 @@ class Guard:
         if (pair := self.paired([said], before)) and pair.say[0] not in spoken:
             return (pair,)
         each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
-        if found := {
-            one.ask: one for one in filter(None, each)
-        }:  # the same one may be sure of one part, doubtful of another
+        # by its wordings: the same one may be sure of one part and doubtful of another
+        if found := {one.ask: one for one in filter(None, each)}:
             return tuple(found.values())[:2]
         return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
 

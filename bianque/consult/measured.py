@@ -17,7 +17,7 @@ from bianque.data.knowledge import Slot
 DIGITS = {sign: str(value) for value, sign in enumerate("〇一二三四五六七八九")} | {"十": ""}
 
 # How far, in logarithms of days, a span may be from a known one of the answer, and how much nearer than to the next. Of 436
-# strangers' answers that this decides 95 % are right; so are of 303 openings, where only `LASTING` and only 三天了 counts.
+# strangers' answers that this decides 95 % are right, of 359 openings, where only `LASTING` and only 三天了 counts, 94 %.
 APART, NEARER = 0.8, 0.1
 LASTING = "duration"  # the key of the question how long it has lasted
 

@@ -23,10 +23,8 @@ from bianque.data.further import further_answers, further_openings
 from bianque.data.knowledge import FOLDER, bundled
 from bianque.train.choice import Chooser, Vectors, average, cross_validated, highest, joined, learn, owners
 
-HELD_BACK = (
-    FOLDER / "answers_held_back.jsonl"
-)  # by other writers, three of each complaint and family, to trick a reader
-PLAIN = FOLDER / "answers_plain_held_back.jsonl"  # by another one, 500 as people type them
+# By other writers: three of each complaint and family, to trick a reader, and 500 as people type them.
+HELD_BACK, PLAIN = FOLDER / "answers_held_back.jsonl", FOLDER / "answers_plain_held_back.jsonl"
 EPOCHS = 16
 SURE = 0.8  # least probability: a wrong answer does more harm than none
 OPENINGS, OPENING = 3_000, 0.5  # of the openings as many are drawn; what all of them are worth beside the answers
