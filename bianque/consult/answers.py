@@ -33,9 +33,10 @@ NO_NEGATION = re.compile(
 OPENS_NO, OPENS_YES = re.compile("[没不无未否沒無]"), re.compile("[有是对嗯會会]")
 PLAIN, TURNED = 34, 8  # features without and with what is learned about vectors
 WIDTH = PLAIN + TURNED
-# What a clause says is not there: 不红, 没有长痘; 喘不上气 denies nothing. Particles that end it.
+CANNOT = "不[上下了住动开出清起来醒得到]"  # 喘不上气 denies nothing
+# What a clause says is not there: 不红, 没有长痘; and particles that end it.
 DENIES = re.compile(
-    r"(?:[没无未沒無]|不(?![上下了住动开出清起来醒得到])|别(?![的处人]))(?:有|会|怎么|太|觉得|感觉)?([^没不无未沒無，。！？,.!?\s]{1,4})"
+    rf"(?!{CANNOT})(?:[没不无未沒無]|别(?![的处人]))(?:有|会|怎么|太|觉得|感觉)?([^没不无未沒無，。！？,.!?\s]{{1,4}})"
 )
 PARTICLES = "啊呀吧的过呢哦了也都这些哪"
 FARTHEST = -1.0  # cosine

@@ -17,7 +17,6 @@ from bianque.consult.told import CLAUSE, Utterance
 from bianque.data.knowledge import Complaint
 
 EVERYWHERE = frozenset("的了就有是在也都不没我一个上下去来着很点")
-CANNOT = re.compile("不(?:上|下|了|住|动|开|出|清|起|来|醒|得|到)")  # 喘不上气 denies nothing
 PAST = frozenset("过")  # 没噎过
 DENIED = 0.7  # of a denial's characters, in the wordings of what it denies
 LEAST = 0.3
@@ -94,7 +93,9 @@ class Evidence:
     def refuted(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
         """Whether every clause that denies anything denies this answer, and one does: 没便血."""
         denials = [one for one in clauses if answers.negated(one)]
-        return bool(denials) and all(not CANNOT.search(one) and self.denied(key, label, (one,)) for one in denials)
+        return bool(denials) and all(
+            not re.search(answers.CANNOT, one) and self.denied(key, label, (one,)) for one in denials
+        )
 
     def __call__(self, key: str, label: str, clauses: Sequence[str]) -> float:
         """0 to 1: the largest share of a wording of the answer that stands in one clause."""

@@ -36,7 +36,8 @@ def measured(slot: Slot, text: str, asked: bool = False) -> tuple[bool, str | No
 
 def _duration(slot: Slot, text: str, asked: bool) -> tuple[bool, str | None]:
     """The answer whose known spans of time are nearest to the text's."""
-    known = _spans(slot) if asked or slot.key == LASTING else {}
+    spoken = tuple((label, (*known.says, known.fact)) for label, known in slot.values.items())
+    known = _timed(slot.ask, spoken) if asked or slot.key == LASTING else {}
     told = lasting(text, asked) if known else None
     if told is None:
         return False, None
@@ -49,14 +50,9 @@ def _duration(slot: Slot, text: str, asked: bool) -> tuple[bool, str | None]:
     return found is not None, found
 
 
-def _spans(slot: Slot) -> dict[str, list[float]]:
-    """Of a question of how long or since when, the spans of time in each answer's words; not of one that asks for more."""
-    spoken = {label: (*known.says, known.fact) for label, known in slot.values.items()}
-    return _timed(slot.ask, tuple(spoken.items()))
-
-
 @cache
 def _timed(asks: tuple[str, ...], spoken: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, list[float]]:
+    """Of a question of how long or since when, the spans of time in each answer's words; not of one that asks for more."""
     found = {label: own for label, says in spoken if (own := [span for say in says for span in spans(say)])}
     return found if all(map(ASKED.search, asks)) and len(found) >= max(2, len(spoken) - 1) else {}
 

@@ -127,11 +127,9 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
     clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
     rows = _alike(clauses, known["questions"]) or _alike([text], known["questions"])
-    if not rows and not whatever:
-        return None
-    if not rows:
-        return _until_help([known["unknown"]], found, language(text))
-    return _until_help(rows[:ANSWERED_AT_ONCE], None, language(text))  # what to do was said with the alarm
+    if rows:  # what to do was said with the alarm
+        return _until_help(rows[:ANSWERED_AT_ONCE], None, language(text))
+    return _until_help([known["unknown"]], found, language(text)) if whatever else None
 
 
 def _alike(parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

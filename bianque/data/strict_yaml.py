@@ -37,11 +37,11 @@ class Repeated(yaml.MarkedYAMLError):
     """A key that a mapping has twice."""
 
 
-def distinct(texts: Sequence[str], *place: int | str) -> Sequence[str]:
+def distinct(texts: Sequence[str]) -> Sequence[str]:
     """The texts, of which none may stand twice."""
     if len(set(texts)) < len(texts):
         number = next(number for number, text in enumerate(texts) if text in texts[:number])
-        raise Wrong(f"{texts[number]!r} stands twice; take one out", *place, number)
+        raise Wrong(f"{texts[number]!r} stands twice; take one out", number)
     return texts
 
 

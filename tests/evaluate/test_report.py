@@ -23,6 +23,7 @@ from bianque.evaluate.measures import MEASURES
 from bianque.evaluate.rows import Row
 from bianque.evaluate.summary import summarise
 from bianque.types import Message
+from tests.ui.window import PHONE
 
 HERE = report.ASSETS
 EVIL = "</script><script>window.hacked=1</script><img src=http://example.com/x.png onerror=window.hacked=1> <b>粗</b>"
@@ -430,8 +431,7 @@ def test_a_definition_opens_at_its_name(chromium, written):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_down_only(chromium, written, scheme):
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
-    page = visit(chromium, written, **phone)
+    page = visit(chromium, written, **PHONE, color_scheme=scheme)
     page.locator("header summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     for part in ("#figures .box", "#items .columns"):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Page, sync_playwright
 
 from tests.conftest import ARGUMENTS, CHROMIUM, serving
+from tests.ui.window import HOME, PHONE
 
 GRADIO = ("/assets/", "/static/")  # what comes from its package, whatever page it shows
 SLOW = {"latency": 150, "downloadThroughput": 1.6e6 / 8, "uploadThroughput": 0.75e6 / 8, "offline": False}
@@ -84,13 +85,7 @@ def main() -> None:
     place: Any = nullcontext((asked.address, None)) if asked.address else serving()
     with place as (url, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        phone: Any = {
-            "viewport": {"width": 390, "height": 844},
-            "is_mobile": True,
-            "has_touch": True,
-            "locale": "zh-CN",
-        }
-        page = browser.new_context(**phone).new_page()
+        page = browser.new_context(**PHONE, locale=HOME).new_page()
         sent, times = visit(page, url, asked.slow)
         for one in sorted(sent, key=lambda one: -one.size):
             print(f"{one.size:8,}  {'ours' if one.ours else 'Gradio':6}  {one.path}")

@@ -136,38 +136,41 @@ def test_one_column_can_be_retried_and_carried_into_all(chromium, url, script):
     expect(page.locator(".bq-talk .message")).to_have_count(0, timeout=WAIT)
 
 
-def test_stop_ends_every_column(chromium, url, script):
+def answering(chromium, url, script) -> Page:
+    """Both columns write, and would for long."""
     script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有吗" * 300], ["建议休息" * 300], 0.2
     page = opened(chromium, url)
     say(page, "肚子疼")
     for place in (0, 1):
         expect(replies(page, place).last).to_contain_text("休息" if place else "请问", timeout=WAIT)
+    return page
+
+
+def ended(page: Page, script, wait: int) -> None:
+    """Both columns have ended, and nothing is written any more."""
+    idle(page)
+    wait_for(lambda: sorted(script.closed) == ["advise-mini", "ask-mini"])
+    written = script.written
+    page.wait_for_timeout(wait)
+    assert script.written == written < 1000
+
+
+def test_stop_ends_every_column(chromium, url, script):
+    page = answering(chromium, url, script)
     for button in page.locator(".bq-side .bq-actions button").all():
         if button.is_visible():
             expect(button).to_be_disabled()
     page.locator("#bq-all .stop-button").click()
-    idle(page)
-    wait_for(lambda: sorted(script.closed) == ["advise-mini", "ask-mini"])
-    written = script.written
-    page.wait_for_timeout(300)
-    assert script.written == written < 1000
+    ended(page, script, 300)
     for place in (0, 1):
         expect(replies(page, place).last).to_contain_text("已停止")
 
 
 def test_clearing_ends_every_column_and_leaves_nothing(chromium, url, script):
-    script.asks, script.advises, script.pause = ["请问疼了多久？" + "还有吗" * 300], ["建议休息" * 300], 0.2
-    page = opened(chromium, url)
-    say(page, "肚子疼")
-    for place in (0, 1):
-        expect(replies(page, place).last).to_contain_text("休息" if place else "请问", timeout=WAIT)
+    page = answering(chromium, url, script)
     expect(page.get_by_role("radio", name="3 列")).to_be_disabled()  # the columns are another picture, drawn over these
     press(page, "清空")
-    idle(page)
-    wait_for(lambda: sorted(script.closed) == ["advise-mini", "ask-mini"])
-    written = script.written
-    page.wait_for_timeout(600)
-    assert script.written == written < 1000
+    ended(page, script, 600)
     expect(page.locator(".bq-talk .message")).to_have_count(0)
     page.get_by_role("radio", name="3 列").check()
     page.reload()
