@@ -514,6 +514,6 @@ def test_what_people_ask_while_they_wait_is_answered_in_any_clause(asked, answer
     assert answer in (triage.while_waiting(found, asked) or "")
 
 
-@pytest.mark.parametrize("said", ["他现在又吐了两次，手开始抖", "孩子吃奶正常，精神也好"])
+@pytest.mark.parametrize("said", ["他现在又吐了两次，手开始抖", "孩子吃奶正常，精神也好", "小便有点红 老想尿又尿不多"])
 def test_news_while_they_wait_is_no_question(said):
     assert triage.while_waiting(triage.judge("我爸突然胸口疼得厉害，出冷汗"), said) is None
