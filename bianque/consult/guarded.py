@@ -19,6 +19,7 @@ from bianque.consult import handoff
 from bianque.consult.encoder import cosines
 from bianque.consult.guards import SHORT, SHORTEST, Filter, Guard, cares, guard
 from bianque.consult.heard import Heard
+from bianque.consult.patterns import pattern
 from bianque.consult.repeats import answered, repeats
 from bianque.data.knowledge import Family
 from bianque.types import Message, Piece, Sampling, Usage
@@ -122,7 +123,9 @@ class Guarded:
                 more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
-            pair = found.paired(now.round.said, now.told)  # asked before the advice, while the doctor was asking
+            pair = found.questions.paired(
+                now.round.said, now.told
+            )  # asked before the advice, while the doctor was asking
             if pair and pair.say[0] not in now.spoken:
                 more += f"\n\n{pair.say[0]}"
         elif heard.entry and (now.news or not shown + waiting):
@@ -146,14 +149,16 @@ class GuardedRound:
     def __init__(self, found: Guard, dialogue: Sequence[Message]) -> None:
         recent = dialogue[-LONGEST:]
         now = handoff.read_round(recent)
-        turns = recent[now.start :]
+        turns = [*recent[now.start :]]
+        if now.start:
+            turns[0] = replace(turns[0], content=of_whom(turns[0].content, recent[0].content))
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)
         self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
-        self.asked = found.answers(newest, self.heard, self.told, self.spoken) if wondering else ()
+        self.asked = found.questions.answers(newest, self.heard, self.told, self.spoken) if wondering else ()
         # What a small model says to news after the advice is another question's answer, more often than not.
         self.news = self.heard.advised and not self.asked and now.want != "chat"
         self.round = now
@@ -162,6 +167,13 @@ class GuardedRound:
     def refused(self, question: str) -> bool:
         """Whether the handover would take it for one that was asked, or answered unasked."""
         return repeats(question, self.round.spoken) or answered(question, self.round.said)
+
+
+def of_whom(text: str, first: str) -> str:
+    """What opens a later round, with the patient of the first, if it names none: 孩子 before 又拉肚子了."""
+    patient = pattern("people", "patient").search
+    found = patient(first)
+    return f"{found[0]}{text}" if found and not patient(text) and not re.match("[我俺咱]", text) else text
 
 
 def hinted(turns: Sequence[Message], heard: Heard) -> Sequence[Message]:

@@ -13,30 +13,18 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from bianque.consult import follows
-from bianque.consult.encoder import cosines, nearness
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing, hearing
-from bianque.consult.naming import unafraid, ways
+from bianque.consult.known_questions import KnownQuestions, NearestFollow
+from bianque.consult.naming import ways
 from bianque.consult.patterns import pattern, table
-from bianque.consult.questions import asks
 from bianque.consult.text import grams
 from bianque.data.advice import advice, referral
-from bianque.data.knowledge import Complaint, Family, Follow, Medicine, Rule, first, sentence, texts
+from bianque.data.knowledge import Follow, Rule, first, sentence, texts
 from bianque.once import once
 
 Flaw = Literal["repeat", "said", "foreign"]
-STRAIGHT, NEAREST = (
-    0.85,
-    0.4,
-)  # probability from which an answer is given as one, and with the known question that it answers
-SAME = 0.8  # cosine from which a short question is one that anybody asks: of 160 that writers labelled 146 were
 SHORTEST, SHORT = 20, 40  # characters of an advice: drawn again below, completed below
-WHETHER_TO_GO, WHAT_TO_DO, WHAT_IS_IT = 0, 3, 4  # places among what anybody may ask
-BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
-PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
-RISKS = ("酒", "孕", "喂奶", "开车")  # of which the cards of medicines speak
-GOES_ON = "医生开的药可以停吗"  # the question of asked_of_medicines that answers for any medicine
 ENOUGH = 5  # questions, fewer of which are too few to close on
 ANSWERED = 0.7  # share of a reply that is the knowledge base's answer to the question: a smaller one let nonsense pass
 WHOLE = 2  # sentences of the complaint's own from which an advice needs no more
@@ -48,12 +36,6 @@ SUMMARY = re.compile(r"^([^：]{2,20}：)([^。：]+)(。)$")
 NUMBERED = re.compile(r"^(\d{1,2})(\.\s*)")
 
 
-class NearestFollow(Follow):
-    """A known question that the visitor's may be, and may not: it is named before its answer."""
-
-    about: str
-
-
 class Guard:
     """What may be said, given what was heard."""
 
@@ -63,11 +45,8 @@ class Guard:
         self.close = self.common.close[0]
         self.hello = sorted(self.common.hello, key=len, reverse=True)
         generic = self.knowledge.generic
-        self.naming = ways(generic.named)
-        self.medicines = {name: medicine for medicine in self.knowledge.medicines for name in medicine.names}
-        self.goes_on = next(one for one in self.common.asked_of_medicines if GOES_ON in one.ask)
+        self.naming, self.questions = ways(generic.named), KnownQuestions(hears)
         self.text = "\n".join(texts([self.knowledge.entries, self.common]))
-        self.follows = follows.Follows(texts(self.knowledge), turn=follows.learned()[1])
         pressing = {*self.common.again, *self.common.first_aid, *self.common.until_help}
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
@@ -194,106 +173,11 @@ class Guard:
             said = next((say for say in says if say.rstrip("。") not in spoken), says[-1])
         else:
             rules = [rule for rule in entry.advice if rule.when and rule.holds(heard.known)]
-            rules.append(first(entry.doctor, heard.known))
-            new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), rules[-1])
+            rules.append(doctor := first(entry.doctor, heard.known))
+            rules += [rule for rule in entry.advice if not rule.when]
+            new = next((rule for rule in rules if not any(say.rstrip("。") in spoken for say in rule.say)), doctor)
             said = new.say[0]
         return sentence(said).replace("{x}", heard.x or "这种情况")
-
-    def answers(self, said: str, heard: Heard, before: str = "", spoken: str = "") -> tuple[Follow, ...]:
-        """What the knowledge base answers to a visitor's questions, two at most; that it has no answer, if one is asked at all.
-
-        `before`: what the visitor has told; of two medicines that must not be taken together one may stand there. `spoken`:
-        what the doctor has said; that of two medicines is not said again.
-        """
-        if heard.entry is None:
-            return ()
-        said = unafraid(said[-follows.LONGEST :])
-        asking = follows.asked(said)
-        if heard.advised and (protests := pattern("guards", "protests").search)(said):
-            rest = [self.known(part, whole, heard.entry) for part, whole in asking if not protests(part)]
-            return (Follow(ask=(said,), say=self.common.misheard), *filter(None, rest))[:2]
-        in_general = pattern("guards", "in_general").fullmatch
-        if not heard.advised and asking and all(in_general(part) for part, _ in asking):
-            return ()  # the advice answers it
-        if (pair := self.paired([said], before)) and pair.say[0] not in spoken:
-            return (pair,)
-        each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
-        # by its wordings: the same one may be sure of one part and doubtful of another
-        if found := {one.ask: one for one in filter(None, each)}:
-            return tuple(found.values())[:2]
-        return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
-
-    def paired(self, said: Sequence[str], before: str) -> Follow | None:
-        """What is to be said to the first message that asks of two medicines which must not simply be taken together."""
-        for text in said:
-            if follows.asked(text) or asks(text):
-                for pair in self.knowledge.pairs:
-                    if pair.told(text, before):
-                        return Follow(ask=(text,), say=pair.say)
-        return None
-
-    def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
-        """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
-        if general := pattern("guards", "in_general").fullmatch(question):
-            return self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
-        if word_for_word := next((one for one in entry.follow if question in one.ask), None):
-            return word_for_word
-        best, likely = self.follows(question, entry.follow, said, self.knowledge.asked["common"])
-        if isinstance(entry, Family) and likely < STRAIGHT:
-            best = None  # of what is only of a kind a doubtful one is most often wrong: 17 of 41
-        found, named = best if likely >= follows.learned()[0].sure else None, self.medicine(said)
-        if likely < STRAIGHT and pattern("guards", "whether_to_go").search(question):
-            return self.common.asked[WHETHER_TO_GO]
-        if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):
-            if pattern("guards", "goes_on").search(said):
-                return self.goes_on
-            if named and not named.stands_in(found.ask):
-                found = None  # of this very medicine, not of what to take
-        if found not in entry.follow:
-            found = self.anyones(question, said, found)
-        if found is None and likely >= NEAREST:
-            found = best
-        risk = next((risk for risk in RISKS if risk in said), "")
-        if found and named and risk:  # 甲硝唑能吃吗，我昨晚喝了酒
-            says = [say for say in (*found.say, *named.say) if risk in say]
-            return Follow(ask=found.ask, say=tuple(says[: len(found.say)])) if says else found
-        return found if found is not best or found is None else self.named(found, likely, question, named)
-
-    def named(self, found: Follow, likely: float, question: str, medicine: Medicine | None) -> Follow:
-        """A known question that it may not be, or not of the medicine that was asked about, with what is to be named."""
-        alike = cosines(question, found.ask)
-        other = medicine and not medicine.stands_in(texts(found))
-        if other or (likely < STRAIGHT and alike.max() < SAME):
-            return NearestFollow(ask=found.ask, say=found.say, about=found.ask[int(alike.argmax())])
-        return found
-
-    def medicine(self, text: str) -> Medicine | None:
-        """The medicine that a text names, of several the one with the longest name."""
-        names = [name for name in self.medicines if name in text]
-        return self.medicines[max(names, key=len)] if names else None
-
-    def anyones(self, question: str, said: str, found: Follow | None) -> Follow | None:
-        """The question that anybody may ask, whatever the complaint, where `found` is none of the complaint's own.
-
-        One that names a medicine and is none of the known ones asks whether to take it, which is answered of that very one.
-        """
-        text = question if len(question) > BARE else said
-        named, whether = self.medicine(text), self.common.asked_of_medicines[0]
-        short = len(question) <= PLAIN
-        if found is None:
-            ruled = ("goes_on", self.goes_on), ("dose", self.common.asked_of_medicines[1])
-            found = next((one for name, one in ruled if pattern("guards", name).search(question)), None)
-        if found is None and short and (named or table("guards", "names")["drug"].search(text)):
-            found = whether
-        if found is whether:
-            asks_so = pattern("guards", "whether").search(text)
-            return None if not asks_so else Follow(ask=whether.ask, say=named.say) if named else whether
-        if found is None and short:
-            alike, best = max(
-                ((nearness(question, one.ask), one) for one in self.common.asked), key=lambda pair: pair[0]
-            )
-            return best if alike >= SAME else None
-        return found
 
     def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard, spoken: str = "") -> str:
         """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one; behind it what a danger

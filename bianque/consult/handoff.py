@@ -11,6 +11,7 @@ from typing import Literal
 from bianque.consult import triage, understanding
 from bianque.consult.patterns import asset, pattern, table
 from bianque.consult.questions import asks, plain, sentences
+from bianque.consult.recognise import GENERIC, NONE, recogniser
 from bianque.consult.repeats import answered, repeats
 from bianque.types import Message, Phase
 
@@ -26,6 +27,8 @@ MUCH = 30
 """Characters of a first message, from which an advice may follow it at once."""
 FRUITLESS = 3  # answers in a row that say no more than 不知道
 WORD = 6  # characters of an answer of a word or two: 后脑勺
+ANOTHER, SAME = 0.7, 0.1
+"""Probabilities of a complaint from which news after the advice tells of it, and of the round's own below which it does."""
 HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
 
@@ -163,12 +166,26 @@ def read_round(dialogue: Sequence[Message]) -> Round:
         begun = said[0] if said else None
         doctor, phase = (spoken[-1], phases[-1]) if spoken else (None, None)
         want = wants(message.content, begun, doctor, "advising" if "advising" in phases else phase)
+        if want == "follow" and "advising" in phases and another(message.content, begun or ""):
+            want = "new"
         if start is None or (want == "new" and spoken):
             start, said, spoken, phases = index, [], [], []
             starts.append(index)
         said.append(message.content)
     newest = said[-1] if said else ""
     return Round(start or 0, newest, tuple(spoken), tuple(phases), tuple(said), want, tuple(starts))
+
+
+@lru_cache(maxsize=1024)
+def another(text: str, opening: str) -> bool:
+    """Whether news after the advice tells of another complaint than the round's opening: one calf has swollen, the report is
+    there. What the advised medicine did, and what settles a danger, belongs to the round."""
+    if asks(text) or triage.settled(text) or _re("took").search(text):
+        return False
+    found, begun = (recogniser().shares(one) for one in (text, opening))
+    name = max(found, key=found.__getitem__)
+    own = max(begun, key=begun.__getitem__)
+    return name not in (GENERIC, NONE) and found[name] >= ANOTHER and found[own] < SAME
 
 
 @lru_cache(maxsize=1024)

@@ -152,13 +152,13 @@ def examine() -> dict[str, float]:
 
     Of two answers to a message one has to be right.
     """
-    guarded, common = guards.guard(), bundled().asked["common"]
+    known, common = guards.guard().questions, bundled().asked["common"]
     answered = right = there = 0
     rows = judged_follows(HELD_BACK)
     for row in rows:
         entry = bundled().entries[row.complaint]
-        found = guarded.answers(row.ask, Heard(entry=entry))
-        says = {one.say for one in found} - {guarded.common.unanswered}
+        found = known.answers(row.ask, Heard(entry=entry))
+        says = {one.say for one in found} - {known.common.unanswered}
         good = [entry.follow[place] for place in row.own] + [common[place] for place in row.common]
         asks = {ask for one in good for ask in one.ask}  # a medicine's own answer has the ask of whether to take one
         answered += bool(says)

@@ -7,9 +7,10 @@ import pytest
 
 from bianque.consult import answers, follows
 from bianque.consult.choice import Choice
-from bianque.consult.guards import NearestFollow, guard
+from bianque.consult.guards import guard
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import hearing
+from bianque.consult.known_questions import NearestFollow
 from bianque.consult.spans import spans
 from bianque.consult.told import Utterance, questions
 from bianque.data.knowledge import bundled
@@ -96,13 +97,13 @@ def test_a_choice_is_made_where_it_is_sure():
 
 @pytest.mark.parametrize("ask", ["安眠药能不能长期吃", "褪黑素有用没"])
 def test_a_known_question_is_found_in_other_words(ask):
-    (found,) = guard().answers(ask, Heard(entry=bundled().complaints["insomnia"]))
+    (found,) = guard().questions.answers(ask, Heard(entry=bundled().complaints["insomnia"]))
     assert found in bundled().complaints["insomnia"].follow
 
 
 def test_two_questions_in_a_message_have_two_answers():
     insomnia = bundled().complaints["insomnia"]
-    found = guard().answers("安眠药能不能长期吃？褪黑素有没有用？", Heard(entry=insomnia))
+    found = guard().questions.answers("安眠药能不能长期吃？褪黑素有没有用？", Heard(entry=insomnia))
     assert len(found) == 2 and {*found} <= {*insomnia.follow}
     said = guard().follow_up("", found, Heard(entry=insomnia)).split("\n\n")
     assert len(said) == 2 and all(any(text == say for say in one.say) for text, one in zip(said, found, strict=True))
@@ -110,7 +111,7 @@ def test_two_questions_in_a_message_have_two_answers():
 
 @pytest.mark.parametrize("ask", ["我一次吃十粒行不行", "漏吃了一次，今晚补双份行吗", "能献血吗"])
 def test_what_anybody_may_ask_is_answered(ask):
-    (found,) = guard().answers(ask, Heard(entry=bundled().complaints["gout"]))
+    (found,) = guard().questions.answers(ask, Heard(entry=bundled().complaints["gout"]))
     assert found in {*guard().common.asked, *guard().common.asked_of_medicines}
 
 
@@ -119,19 +120,19 @@ def test_what_anybody_may_ask_is_answered(ask):
     [("能吃板蓝根吗", "板蓝根"), ("那褪黑素管用不", "褪黑素"), ("家里有蒙脱石散，能不能先喝", "蒙脱石散")],
 )
 def test_a_medicine_is_answered_by_its_name(ask, name):
-    (found,) = guard().answers(ask, Heard(entry=hearing().generic))
-    assert found.say == guard().medicines[name].say
+    (found,) = guard().questions.answers(ask, Heard(entry=hearing().generic))
+    assert found.say == guard().questions.medicines[name].say
 
 
 def test_of_a_medicine_its_dose_is_not_told_and_one_nobody_knows_is_left_to_the_doctor():
     whether, dose = guard().common.asked_of_medicines[:2]
-    assert guard().answers("布洛芬一次吃几片", Heard(entry=hearing().generic)) == (dose,)
-    assert guard().answers("能吃某某宁片吗", Heard(entry=hearing().generic)) == (whether,)
+    assert guard().questions.answers("布洛芬一次吃几片", Heard(entry=hearing().generic)) == (dose,)
+    assert guard().questions.answers("能吃某某宁片吗", Heard(entry=hearing().generic)) == (whether,)
 
 
 def test_an_answer_that_may_be_to_another_question_names_that_question():
     gout = Heard(entry=bundled().complaints["gout"])
-    straight, near = (guard().answers(ask, gout)[0] for ask in ("能吃豆腐吗", "非布司他吃完要不要卧床"))
+    straight, near = (guard().questions.answers(ask, gout)[0] for ask in ("能吃豆腐吗", "非布司他吃完要不要卧床"))
     assert not isinstance(straight, NearestFollow) and "豆腐" in guard().follow_up("", [straight], gout)
     assert isinstance(near, NearestFollow) and near.about in near.ask
     said = guard().follow_up(near.say[0], [near], gout)
@@ -139,24 +140,40 @@ def test_an_answer_that_may_be_to_another_question_names_that_question():
     assert not any(mark in said for mark in "{}")
 
 
+@pytest.mark.parametrize(("complaint", "said"), [("insomnia", "枕头换过了"), ("hemorrhoids", "好的谢谢")])
+def test_what_asks_nothing_gets_no_answer_that_may_be_to_another_question(complaint, said):
+    assert guard().questions.answers(said, Heard(bundled().complaints[complaint], begun=True, advised=True)) == ()
+
+
+def test_a_question_about_another_complaint_is_answered_by_that_one():
+    known = lambda complaint, ask: guard().questions.answers(ask, Heard(entry=bundled().complaints[complaint]))[0]
+    told = known("stool_change", "昨天吃了红心火龙果，今天马桶红红的，是血吗")
+    assert told in bundled().complaints["hematuria"].follow
+    assert known("gout", "能吃豆腐吗") in bundled().complaints["gout"].follow  # its own comes first
+
+
 @pytest.mark.parametrize("ask", ["非得今天去吗", "能不能等到下周再去，行不行", "那不去医院行不行"])
 def test_whether_it_can_wait_is_answered_by_what_was_told(ask):
     entry = bundled().complaints["heavy_period"]
     bleeding = Heard(entry, told={"amount": "flood"}, asked={"amount"}, begun=True, advised=True)
-    said = guard().follow_up("", guard().answers(ask, bleeding), bleeding)
+    said = guard().follow_up("", guard().questions.answers(ask, bleeding), bleeding)
     assert any(say.rstrip("。") in said for say in guard().pressing(bleeding)[0].say)
 
 
 def test_what_is_not_known_is_said():
-    (found,) = guard().answers("隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"]))
+    (found,) = guard().questions.answers(
+        "隔壁老王说月亮圆的时候会不会更厉害", Heard(entry=bundled().complaints["gout"])
+    )
     assert found.say == guard().common.unanswered
-    assert not guard().answers("我今年五十岁", Heard(entry=bundled().complaints["gout"]))
-    assert not guard().answers("怎么办", Heard())
+    assert not guard().questions.answers("我今年五十岁", Heard(entry=bundled().complaints["gout"]))
+    assert not guard().questions.answers("怎么办", Heard())
 
 
 def test_a_clause_that_asks_is_a_question_without_its_mark_too():
     entry = bundled().complaints["restless_legs"]
-    assert guard().answers("吃了一年，现在下午四点就开始难受了，比以前还早，邻居说换个枕头，要换吗", Heard(entry=entry))
+    assert guard().questions.answers(
+        "吃了一年，现在下午四点就开始难受了，比以前还早，邻居说换个枕头，要换吗", Heard(entry=entry)
+    )
     assert follows.asked("我吃着药，能开车吗，能喝酒吗") == [
         ("能开车吗", "我吃着药，能开车吗"),
         ("能喝酒吗", "我吃着药，能喝酒吗"),
@@ -164,9 +181,9 @@ def test_a_clause_that_asks_is_a_question_without_its_mark_too():
 
 
 def test_the_card_of_a_medicine_answers_nothing_but_whether_to_take_it():
-    card = guard().medicines["褪黑素"].say
+    card = guard().questions.medicines["褪黑素"].say
     for ask in ("褪黑素快递三天了还没到货会退钱吗", "吃褪黑素单位会知道不"):
-        assert all(found.say != card for found in guard().answers(ask, Heard(entry=hearing().generic)))
+        assert all(found.say != card for found in guard().questions.answers(ask, Heard(entry=hearing().generic)))
 
 
 def test_features_are_one_row_a_known_question():

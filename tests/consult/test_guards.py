@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from bianque.catalog.builtin import CARDS
-from bianque.consult import guards, handoff
+from bianque.consult import handoff, known_questions
 from bianque.consult.evidence import Given
-from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended
+from bianque.consult.guarded import ATTEMPTS, Guarded, GuardedRound, ended, of_whom
 from bianque.consult.guards import SHORT, Filter, cares, guard
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing, hearing
@@ -149,7 +149,7 @@ def test_a_long_message_still_tells_its_complaint():
 @pytest.mark.parametrize("asked", ["会影响考驾照吗", "以后生的孩子会不会也是色弱？", "足背脉搏是哪儿？"])
 def test_a_question_that_is_only_like_a_known_one_has_no_answer(asked):
     heard = hearing().hear([Message("user", "红绿颜色分不清，怎么办"), Message("user", asked)])
-    assert [answer.say for answer in guard().answers(asked, heard)] == [guard().common.unanswered]
+    assert [answer.say for answer in guard().questions.answers(asked, heard)] == [guard().common.unanswered]
 
 
 def test_no_is_not_read_as_yes():
@@ -337,7 +337,9 @@ def test_a_question_after_the_advice_is_answered():
 
 
 def test_an_answer_to_both_parts_of_a_question_is_given_once():
-    found = guard().answers("中午能睡会儿午觉不 睡多久", Heard(entry=bundled().complaints["insomnia"], advised=True))
+    found = guard().questions.answers(
+        "中午能睡会儿午觉不 睡多久", Heard(entry=bundled().complaints["insomnia"], advised=True)
+    )
     assert [one.ask[0] for one in found].count("午睡行不行") == 1 == len({one.ask for one in found})
 
 
@@ -384,7 +386,7 @@ def test_to_news_after_the_advice_nothing_is_made_up():
     said = replies(
         Scripted(["很可能是疲劳、干点滴状缺觉，情绪激动会抑制呼吸慢。"] * 3),
         "advise-mini",
-        [*advised, Message("user", "最近工作压力大")],
+        [*advised, Message("user", "昨天也是三点才睡着")],
     )
     assert "抑制呼吸" not in said and said.strip("。") in guard().text
     pressed = replies(
@@ -405,11 +407,25 @@ def test_news_after_the_advice_gets_nothing_that_was_said_already():
     entry = hearing().entries["insomnia"]
     advised = [*talk(OPENING.content, ASKED, "两周了"), Message("assistant", entry.advice[0].say[0], "advising")]
     told, said = [], list(advised)
-    for news in ("最近工作压力大", "白天没精神"):
+    for news in ("昨天也是三点才睡着", "白天没精神"):
         said.append(Message("user", news))
         told.append(replies(Scripted(["很可能是疲劳、干点滴状缺觉。"] * 3), "advise-mini", said))
         said.append(Message("assistant", told[-1], "advising"))
     assert told[0] != told[1] and all(one.strip("。") in guard().text for one in told)
+
+
+@pytest.mark.parametrize(
+    ("first", "news", "read"),
+    [
+        ("孩子三岁，咳嗽两天", "开始拉肚子了", "孩子开始拉肚子了"),
+        ("我家宝宝八个月，老是哭", "宝宝起疹子了", "宝宝起疹子了"),
+        ("我妈头晕", "我也头晕", "我也头晕"),
+        ("咳嗽两天", "开始拉肚子了", "开始拉肚子了"),
+        ("老婆说我打呼噜", "白天犯困", "白天犯困"),
+    ],
+)
+def test_a_later_round_is_about_the_same_patient(first, news, read):
+    assert of_whom(news, first) == read
 
 
 SORE = "我爸糖尿病十几年了，脚底磨破了一块"
@@ -427,7 +443,7 @@ def test_a_danger_sign_that_was_told_outlasts_the_advice():
     (pressing,) = guard().pressing(heard)
     again = guard().still(heard, FOOT)
     assert again in {f"{say.rstrip('。')}。" for say in pressing.say} and again not in FOOT
-    (asked,) = guard().answers("能不能喝酒", heard)
+    (asked,) = guard().questions.answers("能不能喝酒", heard)
     reply = guard().follow_up("", [asked], heard)
     assert cares(reply) or any(say.rstrip("。") in reply for say in pressing.say)
     calm = Heard(heard.entry, told={"foot": "none"})
@@ -436,7 +452,9 @@ def test_a_danger_sign_that_was_told_outlasts_the_advice():
 
 def test_a_risk_that_is_told_with_a_medicine_is_answered():
     heard = Heard(hearing().entries["toothache"], told={})
-    (plain,), (risky,) = (guard().answers(said, heard) for said in ("甲硝唑能吃吗", "甲硝唑能吃吗 我昨晚喝了酒"))
+    (plain,), (risky,) = (
+        guard().questions.answers(said, heard) for said in ("甲硝唑能吃吗", "甲硝唑能吃吗 我昨晚喝了酒")
+    )
     assert all("酒" in say for say in risky.say) and plain is not risky
 
 
@@ -500,7 +518,7 @@ def test_the_first_sentence_is_the_answer():
 def test_a_danger_sign_that_may_have_been_told_is_asked_about(monkeypatch):
     entry, hears = hearing().entries["heavy_period"], hearing()
     said = "一小时差不多湿一片，有血块"
-    for best, told in (("flood", False), ("heavy", True)):
+    for best, told in (("flood", False), ("mild", True)):
         monkeypatch.setattr(Hearing, "given", lambda self, *given, best=best: Given(None, best=best))
         heard = Heard(entry)
         hears.answered(heard, entry, said, [])
@@ -529,7 +547,7 @@ def test_what_cannot_be_answered_is_said_in_other_words_each_time():
     ],
 )
 def test_two_medicines_that_must_not_be_taken_together_are_answered(before, asked, word):
-    (answer,) = guard().answers(asked, Heard(hearing().entries["toothache"]), before)
+    (answer,) = guard().questions.answers(asked, Heard(hearing().entries["toothache"]), before)
     assert any(word in say for say in answer.say)
 
 
@@ -541,7 +559,9 @@ def test_one_medicine_or_no_question_is_no_pair():
         ("阿司匹林和氯吡格雷", "能吃阿莫西林吗"),
     ):
         assert not any(
-            pair.say == one.say for one in guard().answers(said, heard, before) for pair in hearing().knowledge.pairs
+            pair.say == one.say
+            for one in guard().questions.answers(said, heard, before)
+            for pair in hearing().knowledge.pairs
         )
 
 
@@ -602,7 +622,7 @@ def test_who_says_no_more_than_that_he_is_afraid_is_heard():
 )
 def test_a_question_is_known_for_what_it_asks(complaint, said, known):
     heard = Heard(entry=hearing().entries[complaint], begun=True, advised=True)
-    assert guard().answers(said, heard)[0].ask[0] == known
+    assert guard().questions.answers(said, heard)[0].ask[0] == known
 
 
 def test_fixed_words_after_an_alarm_are_no_advice():
@@ -639,24 +659,24 @@ def test_a_man_is_not_pregnant():
 def test_who_asks_in_general_gets_the_advice(said):
     asked = guard().common.asked
     heard = Heard(entry=hearing().entries["panic"], begun=True)
-    assert guard().answers(said, heard) == ()
+    assert guard().questions.answers(said, heard) == ()
     heard.advised = True
-    found = guard().answers(said, heard)
-    assert found and {*found} <= {asked[guards.WHAT_TO_DO], asked[guards.WHAT_IS_IT]}
+    found = guard().questions.answers(said, heard)
+    assert found and {*found} <= {asked[known_questions.WHAT_TO_DO], asked[known_questions.WHAT_IS_IT]}
 
 
 def test_of_two_medicines_the_same_is_not_said_twice():
     heard = Heard(entry=hearing().entries["atrial_fibrillation"], begun=True, advised=True)
     before = "我爸吃利伐沙班"
-    (found,) = guard().answers("能吃芬必得吗", heard, before)
+    (found,) = guard().questions.answers("能吃芬必得吗", heard, before)
     assert "不能" in found.say[0] or "别" in found.say[0]
-    again = guard().answers("芬必得不行那扶他林行吗", heard, before, found.say[0])
+    again = guard().questions.answers("芬必得不行那扶他林行吗", heard, before, found.say[0])
     assert all(one.say != found.say for one in again)
 
 
 @pytest.mark.parametrize("said", ["我对青霉素过敏，头孢和阿莫西林能吃不", "泼尼松我停了两天，现在浑身没劲，要加回去吗"])
 def test_what_could_harm_is_answered_first(said):
-    (found,) = guard().answers(said, Heard(entry=hearing().entries["wisdom_tooth"], begun=True, advised=True))
+    (found,) = guard().questions.answers(said, Heard(entry=hearing().entries["wisdom_tooth"], begun=True, advised=True))
     assert "过敏的一片都不能吃" in found.say[0] or "现在就去急诊" in found.say[0]
 
 
@@ -671,7 +691,9 @@ def test_fear_age_and_a_fathers_fate_do_not_hide_the_complaint():
 
 @pytest.mark.parametrize(("complaint", "ask"), [("heart_stent", "他汀要一直吃吗"), ("insomnia", "要吃安眠药吗")])
 def test_a_known_question_word_for_word_has_its_own_answer(complaint, ask):
-    (found,) = guard().answers(ask + "？", Heard(entry=hearing().entries[complaint], begun=True, advised=True))
+    (found,) = guard().questions.answers(
+        ask + "？", Heard(entry=hearing().entries[complaint], begun=True, advised=True)
+    )
     assert ask in found.ask
 
 
@@ -687,7 +709,7 @@ def test_a_known_question_word_for_word_has_its_own_answer(complaint, ask):
 )
 def test_who_was_misheard_gets_an_apology(said, sorry, answers):
     entry = bundled().complaints["thyroid_nodule"]
-    found = guard().answers(said, Heard(entry, told={}, begun=True, advised=True))
+    found = guard().questions.answers(said, Heard(entry, told={}, begun=True, advised=True))
     assert any(one.say == guard().common.misheard for one in found) is sorry
     assert answers in (None, len(found))
-    assert not any(one.say == guard().common.misheard for one in guard().answers(said, Heard(entry, told={})))
+    assert not any(one.say == guard().common.misheard for one in guard().questions.answers(said, Heard(entry, told={})))

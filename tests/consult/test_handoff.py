@@ -220,6 +220,23 @@ def test_a_new_complaint_opens_a_new_round(text):
     assert read_round(turns).asked == 0
 
 
+@pytest.mark.parametrize(
+    ("opening", "news", "new"),
+    [
+        ("我在吃氨氯地平 最近脚脖子肿 是不是药的事", "今天发现就左边小腿肿得厉害 还疼 按着硬", True),
+        ("胃疼一个星期了，吃完饭明显", "刚做完胃镜，报告写糜烂性胃炎", True),
+        ("胃疼一个星期了，吃完饭明显", "吃完饭还是疼，半夜也疼", False),
+        ("宝宝一阵一阵哭闹", "不是急症，他没发烧，奶奶说是胀气", False),
+        ("胃疼", "胃镜报告写糜烂性胃炎，要紧吗", False),
+        ("胃疼", "好的我知道了", False),
+    ],
+)
+def test_news_of_something_else_after_the_advice_opens_a_new_round(opening, news, new):
+    assert handoff.another(news, opening) is new
+    turns = dialogue(f"P:{opening}", "A:多久了？", "P:三天", "V:先休息观察，加重了就去医院。", f"P:{news}")
+    assert (read_round(turns).start == len(turns) - 1) is new
+
+
 def test_a_new_round_has_its_own_questions_and_budget():
     turns = dialogue(*EIGHT_FIRST, "V:多休息。", "P:换个问题，我牙痛", "A:牙痛多久了？", "P:三天")
     assert read_round(turns).asked == 1
