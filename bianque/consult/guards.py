@@ -51,7 +51,9 @@ class Guard:
         self.everyday = "\n".join(text for text in texts(self.common) if text not in pressing)
 
     def flaw(self, candidate: str, heard: Heard) -> Flaw | None:
-        """Why a question need not be asked: it was, the patient has said it, or it belongs to another complaint."""
+        """Why a question is not asked: it was, the patient has said it, it belongs to another complaint or is the patient's."""
+        if pattern("guards", "as_patient").search(candidate):
+            return "foreign"
         if heard.entry is None:
             return None
         found = self.hears.slots(candidate)

@@ -58,6 +58,8 @@ def judge(text: str) -> Danger:
         outranked = found.certainty == "sure" and found.level == "crisis"
         if not outranked and any(rule.search(part) for part in (plain, *features.pieces(plain))):
             return replace(found, level=row["level"], kind=row["kind"], certainty="sure", score=1.0, piece=plain)
+    if found.level == "emergency" and any(rule.search(plain) for rule, _ in _rules("soft")):
+        return replace(found, certainty="likely", score=min(found.score, 0.0))
     return found
 
 

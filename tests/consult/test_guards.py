@@ -414,6 +414,13 @@ def test_news_after_the_advice_gets_nothing_that_was_said_already():
     assert told[0] != told[1] and all(one.strip("。") in guard().text for one in told)
 
 
+def test_a_doctor_does_not_ask_as_the_patient():
+    asks = [slot.ask for entry in hearing().entries.values() for slot in entry.slots]
+    asks += [one.doctor for one in guard().common.situations if one.asking]
+    assert guard().flaw("您好，我这两天大便正常吗？", Heard()) == "foreign"
+    assert not [text for texts in asks for text in texts if guard().flaw(text, Heard())]
+
+
 @pytest.mark.parametrize(
     ("first", "news", "read"),
     [

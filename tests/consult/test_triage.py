@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bianque.consult import alarms, replies, triage, understanding
+from bianque.consult import alarms, features, replies, triage, understanding
 from bianque.consult.patterns import asset
 from bianque.consult.understanding import Danger
 from bianque.types import Message
@@ -269,6 +269,16 @@ def test_a_must_is_never_missed(row, case):
 @pytest.mark.parametrize(("row", "case"), rules("silent"))
 def test_what_must_be_silent_is(row, case):
     assert row["why"] and alarms.check(case) is None
+
+
+@pytest.mark.parametrize(("row", "case"), rules("soft"))
+def test_what_is_soft_is_never_sure(row, case):
+    said = case.split("。")
+    for count in range(1, len(said) + 1):
+        notice = alarms.check(said[count - 1], said[: count - 1])
+        assert row["why"] and (notice is None or notice.certainty == "likely")
+    (rule,) = (rule for rule, other in triage._rules("soft") if other is row)
+    assert not any(rule.search(features.clean(other).lower()) for other in row["not"])
 
 
 @pytest.mark.parametrize(
