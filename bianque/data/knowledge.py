@@ -74,6 +74,10 @@ class Rule(StrictEntry):
         value = self.when.get(key, ())
         return value if isinstance(value, tuple) else (value,)
 
+    def covers(self, other: Rule) -> bool:
+        """Whether it holds whenever the other one does."""
+        return all(other.values(key) and {*other.values(key)} <= {*self.values(key)} for key in self.when)
+
     def holds(self, known: Known) -> bool:
         """A slot that nobody told about meets no condition."""
         for key, value in self.when.items():
@@ -187,8 +191,13 @@ class Complaint(StrictEntry):
                             f"{where}: {key} has no value {value!r}; it has {', '.join(self.slot[key].values)}"
                         )
         for kind in ("assess", "doctor"):
-            if getattr(self, kind)[-1].when:
+            rules: tuple[Rule, ...] = getattr(self, kind)
+            if rules[-1].when:
                 raise ValueError(f"{kind}: the last rule must hold always; leave out its `if`")
+            for place, rule in enumerate(rules):
+                if hiding := next((one for one in rules[:place] if one.covers(rule)), None):
+                    wanted, before = dict(rule.when), dict(hiding.when)
+                    raise ValueError(f"{kind}: {wanted} is never reached behind {before}; put it before that one")
         return self
 
     def danger(self, known: Known) -> Rule | None:

@@ -64,6 +64,11 @@ def twice(entry):
     entry["slots"][1]["key"] = entry["slots"][0]["key"]
 
 
+def hidden(entry):
+    wide, narrow = {"trigger": ["stress", "phone"]}, {"trigger": "stress"}
+    entry["doctor"][:0] = [{"if": when, "say": ["去看看。"]} for when in (wide, narrow)]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -71,6 +76,7 @@ def twice(entry):
         (no_such_slot, ("no slot 'nowhere'", "duration, type")),
         (last_with_condition, ("assess", "leave out its `if`")),
         (twice, ("twice", "its own key")),
+        (hidden, ("doctor", "'trigger': 'stress'", "never reached behind", "put it before")),
     ],
 )
 def test_what_contradicts_itself_is_named_with_its_remedy(entry, tmp_path, spoil, words):
