@@ -5,6 +5,7 @@ A perceptron with one hidden layer scores every candidate by its features; none 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,12 @@ class Choice:
         likely: NDArray[Any] = np.exp(scores - scores.max())
         return likely / likely.sum()
 
-    def best(self, features: NDArray[Any]) -> tuple[int, float]:
-        """The likeliest candidate and its probability."""
-        likely = self.likely(features)[:-1]
-        place = int(likely.argmax())
-        return place, float(likely[place])
+    def best(self, features: NDArray[Any], out: Sequence[int] = ()) -> tuple[int, float]:
+        """The likeliest candidate and its probability; those that are `out` cannot be it."""
+        likely = self.likely(features)
+        likely[[*out]] = 0.0
+        place = int(likely[:-1].argmax())
+        return place, float(likely[place] / likely.sum())
 
     def __call__(self, features: NDArray[Any]) -> tuple[int | None, float]:
         """The same, None where it is none of them or not sure."""

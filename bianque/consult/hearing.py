@@ -23,7 +23,7 @@ from bianque.consult.measured import measured
 from bianque.consult.naming import Naming, to_the_point
 from bianque.consult.ngrams import Index
 from bianque.consult.patterns import asset, joined, pattern
-from bianque.consult.polarity import denies, polarity
+from bianque.consult.polarity import denies, opposed, polarity
 from bianque.consult.recognise import GENERIC, NONE, Recogniser, recogniser
 from bianque.consult.text import grams, likeness
 from bianque.consult.told import Question, Told, Utterance, questions, told
@@ -293,7 +293,9 @@ class Hearing:
     def given(self, said: Utterance, question: Question) -> Given:
         """The answer that the words give in any wording; 没有，就右半边 is none that says more than was asked."""
         features = answers.features(said, question, self.turn)
-        place, likely = self.choice.best(features)
+        known = zip(question.answers.values(), question.facts.texts, strict=True)
+        out = opposed(said.text, [(*one.texts, fact) for one, fact in known])
+        place, likely = self.choice.best(features, out)
         best = list(question.answers)[place]
         more = NOTHING.match(said.text) and not answers.negated(question.facts.texts[place])
         if more or likely < self.choice.sure:

@@ -17,8 +17,9 @@ from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
 from bianque.data.knowledge import Complaint, Family, Follow, Medicine, texts
 
-STRAIGHT, NEAREST = 0.85, 0.4
-"""Probability from which an answer is given as one, and with the known question that it answers."""
+STRAIGHT, NEAREST = 0.85, 0.5
+"""Probability from which an answer is given as one, and with the known question that it answers: of those to 1,059 held-back
+questions that were given so, 43 % were right between .4 and .5, 56 % between .5 and .7, 74 % above."""
 ABOUT, NOT_ABOUT = 0.6, 0.1
 """Probabilities of a complaint from which a question is about it, and of the one under way below which it is not about that: of
 1,059 held-back questions 17 get an answer of another complaint, 16 of them rightly (read by eye)."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache, partial
 
-from bianque.consult.patterns import pattern
+from bianque.consult.patterns import asset, pattern
 from bianque.consult.told import CLAUSE
 
 CLAUSES = 2  # in which it is said: 划了一下，还真会
@@ -43,3 +44,21 @@ def denies(text: str, question: str) -> bool:
 def last(question: str) -> str:
     """The last sentence of a doctor's turn."""
     return question.rstrip("？? ").rpartition("。")[2]
+
+
+def opposed(text: str, answers: Sequence[Sequence[str]]) -> list[int]:
+    """Which answers, by their wordings, tell only of the other side than the text, where another one tells of its side."""
+    out = set[int]()
+    for pair, told in enumerate(sides(text)):
+        named = [frozenset[int]().union(*(sides(say)[pair] for say in wordings)) for wordings in answers]
+        if len(told) == 1 and any(told <= one for one in named):
+            out |= {place for place, one in enumerate(named) if one and not told & one}
+    return sorted(out)
+
+
+@lru_cache(maxsize=4096)
+def sides(text: str) -> tuple[frozenset[int], ...]:
+    """Of each two sides which a text names."""
+    return tuple(
+        frozenset(at for at, side in enumerate(pair) if re.search(side, text)) for pair in asset("polarity")["sides"]
+    )

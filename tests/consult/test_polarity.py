@@ -6,7 +6,7 @@ import pytest
 
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import hearing
-from bianque.consult.polarity import denies, polarity
+from bianque.consult.polarity import denies, opposed, polarity
 from bianque.data.knowledge import bundled
 
 
@@ -56,3 +56,18 @@ def test_a_danger_sign_that_was_denied_is_not_heard(complaint, slot, asked, said
     found = Heard(entry=entry, asked={slot}, begun=True)
     hearing().answered(found, entry, said, [slot], asked)
     assert found.told[slot] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "out"),
+    [
+        ("右下边", [["左下腹疼", "左边小肚子"], ["右下边疼"], ["小肚子疼"]], [0]),
+        ("两边都疼，右边重", [["左下腹疼"], ["右下边疼"]], [0]),
+        ("左右都有", [["左边"], ["右边"]], []),
+        ("就右边", [["就左边", "只有一边"], ["两边都有"]], []),  # one side, whichever
+        ("上腹疼", [["下腹疼"], ["上腹部"], ["肚脐周围"]], [0]),
+        ("上班疼", [["下班疼"], ["上班疼"]], []),
+    ],
+)
+def test_an_answer_of_the_other_side_is_none(text, answers, out):
+    assert opposed(text, answers) == out
