@@ -33,6 +33,7 @@ from bianque.once import once
 from bianque.types import Message
 
 SAME_QUESTION, SAME_OPENING = 0.6, 0.75  # likeness of character pairs; an opening's share of them
+WORD_FOR_WORD = 0.9  # share from which an opening is one whatever else is like it
 SAME_MEANING = 0.7  # cosine
 DOUBTED = 0.3  # probability from which a danger sign may have been told
 PLAIN = 4  # characters of an answer that is one wherever it stands
@@ -121,7 +122,10 @@ class Hearing:
         votes.update(dict.fromkeys(self.advised_on(dialogue[wrong:]), ADVISED_ON))
         shared, _ = self.opening.sharing("\n".join(said[:2]))
         begun = {i: share for i, count in shared.items() if (share := count / self.openings[i][1]) >= SAME_OPENING}
-        votes.update({self.openings[i][0]: OPENED_SO * share for i, share in begun.items()})
+        most = max(votes.values(), default=1.0)
+        for i, share in begun.items():  # 精液里有血，吓死我了 is much like 尿里有血，吓死我了
+            name = self.openings[i][0]
+            votes[name] += OPENED_SO * share * (1.0 if share >= WORD_FOR_WORD else votes[name] / most)
         x = self.naming(said)
         votes.update({GENERIC: OPENED_SO} if x in self.naming.symptoms else {})  # word for word
         doctor = [m for m in dialogue if m.role == "assistant"]
@@ -141,7 +145,7 @@ class Hearing:
             heard.told |= {s.key: None for s in entry.slots if all(map(pattern("people", "period").search, s.ask))}
         for i in sorted(begun, key=begun.__getitem__):
             name, _, has = self.openings[i]
-            if name == entry.id and begun[i] >= 0.9:
+            if name == entry.id and begun[i] >= WORD_FOR_WORD:
                 heard.told |= {key: value if isinstance(value, str) else None for key, value in has.items()}
         pending, asking = list[str](), ""
         for message, found in zip(dialogue, asked, strict=True):
