@@ -29,6 +29,7 @@ class Alarm:
     doubted: Danger | None = None  # it was none, as the visitor said
     handled: bool = False  # an emergency is taken care of, or will be, as the visitor said
     misheard: bool = False  # a crisis was withdrawn
+    there: bool = False  # the patient of an emergency is in hospital
     done: Settled | None = None  # what the newest message says of it
     told: int = 0  # which of the messages told of a danger last
     since: int = 0  # of those before, none counts any more as a part of a danger
@@ -46,9 +47,12 @@ class Alarm:
         found = self._told(said, done)
         self.judged.append(found)
         sure = found.certainty == "sure"
+        self.there = bool((self.there or done in ("over", "handled")) and _stays(text, self.there))
         if sure and (done == "doubted" or (done == "denied" and beside(text).certainty == "sure")):
             done = None  # in the next clause it was meant, or told
         if sure and not (done and self.open):
+            found = self._whose(found, text)
+            self.judged[-1] = found
             self.open, self.doubted, self.done = found, None, None
             self.waiting, self.told = (found if found.level == "emergency" else None), place
         elif done == "coming" and self.doubted and not self.open:  # who doubted it has called after all
@@ -62,6 +66,14 @@ class Alarm:
             self.done = None
             self.doubted = self.doubted if done in (None, "doubted", "eased") else None
         self.since = place + 1 if sure or done else self.since
+
+    def _whose(self, found: Danger, text: str) -> Danger:
+        """A crisis stays one's own once it was, unless somebody else's is told in plain words: 室友在隔壁 tells of none."""
+        before = self.open
+        own = before is not None and before.level == found.level == "crisis" and triage.group_of(before) == "self"
+        if own and before and not pattern("people", "near").search(text):
+            return replace(found, kind=before.kind, piece=before.piece)
+        return found
 
     def _ends(self, done: Settled) -> bool:
         """Whether there is something to settle, which a crisis is only by its being denied."""
@@ -92,6 +104,12 @@ class Alarm:
         elif told.level == "emergency" and not told.kind and place:  # the pregnancy was told before
             return replace(told, kind=judge(together(said[max(0, place + 1 - max(TOGETHER)) :])).kind)
         return told
+
+
+def _stays(text: str, there: bool) -> bool:
+    """Whether a message tells that the patient is in hospital, or nothing against it."""
+    left, come = pattern("notices", "left").search(text), pattern("notices", "hospital").search(text)
+    return not left and (there or come is not None)
 
 
 def followed(said: Sequence[str]) -> Alarm:

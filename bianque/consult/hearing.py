@@ -16,7 +16,7 @@ from typing import NamedTuple
 from bianque.consult import answers, triage
 from bianque.consult.choice import Choice
 from bianque.consult.encoder import encoded, remembered
-from bianque.consult.evidence import SAME_SIGN, Evidence, Given, affirmed
+from bianque.consult.evidence import SAME_SIGN, SAYS, Evidence, Given, affirmed
 from bianque.consult.handoff import CARE
 from bianque.consult.heard import Heard
 from bianque.consult.measured import measured
@@ -125,7 +125,8 @@ class Hearing:
         most = max(votes.values(), default=1.0)
         for i, share in begun.items():  # 精液里有血，吓死我了 is much like 尿里有血，吓死我了
             name = self.openings[i][0]
-            votes[name] += OPENED_SO * share * (1.0 if share >= WORD_FOR_WORD else votes[name] / most)
+            as_far = 1.0 if share >= WORD_FOR_WORD or most < SURE else votes[name] / most
+            votes.update({name: OPENED_SO * share * as_far})
         x = self.naming(said)
         votes.update({GENERIC: OPENED_SO} if x in self.naming.symptoms else {})  # word for word
         doctor = [m for m in dialogue if m.role == "assistant"]
@@ -241,9 +242,9 @@ class Hearing:
                 heard.told[slot.key] = label
             elif number:
                 heard.told.setdefault(slot.key, None)
-            elif slot.key in heard.guessed and evidence.denied(slot.key, heard.told[slot.key], said.clauses):
+            elif heard.told.get(slot.key) and self.taken_back(heard, slot.key, said, evidence):
                 heard.told[slot.key] = self.plain(False, known[slot.key])
-                heard.guessed.remove(slot.key)
+                heard.guessed.discard(slot.key)
             elif slot.key not in heard.told and (slot.key in opens or self.besides(slot, said)):
                 given = self.given(said, known[slot.key])
                 unsure = given.sure < UNASKED if given.answer else evidence.grave(slot.key, given.best)
@@ -277,6 +278,12 @@ class Hearing:
             rest = Utterance.of("，".join(affirmed(said.clauses)), remembered)
             return self.given(rest, question).answer if self.plainly_grave(slot.key, rest, question, evidence) else no
         return no if denies(text, asking) else answer
+
+    def taken_back(self, heard: Heard, key: str, said: Utterance, evidence: Evidence) -> bool:
+        """Whether what was heard in words that were not known is denied now, or that a danger sign was ever told: 我没说不想活啊."""
+        told = heard.told[key]
+        never = SAYS.search(said.text) is not None and evidence.grave(key, told)
+        return (key in heard.guessed or never) and evidence.denied(key, told, said.clauses)
 
     def guess(self, heard: Heard, slot: Slot, question: Question, answer: str | None, text: str) -> None:
         """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""

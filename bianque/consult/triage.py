@@ -128,15 +128,31 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
     """The answer to what people ask while they wait for help in an emergency; None to anything else, unless `whatever` is asked."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
     clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
-    rows = _alike(clauses, known["questions"]) or _alike([text], known["questions"])
+    questions = [row for row in known["questions"] if group_of(found) not in row.get("not_of", ())]
+    rows = _alike(clauses, questions) or _alike([text], questions)
     if rows:  # what to do was said with the alarm
         return _until_help(rows[:ANSWERED_AT_ONCE], None, language(text))
     return _until_help([known["unknown"]], found, language(text)) if whatever else None
 
 
+def in_hospital(text: str) -> str:
+    """The answer to what is asked there: one of those to who waits for help, or to ask the doctors."""
+    known = asset("notices")["waiting"]
+    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
+    rows = _alike(clauses, known["questions"])[:ANSWERED_AT_ONCE]
+    lang = language(text)
+    return ("" if lang.startswith("zh") else " ").join(in_language(row, lang) for row in [*rows, known["there"]])
+
+
 def _alike(parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """For each part the row that it is nearest to a wording of, if it is near enough, the nearest first."""
-    near = lambda part: max(((nearness(part, tuple(row["ask"])), place) for place, row in enumerate(rows)))
+    """For each part the row that it is nearest to a wording of, if it is near enough, the nearest first.
+
+    A row with an `if` is only of what that matches: 嘴唇也干 is no blue lip.
+    """
+    may = lambda row, part: "if" not in row or re.search(row["if"], part) is not None
+    near = lambda part: max(
+        (nearness(part, tuple(row["ask"])), place) for place, row in enumerate(rows) if may(row, part)
+    )
     found = sorted(map(near, parts), reverse=True)
     return [rows[place] for place in dict.fromkeys(place for alike, place in found if alike >= SAME_ASKED)]
 

@@ -229,6 +229,26 @@ def test_a_danger_that_was_only_guessed_is_taken_back_when_it_is_denied(guessed,
     assert found.told["danger"] == value
 
 
+def test_a_danger_that_was_never_told_is_taken_back():
+    entry, hears = bundled().complaints["menopause"], hearing()
+    found = Heard(entry=entry, told={"mood": "hopeless"}, begun=True)
+    hears.answered(found, entry, "啊？我没说不想活啊，就是心慌潮热", [])
+    assert found.told["mood"] is None
+    asked = Heard(entry=entry, begun=True)
+    hears.answered(asked, entry, "嗯有点，容易急，晚上也睡不好", ["mood"], "脾气是不是变大了？")
+    assert asked.told["mood"] != "hopeless"
+    hepatitis = Heard(
+        entry=bundled().complaints["transaminase"], told={"hepatitis": "hcv"}, guessed={"hepatitis"}, begun=True
+    )
+    hears.answered(hepatitis, bundled().complaints["transaminase"], "我没丙肝啊，去年好像五十多", [])
+    assert hepatitis.told["hepatitis"] == "none"
+
+
+def test_blood_in_the_urine_is_not_in_the_semen():
+    assert hearing().hear([Message("user", "尿里有血，吓死我了")]).entry == bundled().complaints["hematuria"]
+    assert not hearing().hear([Message("user", "体检说我谷丙转氨酶96，还有脂肪肝，要紧吗")]).told.get("hepatitis")
+
+
 def test_a_denial_takes_back_nothing_but_what_it_denies():
     entry = bundled().complaints["reflux"]
     found = Heard(entry=entry, told={"danger": "black"}, guessed={"danger"}, begun=True)

@@ -169,3 +169,38 @@ def test_what_is_asked_while_the_ambulance_comes_gets_no_comfort():
     said = [Message("user", text) for text in (WEEKS, FLASHES, asked)]
     words = replies.care(said)
     assert words and "不敢安慰您没事" in words and "左侧躺下" not in words  # that was said with the alarm
+
+
+def cared_for(*said):
+    """The fixed words in place of a reply, after each of a visitor's messages."""
+    turns, found = [], []
+    for text in said:
+        turns.append(Message("user", text))
+        found.append(replies.care(turns))
+        turns.append(Message("assistant", found[-1] or "多休息。", "advising", "care" if found[-1] else "advise-mini"))
+    return found
+
+
+STROKE = "我爸突然嘴歪了，右手抬不起来，说话含糊"
+
+
+def test_in_hospital_the_doctors_there_are_asked():
+    there, later, left = cared_for(
+        STROKE, "已经处理，到急诊了，护士让验血，是查什么呀", "那到底是不是中风，要不要紧", "出院回家了，平时能喝茶吗"
+    )[1:]
+    assert "身边的医生护士" in there and "身边的医生护士" in later and left is None
+
+
+def test_dry_lips_are_not_blue_and_who_is_dehydrated_may_sip():
+    told = cared_for("宝宝拉水样便两天，6个多小时没尿了，蔫蔫的老想睡", "嘴唇也干，能喂点水吗", "嘴唇没发紫啊")
+    assert not any("嘴唇是什么颜色" in (words or "") or "不要喂水" in (words or "") for words in told[1:])
+    assert "嘴唇是什么颜色" in cared_for(STROKE, "嘴唇发紫了怎么办")[1]
+
+
+def test_a_crisis_stays_ones_own_where_nobody_else_is_told_of():
+    told = cared_for(
+        "有时候想，要是睡过去不醒也挺好的，活着没意思",
+        "室友在隔壁。打12356说了他们会不会告诉学校啊",
+        "不是别人，是我！",
+    )
+    assert told[0] and not any("TA" in (words or "") for words in told)
