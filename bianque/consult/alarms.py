@@ -70,10 +70,10 @@ class Alarm:
     def _whose(self, found: Danger, text: str) -> Danger:
         """A crisis stays one's own once it was, unless somebody else's is told in plain words: 室友在隔壁 tells of none."""
         before = self.open
-        own = before is not None and before.level == found.level == "crisis" and triage.group_of(before) == "self"
-        if own and before and not pattern("people", "near").search(text):
-            return replace(found, kind=before.kind, piece=before.piece)
-        return found
+        if before is None or not before.level == found.level == "crisis" or triage.group_of(before) != "self":
+            return found
+        near = pattern("people", "near").search(text)
+        return found if near else replace(found, kind=before.kind, piece=before.piece)
 
     def _ends(self, done: Settled) -> bool:
         """Whether there is something to settle, which a crisis is only by its being denied."""

@@ -123,9 +123,8 @@ class Guarded:
                 more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:
             more = waiting + found.completed(shown + waiting, heard)
-            pair = found.questions.paired(
-                now.round.said, now.told
-            )  # asked before the advice, while the doctor was asking
+            # asked before the advice, while the doctor was asking
+            pair = found.questions.paired(now.round.said, now.told)
             if pair and pair.say[0] not in now.spoken:
                 more += f"\n\n{pair.say[0]}"
         elif heard.entry and (now.news or not shown + waiting):
@@ -151,7 +150,8 @@ class GuardedRound:
         now = handoff.read_round(recent)
         turns = [*recent[now.start :]]
         if now.start:
-            turns[0] = replace(turns[0], content=of_whom(turns[0].content, recent[0].content))
+            first = next(message.content for message in recent if message.role == "user")
+            turns[0] = replace(turns[0], content=of_whom(turns[0].content, first))
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)

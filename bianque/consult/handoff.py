@@ -27,7 +27,7 @@ MUCH = 30
 """Characters of a first message, from which an advice may follow it at once."""
 FRUITLESS = 3  # answers in a row that say no more than 不知道
 WORD = 6  # characters of an answer of a word or two: 后脑勺
-ANOTHER, SAME = 0.7, 0.1
+ANOTHER, STILL = 0.7, 0.1
 """Probabilities of a complaint from which news after the advice tells of it, and of the round's own below which it does."""
 HEAVY = {"stop": 0.2, "new": 0.15, "changes": 0.4}
 """Intents that end a round, `changes` before its advice: how far they must be above the next one."""
@@ -185,7 +185,7 @@ def another(text: str, opening: str) -> bool:
     found, begun = (recogniser().shares(one) for one in (text, opening))
     name = max(found, key=found.__getitem__)
     own = max(begun, key=begun.__getitem__)
-    return name not in (GENERIC, NONE) and found[name] >= ANOTHER and found[own] < SAME
+    return name not in (GENERIC, NONE) and found[name] >= ANOTHER and found[own] < STILL
 
 
 @lru_cache(maxsize=1024)
