@@ -15,6 +15,7 @@ from bianque.consult.hearing import Hearing
 from bianque.consult.naming import unafraid
 from bianque.consult.patterns import pattern, table
 from bianque.consult.questions import asks
+from bianque.consult.text import grams
 from bianque.data.knowledge import Complaint, Family, Follow, Medicine, texts
 
 STRAIGHT, NEAREST = 0.85, 0.5
@@ -28,6 +29,7 @@ WHETHER_TO_GO, WHAT_TO_DO, WHAT_IS_IT = 0, 3, 4  # places among what anybody may
 FEWEST, MOST_OF = 4, 0.6
 """Characters of a known wording, and its share of a question, from which the question is that one: 会不会传染室友. Of 71 judged
 questions 64 were right."""
+TOLD = 4  # characters of news before a question in general, from which it may be a known one itself
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
 RISKS = (
@@ -101,7 +103,8 @@ class KnownQuestions:
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         if general := pattern("guards", "in_general").fullmatch(question):
-            return self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+            told = self.told(said.replace(question, "").strip("，。 "), question, entry)
+            return told or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
         within = [(len(ask), one) for one in entry.follow for ask in one.ask if ask in question]
         longest, word_for_word = max(within, key=lambda pair: pair[0], default=(0, None))
         if longest == len(question) or (longest >= FEWEST and longest >= MOST_OF * len(question)):
@@ -132,6 +135,16 @@ class KnownQuestions:
             return Follow(ask=found.ask, say=tuple(says[: len(found.say)]))
         found = found if found is not best else self.named(found, likely, question, named)
         return found.model_copy(update={"say": tuple(says)}) if says else found  # 胃溃疡出过血，止疼药能吃吗
+
+    def told(self, news: str, question: str, entry: Complaint) -> Follow | None:
+        """The known question that news before one in general surely is: 吃了氨氯地平，两个脚脖子肿了 before 咋办."""
+        if len(news) < TOLD:
+            return None
+        for text in (news + question, news):
+            best, likely = self.follows(text, entry.follow, text)
+            if best and likely >= STRAIGHT and any(grams(news) & grams(ask) for ask in best.ask):
+                return best
+        return self.elsewhere(news, news, entry)
 
     def elsewhere(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question of another complaint, which the visitor's is about: 早搏3200个多不多 after palpitations."""

@@ -24,6 +24,7 @@ LONGEST_ASKED, SAME_ASKED = 60, 0.62  # characters of a question while waiting t
 ANSWERED_AT_ONCE = 2  # of several questions while waiting
 SEPARATOR = "。"
 CLAUSES = re.compile(r"[^，。！？；,!?;\n]+[，。！？；,!?;\n]*")  # each with its mark
+SPACED = re.compile(r"(?<=[一-鿿])\s+(?=[一-鿿])")  # 已经处理 住院了 要用抗生素吗
 STOPS = "，。！？；,!?;\n "  # what they end with
 DISCLAIMER = "不能替代医生诊疗，不开具处方"
 
@@ -136,10 +137,10 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
 
 
 def in_hospital(text: str) -> str:
-    """The answer to what is asked there: one of those to who waits for help, or to ask the doctors."""
+    """The answer to what is asked there: whether one may leave, and to ask the doctors."""
     known = asset("notices")["waiting"]
     clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
-    rows = _alike(clauses, known["questions"])[:ANSWERED_AT_ONCE]
+    rows = _alike(clauses, [row for row in known["questions"] if row.get("for") == "hospital"])
     lang = language(text)
     return ("" if lang.startswith("zh") else " ").join(in_language(row, lang) for row in [*rows, known["there"]])
 
@@ -200,7 +201,7 @@ def beyond_settling(text: str) -> str:
 def _settling(text: str) -> tuple[Settled | None, str]:
     found: Settled | None = None
     beyond = ""
-    for clause in CLAUSES.findall(features.clean(text)):
+    for clause in CLAUSES.findall(SPACED.sub("，", features.clean(text))):
         core = clause.strip(STOPS)
         asked = (
             "是不是" in core

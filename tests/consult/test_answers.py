@@ -145,6 +145,28 @@ def test_what_asks_nothing_gets_no_answer_that_may_be_to_another_question(compla
     assert guard().questions.answers(said, Heard(bundled().complaints[complaint], begun=True, advised=True)) == ()
 
 
+@pytest.mark.parametrize(
+    ("complaint", "said", "known"),
+    [
+        ("hypertension", "吃了氨氯地平十天 两个脚脖子肿了 咋办", "吃降压药脚脖子肿是药的事吗"),
+        ("prostate_enlarged", "坦索罗辛 吃了站起来头晕眼黑 咋办", "吃坦索罗辛头晕正常吗"),
+        ("insomnia", "半夜醒了，怎么办", "半夜醒了怎么办"),
+        ("insomnia", "那怎么办", "该怎么办"),
+        ("eczema", "会不会传染室友", "湿疹会传染给家人吗"),
+        ("memory", "那艾司唑仑能不能停", "医生开的药可以停吗"),
+    ],
+)
+def test_what_is_told_before_a_question_in_general_is_what_is_asked(complaint, said, known):
+    (found,) = guard().questions.answers(said, Heard(bundled().complaints[complaint], begun=True, advised=True))
+    assert found.ask[0] == known
+
+
+def test_an_answer_speaks_of_what_was_told():
+    gout = Heard(bundled().complaints["gout"], begun=True, advised=True)
+    (found,) = guard().questions.answers("两年前胃溃疡出过血，止疼药能吃吗", gout)
+    assert found.say and all("溃疡" in say for say in found.say)
+
+
 def test_a_question_about_another_complaint_is_answered_by_that_one():
     known = lambda complaint, ask: guard().questions.answers(ask, Heard(entry=bundled().complaints[complaint]))[0]
     told = known("stool_change", "昨天吃了红心火龙果，今天马桶红红的，是血吗")

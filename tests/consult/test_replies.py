@@ -191,6 +191,10 @@ def test_in_hospital_the_doctors_there_are_asked():
     assert "身边的医生护士" in there and "身边的医生护士" in later and left is None
 
 
+def test_what_settles_is_heard_between_spaces():
+    assert triage.settled("已经处理 医院说毛细支气管炎 住院吸氧了 要用抗生素吗")
+
+
 def test_dry_lips_are_not_blue_and_who_is_dehydrated_may_sip():
     told = cared_for("宝宝拉水样便两天，6个多小时没尿了，蔫蔫的老想睡", "嘴唇也干，能喂点水吗", "嘴唇没发紫啊")
     assert not any("嘴唇是什么颜色" in (words or "") or "不要喂水" in (words or "") for words in told[1:])
