@@ -83,7 +83,8 @@ class KnownQuestions:
             return ()  # the advice answers it
         if (pair := self.paired([said], before)) and pair.say[0] not in spoken:
             return (pair,)
-        each = (self.known(part, whole, heard.entry) for part, whole in asking or [(said, said)])
+        entry = for_whom(heard.entry, f"{before}\n{said}")
+        each = (self.known(part, whole, entry) for part, whole in asking or [(said, said)])
         wonders = bool(asking) or asks(said) or pattern("guards", "wonders").search(said)
         # by its wordings: the same one may be sure of one part and doubtful of another
         found = {one.ask: one for one in each if one and (wonders or not isinstance(one, NearestFollow))}
@@ -192,3 +193,16 @@ class KnownQuestions:
             )
             return best if alike >= SAME else None
         return found
+
+
+def for_whom(entry: Complaint, told: str) -> Complaint:
+    """The complaint without the known questions that are asked of a child or a mother alone, where nobody told of one."""
+    child = {*entry.about} & {"child", "baby"} or pattern("people", "child").search(told)
+    mother = "pregnant" in entry.about or pattern("people", "of_a_mother").search(told)
+    others = [
+        pattern("people", name).search
+        for name, is_one in (("of_a_child", child), ("of_a_mother", mother))
+        if not is_one
+    ]
+    kept = tuple(one for one in entry.follow if not any(all(map(search, one.ask)) for search in others))
+    return entry if len(kept) == len(entry.follow) else entry.model_copy(update={"follow": kept})

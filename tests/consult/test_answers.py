@@ -10,7 +10,7 @@ from bianque.consult.choice import Choice
 from bianque.consult.guards import guard
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import hearing
-from bianque.consult.known_questions import NearestFollow
+from bianque.consult.known_questions import NearestFollow, for_whom
 from bianque.consult.spans import spans
 from bianque.consult.told import Utterance, questions
 from bianque.data.knowledge import bundled
@@ -159,6 +159,14 @@ def test_what_asks_nothing_gets_no_answer_that_may_be_to_another_question(compla
 def test_what_is_told_before_a_question_in_general_is_what_is_asked(complaint, said, known):
     (found,) = guard().questions.answers(said, Heard(bundled().complaints[complaint], begun=True, advised=True))
     assert found.ask[0] == known
+
+
+def test_what_is_asked_of_a_child_alone_is_no_answer_to_a_grown_up():
+    heard = Heard(bundled().complaints["sore_throat"], begun=True, advised=True)
+    of = lambda told: guard().questions.answers("能不能喝蜂蜜水", heard, told)[0].say[0]
+    assert "孩子" not in of("我妈62，嗓子疼") or "一岁以内" in of("我妈62，嗓子疼")
+    follow = bundled().complaints["sore_throat"].follow
+    assert len(for_whom(heard.entry, "我妈62").follow) < len(for_whom(heard.entry, "孩子三岁").follow) <= len(follow)
 
 
 def test_an_answer_speaks_of_what_was_told():
