@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bianque.consult import features, triage
+from bianque.consult import triage
 from bianque.consult.patterns import pattern
 from bianque.consult.questions import asks
 from bianque.consult.triage import Danger, DangerNotice, Settled, judge, together
@@ -45,14 +45,14 @@ class Alarm:
         text, place = said[-1], len(said) - 1
         done = triage.settled(text, self.open or self.doubted)
         found = self._told(said, done)
-        self.judged.append(found)
         sure = found.certainty == "sure"
         self.there = bool((self.there or done in ("over", "handled")) and _stays(text, self.there))
         if sure and (done == "doubted" or (done == "denied" and beside(text).certainty == "sure")):
             done = None  # in the next clause it was meant, or told
-        if sure and not (done and self.open):
-            found = self._whose(found, text)
-            self.judged[-1] = found
+        alarming = sure and not (done and self.open)
+        found = self._whose(found, text) if alarming else found
+        self.judged.append(found)
+        if alarming:
             self.open, self.doubted, self.done = found, None, None
             self.waiting, self.told = (found if found.level == "emergency" else None), place
         elif done == "coming" and self.doubted and not self.open:  # who doubted it has called after all
@@ -156,8 +156,7 @@ def _adds(text: str, told: Danger) -> bool:
     """Whether a message adds to an emergency that was told before what alone would be none; what it asks is no sign."""
     if told.level:
         return told.level == "emergency"
-    clauses = [clause.strip(triage.STOPS) for clause in triage.CLAUSES.findall(features.clean(text))]
-    told_in = [clause for clause in clauses if not asks(clause)][:MOST_CLAUSES]
+    told_in = [clause for clause in triage.clauses(text) if not asks(clause)][:MOST_CLAUSES]
     also, relief = pattern("notices", "also").search, pattern("notices", "relief").search
     adds = lambda part: judge(part).score > (ALSO if also(part) else AGAIN) and not relief(part)
     return any(map(adds, dict.fromkeys(("，".join(told_in), *told_in))))

@@ -17,7 +17,7 @@ from bianque.consult.told import CLAUSE, Utterance
 from bianque.data.knowledge import Complaint
 
 EVERYWHERE = frozenset("的了就有是在也都不没我一个上下去来着很点")
-PAST = frozenset("过啊呀吧呢哦嘛哈")  # 没噎过, 没丙肝啊
+FINAL = frozenset("过啊呀吧呢哦嘛哈")  # 没噎过, 没丙肝啊
 SAYS = re.compile("没有?(?:说|讲|提)")  # who never said so denies also what denies: 我没说不想活啊
 DENIED = 0.7  # of a denial's characters, in the wordings of what it denies
 LEAST = 0.3
@@ -50,16 +50,16 @@ class Evidence:
 
     def __init__(self, entry: Complaint) -> None:
         self.urgent = entry.urgent
-        self.texts = {
+        texts = {
             (slot.key, label): (*value.says, value.fact) for slot in entry.slots for label, value in slot.values.items()
         }
-        self.wordings = {place: [characters(text) for text in texts] for place, texts in self.texts.items()}
+        self.wordings = {place: [characters(text) for text in wordings] for place, wordings in texts.items()}
         self.affirmed = {
-            place: frozenset[str]().union(*map(characters, affirmed(texts))) for place, texts in self.texts.items()
+            place: frozenset[str]().union(*map(characters, affirmed(wordings))) for place, wordings in texts.items()
         }
         self.every = {
-            place: frozenset[str]().union(*(characters(answers.NEGATION.sub("", text)) for text in texts))
-            for place, texts in self.texts.items()
+            place: frozenset[str]().union(*(characters(answers.NEGATION.sub("", text)) for text in wordings))
+            for place, wordings in texts.items()
         }
         held = Counter(one for wordings in self.wordings.values() for one in frozenset[str]().union(*wordings))
         named = characters(entry.name)  # who says 甲状腺有结节 has not said 促甲状腺激素高
@@ -96,7 +96,7 @@ class Evidence:
         place = (key, label or "")
         for clause in filter(answers.negated, clauses):
             own = (self.every if SAYS.search(clause) else self.affirmed).get(place, frozenset())
-            one = characters(answers.NEGATION.sub("", SAYS.sub("", clause))) - PAST
+            one = characters(answers.NEGATION.sub("", SAYS.sub("", clause))) - FINAL
             if one and len(one & own) >= DENIED * len(one):
                 return True
         return False

@@ -14,7 +14,7 @@ from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing
 from bianque.consult.naming import unafraid
 from bianque.consult.patterns import pattern, table
-from bianque.consult.questions import asks
+from bianque.consult.questions import asks, wonders
 from bianque.consult.text import grams
 from bianque.data.knowledge import Complaint, Family, Follow, Medicine, texts
 
@@ -32,20 +32,6 @@ questions 64 were right."""
 TOLD = 4  # characters of news before a question in general, from which it may be a known one itself
 BARE = 6  # characters of a clause that asks of what was named before it: 能不能先喝
 PLAIN = 12  # characters of a question with a medicine in it that asks for no more than whether to take it
-RISKS = (
-    "酒",
-    "孕",
-    "喂奶",
-    "开车",
-    "溃疡",
-    "肾",
-    "心脏",
-    "支架",
-    "哮喘",
-    "青光眼",
-    "前列腺",
-    "抗凝",
-)  # that answers may speak of
 GOES_ON = "医生开的药可以停吗"  # the question of asked_of_medicines that answers for any medicine
 
 
@@ -85,10 +71,9 @@ class KnownQuestions:
             return (pair,)
         entry = for_whom(heard.entry, f"{before}\n{said}")
         each = (self.known(part, whole, entry) for part, whole in asking or [(said, said)])
-        wonders = bool(asking) or asks(said) or pattern("guards", "wonders").search(said)
         # by its wordings: the same one may be sure of one part and doubtful of another
-        found = {one.ask: one for one in each if one and (wonders or not isinstance(one, NearestFollow))}
-        if found:
+        asked = asking or wonders(said)
+        if found := {one.ask: one for one in each if one and (asked or not isinstance(one, NearestFollow))}:
             return tuple(found.values())[:2]
         return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
 
@@ -129,9 +114,8 @@ class KnownQuestions:
             found = best
         if found is None:
             return None
-        says = [
-            say for say in (*found.say, *(named.say if named else ())) if any(r in said and r in say for r in RISKS)
-        ]
+        risks = set(pattern("guards", "risks").findall(said))
+        says = [say for say in (*found.say, *(named.say if named else ())) if any(risk in say for risk in risks)]
         if named and says:  # 甲硝唑能吃吗，我昨晚喝了酒
             return Follow(ask=found.ask, say=tuple(says[: len(found.say)]))
         found = found if found is not best else self.named(found, likely, question, named)
@@ -199,10 +183,7 @@ def for_whom(entry: Complaint, told: str) -> Complaint:
     """The complaint without the known questions that are asked of a child or a mother alone, where nobody told of one."""
     child = {*entry.about} & {"child", "baby"} or pattern("people", "child").search(told)
     mother = "pregnant" in entry.about or pattern("people", "of_a_mother").search(told)
-    others = [
-        pattern("people", name).search
-        for name, is_one in (("of_a_child", child), ("of_a_mother", mother))
-        if not is_one
-    ]
+    nobody = [name for name, is_one in (("of_a_child", child), ("of_a_mother", mother)) if not is_one]
+    others = [pattern("people", name).search for name in nobody]
     kept = tuple(one for one in entry.follow if not any(all(map(search, one.ask)) for search in others))
     return entry if len(kept) == len(entry.follow) else entry.model_copy(update={"follow": kept})

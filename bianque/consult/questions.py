@@ -82,6 +82,11 @@ def asks(text: str) -> bool:
     return any(_is_question(sentence) for sentence in sentences(text))
 
 
+def wonders(text: str) -> bool:
+    """Whether a visitor's message asks, or may do so without the marks of a question."""
+    return asks(text) or _re("wonders").search(text) is not None
+
+
 def last_stop(text: str) -> int:
     """Where the last finished sentence ends."""
     return max((text.rfind(mark) for mark in "？?。！!\n"), default=-1) + 1

@@ -13,8 +13,8 @@ from functools import cache
 import regex
 
 from bianque.consult import alarms, triage
-from bianque.consult.patterns import asset, pattern
-from bianque.consult.questions import asks, plain
+from bianque.consult.patterns import asset
+from bianque.consult.questions import asks, plain, wonders
 from bianque.types import Message
 
 WAITING = 10  # messages after the danger in which help may still be waited for
@@ -67,8 +67,7 @@ def care(dialogue: Sequence[Message]) -> str | None:
         and (answer := triage.while_waiting(now.waiting, beyond if now.done else newest, now.handled and asking))
     ):
         return answer
-    wonders = asking or pattern("guards", "wonders").search(beyond)
-    if now.there and wonders and not now.open and now.ago <= WAITING:
+    if now.there and wonders(beyond) and not now.open and now.ago <= WAITING:
         return triage.in_hospital(beyond)
     if now.doubted and now.ago <= WAITING and (answer := triage.going(now.doubted, beyond)):
         return answer

@@ -69,6 +69,11 @@ def together(said: Sequence[str]) -> str:
     return SEPARATOR.join(text.strip() for text in said if text)
 
 
+def clauses(text: str) -> list[str]:
+    """The clauses of a message, cleaned, without their marks."""
+    return [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
+
+
 def of_others(text: str, first: str) -> bool:
     """Whether a message tells of somebody that the first one does not name: 老婆怀孕五个月 adds nothing to his shingles."""
     found = pattern("people", "others").search(text.strip(STOPS))
@@ -128,9 +133,8 @@ def calm(found: Danger, lang: str, *, again: bool) -> str:
 def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | None:
     """The answer to what people ask while they wait for help in an emergency; None to anything else, unless `whatever` is asked."""
     known, text = asset("notices")["waiting"], text[-LONGEST_ASKED:]
-    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
     questions = [row for row in known["questions"] if group_of(found) not in row.get("not_of", ())]
-    rows = _alike(clauses, questions) or _alike([text], questions)
+    rows = _alike(clauses(text), questions) or _alike([text], questions)
     if rows:  # what to do was said with the alarm
         return _until_help(rows[:ANSWERED_AT_ONCE], None, language(text))
     return _until_help([known["unknown"]], found, language(text)) if whatever else None
@@ -139,8 +143,7 @@ def while_waiting(found: Danger, text: str, whatever: bool = False) -> str | Non
 def in_hospital(text: str) -> str:
     """The answer to what is asked there: whether one may leave, and to ask the doctors."""
     known = asset("notices")["waiting"]
-    clauses = [clause.strip(STOPS) for clause in CLAUSES.findall(features.clean(text))]
-    rows = _alike(clauses, [row for row in known["questions"] if row.get("for") == "hospital"])
+    rows = _alike(clauses(text), [row for row in known["questions"] if row.get("for") == "hospital"])
     lang = language(text)
     return ("" if lang.startswith("zh") else " ").join(in_language(row, lang) for row in [*rows, known["there"]])
 
@@ -161,7 +164,7 @@ def _alike(parts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapp
 def going(doubted: Danger, text: str) -> str | None:
     """The answer to whether to call or to go, or whether it can wait, after an emergency that the visitor doubted."""
     asks_it = pattern("guards", "whether_to_go").search
-    if not any(asks_it(clause.strip(STOPS)) for clause in CLAUSES.findall(features.clean(text))):
+    if not any(map(asks_it, clauses(text))):
         return None
     lang = language(text)
     return in_language(asset("notices")["doubted"], lang).format(when=told(doubted, lang)[1])
