@@ -28,13 +28,14 @@ from bianque.nn import blocks, cpu
 class Machine:
     """Where a layer runs, and in which type its rows come.
 
-    `capability` is CUDA's (major, minor); `int8` says that `torch._int_mm` is there and exact.
+    `capability` is CUDA's (major, minor); `int8` says that `torch._int_mm` is there and exact; `x86` that a CPU has AVX2.
     """
 
     device: str
     dtype: torch.dtype
     capability: tuple[int, int] = (0, 0)
     int8: bool = False
+    x86: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,10 @@ def machine_of(device: torch.device, dtype: torch.dtype) -> Machine:
     if device.type == "cuda" and torch.version.hip is None:
         capability = torch.cuda.get_device_capability(device)
         return Machine("cuda", dtype, capability, int8=capability >= (7, 5))  # tensor cores take int8 from Turing on
-    return Machine(device.type, dtype, int8=device.type == "cpu" and torch.cpu._is_vnni_supported() and int8_is_exact())
+    if device.type != "cpu":
+        return Machine(device.type, dtype)
+    exact = torch.cpu._is_vnni_supported() and int8_is_exact()
+    return Machine("cpu", dtype, int8=exact, x86=torch.backends.cpu.get_cpu_capability().startswith("AVX"))
 
 
 def int8_is_exact() -> bool:
@@ -236,23 +240,28 @@ def vnni_pack(weight: Tensor, scale: Tensor, form: Form) -> tuple[Any, Tensor]:
     return torch.ops.quantized.linear_prepack(given, None), scale
 
 
-def vnni(x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
-    """Rows go to 8 bits on their way in, each with a scale of its own; one row is one call.
+def vnni(x: Tensor, weight: Any, scale: Tensor, form: Form, reduced: bool = False) -> Tensor:
+    """Rows go to 8 bits on their way in, `reduced` to 7, each with a scale of its own; one row is one call.
 
     torch gives all rows one scale. So each is brought to a largest number of 1, and a further row has 1 and −1: no
     row's scale depends on its neighbours, and one that is not finite harms none of them.
     """
     if len(x) == 1:
-        return torch.ops.quantized.linear_dynamic(x.float(), weight, False).to(x.dtype)
+        return torch.ops.quantized.linear_dynamic(x.float(), weight, reduced).to(x.dtype)
     unit = x.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
     ends = F.pad(torch.tensor([[-1.0, 1.0]]), (0, form.width - 2))
     rows = torch.cat(((x / unit).nan_to_num_(0, 0, 0), ends))
-    return torch.ops.quantized.linear_dynamic(rows, weight, False)[:-1].mul_(unit).to(x.dtype)
+    return torch.ops.quantized.linear_dynamic(rows, weight, reduced)[:-1].mul_(unit).to(x.dtype)
+
+
+def avx2(x: Tensor, weight: Any, scale: Tensor, form: Form) -> Tensor:
+    """The same without VNNI: the instructions of before add pairs of products in 16 bits, which 7-bit rows never overflow."""
+    return vnni(x, weight, scale, form, reduced=True)
 
 
 @cache
-def vnni_is_supported() -> bool:
-    """Whether this torch still has those calls, and they count right."""
+def linear_is_right(run: Run) -> bool:
+    """Whether this torch still has the calls of `vnni` or `avx2`, and they count right."""
     form, number = Form(16, 64, 8), torch.arange(16 * 64).view(16, 64)
     weight, scale = (number * 37 % 255 - 127).to(torch.int8), torch.ones(16)
     x = (number[:2] * 53 % 255 - 127).float()
@@ -261,11 +270,11 @@ def vnni_is_supported() -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says once that it will do without these one day
-            found = vnni(x, *vnni_pack(weight, scale, form), form)
+            found = run(x, *vnni_pack(weight, scale, form), form)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     exact = x @ weight.float().T
-    return bool((found - exact).norm() < 0.02 * exact.norm())
+    return bool((found - exact).norm() < 0.03 * exact.norm())
 
 
 def int8_cpu(weight: Tensor, scale: Tensor, form: Form) -> tuple[Tensor, Tensor]:
@@ -377,7 +386,13 @@ KERNELS = (
     Kernel(
         "cpu-vnni",
         lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.int8 and f.bits == 8 and f.width > 1,
-        vnni_pack, vnni, vnni, ready=lambda: vnni_is_supported(), single=True,
+        vnni_pack, vnni, vnni, ready=lambda: linear_is_right(vnni), single=True,
+    ),
+    # 4096 × 4096 on two AVX2 cores against the two below: 1 row 0.8 against 1.1 ms, 8 1.8 and 3.6, 64 10 and 33.
+    Kernel(
+        "cpu-avx2",
+        lambda m, f: m.device == "cpu" and m.dtype == torch.bfloat16 and m.x86 and not m.int8 and f.bits == 8 and f.width > 1,
+        vnni_pack, avx2, avx2, ready=lambda: linear_is_right(avx2), single=True,
     ),
     Kernel("cpu", lambda m, f: cpu_fits(m, f, 8) and m.int8, int8_cpu, int8_few, digits, rows=4, published=True),
     Kernel("cpu", lambda m, f: cpu_fits(m, f, 8), int8_cpu, int8_few, plain, rows=32, published=True),

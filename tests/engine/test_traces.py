@@ -63,7 +63,7 @@ def model(request):
 def test_a_trace_gives_the_numbers_of_a_plain_step(arch, precision, monkeypatch):
     """For other rows of its kind too, long after it was made, and in another cache of that size."""
     if "digits" in precision:
-        monkeypatch.setattr(kernels, "vnni_is_supported", lambda: False)
+        monkeypatch.setattr(kernels, "linear_is_right", lambda run: False)
     model = served(arch, precision)
     prompts = [{"t5": [5, 6, 1], "chatglm": [5, 6, 41, 42], "baichuan": [45, 5, 46]}[arch][-3 - i :] for i in range(8)]
     traces = Traces(worth=2)

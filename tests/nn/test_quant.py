@@ -87,7 +87,7 @@ def test_a_published_checkpoint_runs_on_the_cpus_kernels(bits):
     tensors = tiny.stored_quantised(model, bits)
     exact = filled(emptied(model, bits, published=True), tensors)
     fast = filled(emptied(model, bits, published=True), tensors, BF16)
-    assert quant.kernel_of(fast).replace("-vnni", "") == {8: "cpu-int8", 4: "cpu-int4-row"}[bits]
+    assert re.sub("-vnni|-avx2", "", quant.kernel_of(fast)) == {8: "cpu-int8", 4: "cpu-int4-row"}[bits]
     assert loss(reply(fast), reply(exact)) < 0.02
 
 
@@ -276,8 +276,9 @@ def test_chatglm_loses_little(model, bits, most):
 def test_t5_loses_little(dtype, most):
     model = tiny.t5(d_model=32, d_kv=16, d_ff=48)
     source, target = torch.tensor([[5, 6, 7, 8, 9, 1]]), torch.tensor([[0, 12, 13, 14]])
-    expected = model(source, target)
-    assert 0 < loss(quantised(model, 8, dtype)(source, target).float(), expected) < most
+    expected, packed = model(source, target), quantised(model, 8, dtype)
+    most *= 2 if "avx2" in quant.kernel_of(packed) else 1  # rows of 7 bits
+    assert 0 < loss(packed(source, target).float(), expected) < most
 
 
 def test_baichuan_loses_little():
@@ -481,5 +482,7 @@ def test_a_tall_layer_is_packed_in_parts_and_says_the_same(bias, monkeypatch):
             model.head.bias = torch.nn.Parameter(torch.arange(176).bfloat16(), requires_grad=False)
         quant.prepack_quantised(model, torch.bfloat16)
         said.append(model.head(x, torch.ones(3, 176).bfloat16()))
-        assert "vnni" not in quant.kernel_of(model) or len(quant.linears(model)) == (1 if tall == 1000 else 3)
+        assert not re.search("vnni|avx2", quant.kernel_of(model)) or len(quant.linears(model)) == (
+            1 if tall == 1000 else 3
+        )
     assert torch.equal(*said)
