@@ -109,12 +109,19 @@ class Follows:
 
         Of `anyones`, what is asked whatever the complaint, the nearest count beside the `known` ones of the complaint.
         """
+        return next(iter(self.likeliest(question, known, said, anyones)), (None, 0.0))
+
+    def likeliest(
+        self, question: str, known: tuple[Follow, ...], said: str = "", anyones: tuple[Follow, ...] = ()
+    ) -> list[tuple[Follow, float]]:
+        """All of them with their probabilities, the likeliest first; none where there is nothing to compare."""
         if not (known or anyones) or not grams(question[-LONGEST:], 1):
-            return None, 0.0
+            return []
         asked = self.read(question, said)
         near = self.nearest(asked, anyones)
-        best, likely = learned()[0].best(self.features(asked, known, near))
-        return (*known, *near)[best], likely
+        likely = learned()[0].likely(self.features(asked, known, near))
+        order = sorted(range(len(likely) - 1), key=likely.__getitem__, reverse=True)
+        return [((*known, *near)[place], float(likely[place])) for place in order]
 
     def read(self, question: str, said: str) -> Asked:
         question, said = question[-LONGEST:], said[-LONGEST:]

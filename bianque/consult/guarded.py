@@ -76,7 +76,7 @@ class Guarded:
                         yield piece
             text = found.rightly_named(text, now.told)
             text = found.ungreeted(text) if heard.begun else text
-            if danger := found.danger(heard):
+            if danger := now.danger or found.danger(heard):
                 text = text if cares(text) and len(text) >= SHORT else danger
                 break
             if closes(text) and not found.early(heard):
@@ -94,7 +94,7 @@ class Guarded:
 
     async def advising(self, draw: Draw, found: Guard, now: GuardedRound) -> AsyncGenerator[Piece, None]:
         shown, end, heard = "", None, now.heard
-        danger, asked = found.danger(heard), now.asked
+        danger, asked = now.danger or found.danger(heard), now.asked
         for attempt in range(now.attempts):
             self.counts["drawn again"] += bool(attempt)
             sieve, waiting = Filter(found, heard, now.told), ""
@@ -118,7 +118,7 @@ class Guarded:
         if danger and not heard.advised:
             more = waiting if cares(waiting) and len(waiting) >= SHORT else danger
         elif asked:
-            more = found.follow_up(waiting, asked, heard, now.spoken)
+            more = found.follow_up(waiting, asked, heard, now.spoken, now.round.newest)
             if not heard.advised and not found.early(heard):
                 more += f"\n\n{found.completed('', heard)}"
         elif not heard.advised and heard.entry:
@@ -155,6 +155,7 @@ class GuardedRound:
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)
+        self.danger = self.still_of(found, recent, now) if now.start and len(turns) == 1 else None
         self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
@@ -163,6 +164,18 @@ class GuardedRound:
         self.news = self.heard.advised and not self.asked and now.want != "chat"
         self.round = now
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
+
+    @staticmethod
+    def still_of(found: Guard, recent: Sequence[Message], now: handoff.Round) -> str | None:
+        """What news that opens a round asks for in the light of the round before: 头疼，整天睡 of one who hit his head."""
+        before = recent[now.starts[-2] if len(now.starts) > 1 else 0 : now.start]
+        was = found.hears.hear(before)
+        if was.entry is None:
+            return None
+        heard = replace(was, told={**was.told}, guessed={*was.guessed})
+        found.hears.answered(heard, was.entry, recent[now.start].content, ())
+        new = [rule for rule in found.pressing(heard) if rule not in found.pressing(was)]
+        return found.danger(heard) if new else None
 
     def refused(self, question: str) -> bool:
         """Whether the handover would take it for one that was asked, or answered unasked."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing, hearing
-from bianque.consult.known_questions import KnownQuestions, NearestFollow
+from bianque.consult.known_questions import KnownQuestions, NearestFollow, Offer
 from bianque.consult.naming import ways
 from bianque.consult.patterns import pattern, table
 from bianque.consult.text import grams
@@ -181,23 +181,26 @@ class Guard:
             said = new.say[0]
         return sentence(said).replace("{x}", heard.x or "这种情况")
 
-    def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard, spoken: str = "") -> str:
+    def follow_up(self, reply: str, asked: Sequence[Follow], heard: Heard, spoken: str = "", newest: str = "") -> str:
         """The reply, or the knowledge base's answers, a paragraph each, where the reply is not one; behind it what a danger
-        sign that was told asks for. Where one can be given in words that were not `spoken` yet it is."""
+        sign that was told asks for. Where one can be given in words that were not `spoken` yet it is, in those that say
+        most of what the `newest` message asks."""
         fours = grams(reply, 4)
         answered = fours and any(len(fours & grams(say, 4)) >= ANSWERED * len(fours) for say in asked[0].say)
         if heard.entry is None:
             return reply
         r = random.Random(reply)
         model = answered and len(asked) == 1 and not isinstance(asked[0], NearestFollow)
-        said = [reply] if model else [self.phrased(one, heard, r, spoken) for one in asked]
-        told = [text for text, one in zip(said, asked, strict=True) if one.say != self.common.unanswered]
+        said = [reply] if model else [self.phrased(one, heard, r, spoken, newest) for one in asked]
+        answers = [one.say != self.common.unanswered and not isinstance(one, Offer) for one in asked]
+        told = [text for text, answer in zip(said, answers, strict=True) if answer]
         if (pressing := self.pressing(heard)) and not any(map(cares, told)):
             said.append(sentence(min(pressing[0].say, key=len)).replace("{x}", heard.x))
         return "\n\n".join(said)
 
-    def phrased(self, one: Follow, heard: Heard, r: random.Random, spoken: str) -> str:
-        """An answer in one of its wordings; that there is none, a second time, in others that say what is known."""
+    def phrased(self, one: Follow, heard: Heard, r: random.Random, spoken: str, newest: str = "") -> str:
+        """An answer in one of its wordings, that which holds most of what is particular in the question; that there is none,
+        a second time, in others that say what is known."""
         says = one.say
         if says == self.common.unanswered and any(say.partition("{")[0] in spoken for say in says):
             says = self.common.unanswered_again
@@ -206,7 +209,9 @@ class Guard:
             if isinstance(one, NearestFollow)
             else ["{say}"]
         )
-        found = [self.filled(r.choice(leads).replace("{say}", say), heard, r) for say in r.sample(says, len(says))]
+        pairs, covered = grams(newest), self.questions.follows.covered
+        fits = sorted(r.sample(says, len(says)), key=lambda say: covered(pairs, grams(say)), reverse=True)
+        found = [self.filled(r.choice(leads).replace("{say}", say), heard, r) for say in fits]
         return next((text for text in found if text not in spoken), found[0])
 
     def filled(self, said: str, heard: Heard, r: random.Random) -> str:

@@ -19,6 +19,7 @@ class Heard:
     asked: set[str] = field(default_factory=set)
     told: dict[str, str | None] = field(default_factory=dict)
     guessed: set[str] = field(default_factory=set)  # of them what was not said in known words and can be denied
+    retracts: bool = False  # the newest message takes back what was heard: 我没跑步啊
     begun: bool = False  # the doctor has spoken
     advised: bool = False
 

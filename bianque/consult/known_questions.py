@@ -26,6 +26,9 @@ ABOUT, NOT_ABOUT = 0.6, 0.1
 1,059 held-back questions 17 get an answer of another complaint, 16 of them rightly (read by eye)."""
 SAME = 0.8  # cosine from which a short question is one that anybody asks: of 160 that writers labelled 146 were
 WHETHER_TO_GO, WHAT_TO_DO, WHAT_IS_IT = 0, 3, 4  # places among what anybody may ask
+EITHER, OTHER = 0.25, 0.05
+"""Probabilities from which the likeliest question and the next are offered where none is surely it: of 169 such held-back
+questions one of the two was right for 92, and for 56 there is no answer."""
 FEWEST, MOST_OF = 4, 0.6
 """Characters of a known wording, and its share of a question, from which the question is that one: 会不会传染室友. Of 71 judged
 questions 64 were right."""
@@ -39,6 +42,10 @@ class NearestFollow(Follow):
     """A known question that the visitor's may be, and may not: it is named before its answer."""
 
     about: str
+
+
+class Offer(Follow):
+    """What asks which known question the visitor's is: it is answered by none yet."""
 
 
 class KnownQuestions:
@@ -59,9 +66,10 @@ class KnownQuestions:
         """
         if heard.entry is None:
             return ()
-        said = unafraid(said[-follows.LONGEST :])
+        said = chosen(said, spoken) or unafraid(said[-follows.LONGEST :])
         asking = follows.asked(said)
-        if heard.advised and (protests := pattern("guards", "protests").search)(said):
+        protests = pattern("guards", "protests").search
+        if heard.advised and (heard.retracts or protests(said)):
             rest = [self.known(part, whole, heard.entry) for part, whole in asking if not protests(part)]
             return (Follow(ask=(said,), say=self.common.misheard), *filter(None, rest))[:2]
         in_general = pattern("guards", "in_general").fullmatch
@@ -75,7 +83,21 @@ class KnownQuestions:
         asked = asking or wonders(said)
         if found := {one.ask: one for one in each if one and (asked or not isinstance(one, NearestFollow))}:
             return tuple(found.values())[:2]
-        return (Follow(ask=(said,), say=self.common.unanswered),) if asking or asks(said) else ()
+        if not (asking or asks(said)):
+            return ()
+        offered = self.either(*(asking or [(said, said)])[0], entry) if heard.advised else None
+        if offered and any(say in spoken for say in offered.say):
+            offered = None
+        return (offered or Follow(ask=(said,), say=self.common.unanswered),)
+
+    def either(self, question: str, said: str, entry: Complaint) -> Offer | None:
+        """What asks which of the two likeliest known questions it is, of one where there is no other."""
+        best = self.follows.likeliest(question, entry.follow, said, self.knowledge.asked["common"])[:2]
+        if not best or best[0][1] < EITHER:
+            return None
+        wordings = [one.ask[int(cosines(question, one.ask).argmax())] for one, likely in best if likely >= OTHER]
+        says = self.common.either if len(wordings) > 1 else self.common.only
+        return Offer(ask=(question,), say=tuple(say.format(*wordings) for say in says))
 
     def paired(self, said: Sequence[str], before: str) -> Follow | None:
         """What is to be said to the first message that asks of two medicines which must not simply be taken together."""
@@ -90,7 +112,12 @@ class KnownQuestions:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         if general := pattern("guards", "in_general").fullmatch(question):
             told = self.told(said.replace(question, "").strip("，。 "), question, entry)
-            return told or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+            risky = None if told else self.at_risk(question, said, ())
+            return told or risky or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+        if pattern("guards", "bare").fullmatch(question):
+            news = said.replace(question, "").strip("，。 ")
+            if told := self.told(news, question, entry, alone=False):
+                return told
         within = [(len(ask), one) for one in entry.follow for ask in one.ask if ask in question]
         longest, word_for_word = max(within, key=lambda pair: pair[0], default=(0, None))
         if longest == len(question) or (longest >= FEWEST and longest >= MOST_OF * len(question)):
@@ -114,22 +141,30 @@ class KnownQuestions:
             found = best
         if found is None:
             return None
-        risks = set(pattern("guards", "risks").findall(said))
-        says = [say for say in (*found.say, *(named.say if named else ())) if any(risk in say for risk in risks)]
-        if named and says:  # 甲硝唑能吃吗，我昨晚喝了酒
-            return Follow(ask=found.ask, say=tuple(says[: len(found.say)]))
-        found = found if found is not best else self.named(found, likely, question, named)
-        return found.model_copy(update={"say": tuple(says)}) if says else found  # 胃溃疡出过血，止疼药能吃吗
+        if risky := self.at_risk(question, said, found.say):
+            if named:
+                return risky
+            return found.model_copy(update={"say": risky.say})  # 胃溃疡出过血，止疼药能吃吗
+        return found if found is not best else self.named(found, likely, question, named)
 
-    def told(self, news: str, question: str, entry: Complaint) -> Follow | None:
-        """The known question that news before one in general surely is: 吃了氨氯地平，两个脚脖子肿了 before 咋办."""
+    def at_risk(self, question: str, said: str, says: Sequence[str]) -> Follow | None:
+        """What of the answers, and of the medicine's that is named, speaks of a risk that the visitor told: 甲硝唑能吃吗，我昨晚喝了酒."""
+        risks = [risk for risk, told in table("guards", "risks").items() if told.search(said)]
+        named = self.medicine(said)
+        found = [say for say in (*says, *(named.say if named else ())) if any(risk in say for risk in risks)]
+        most = len(says) or 1
+        return Follow(ask=(question,), say=tuple(found[:most] if named else found)) if found else None
+
+    def told(self, news: str, question: str, entry: Complaint, alone: bool = True) -> Follow | None:
+        """The known question that news before one in general surely is: 吃了氨氯地平，两个脚脖子肿了 before 咋办; the news
+        `alone` may be it, too."""
         if len(news) < TOLD:
             return None
-        for text in (news + question, news):
+        for text in (news + question, news)[: 1 + alone]:
             best, likely = self.follows(text, entry.follow, text)
             if best and likely >= STRAIGHT and any(grams(news) & grams(ask) for ask in best.ask):
                 return best
-        return self.elsewhere(news, news, entry)
+        return self.elsewhere(news if alone else news + question, news, entry)
 
     def elsewhere(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question of another complaint, which the visitor's is about: 早搏3200个多不多 after palpitations."""
@@ -187,3 +222,13 @@ def for_whom(entry: Complaint, told: str) -> Complaint:
     others = [pattern("people", name).search for name in nobody]
     kept = tuple(one for one in entry.follow if not any(all(map(search, one.ask)) for search in others))
     return entry if len(kept) == len(entry.follow) else entry.model_copy(update={"follow": kept})
+
+
+def chosen(said: str, spoken: str) -> str | None:
+    """The wording that the visitor takes of those that the doctor offered last: 前一个, 是."""
+    for kind, answers in (("either", ("first", "second")), ("only", ("agreed",))):
+        offers = [offered.groups() for offered in pattern("quick", kind).finditer(spoken)]
+        which = (at for at, name in enumerate(answers) if pattern("quick", name).fullmatch(said.strip()))
+        if offers and (at := next(which, None)) is not None:
+            return str(offers[-1][at])
+    return None

@@ -58,8 +58,10 @@ def _timed(asks: tuple[str, ...], spoken: tuple[tuple[str, tuple[str, ...]], ...
 
 
 def _answer(slot: Slot, row: Mapping[str, Any], value: float) -> str | None:
-    fact = next(fact for below, fact in row["levels"].items() if value < below)
-    return next((label for label, known in slot.values.items() if re.search(fact, known.fact)), None)
+    facts = next(facts for below, facts in row["levels"].items() if value < below)
+    ways = [facts] if isinstance(facts, str) else facts
+    known = [(label, value.fact) for label, value in slot.values.items()]
+    return next((label for way in ways for label, fact in known if re.search(way, fact)), None)
 
 
 def _number(found: re.Match[str]) -> float:

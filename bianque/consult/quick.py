@@ -21,6 +21,12 @@ def is_open(reply: str) -> bool:
     return bool(asked and _re("open").search(plain(asked[-1])))
 
 
+def offered(reply: str) -> list[str]:
+    """The two questions of which the reply asks which one was meant."""
+    found = _re("either").findall(reply)
+    return [*found[-1]] if found else []
+
+
 def choices(reply: str) -> list[str]:
     """What the reply's last question names to choose from, in its own words: 干咳还是有痰 gives 干咳 and 有痰."""
     asked = [one for one in sentences(reply) if one.endswith(("？", "?"))]

@@ -290,6 +290,8 @@ class Common(StrictEntry):
     asked_of_medicines: tuple[Follow, ...]  # the first: whether to take one
     unanswered: Texts
     nearest: Texts
+    either: Texts
+    only: Texts
     unanswered_again: Texts
     misheard: Texts
     greet: Texts

@@ -255,9 +255,11 @@ def settled(turns: Sequence[Turn], lang: str) -> list[dict[str, Any]]:
 
 
 def quick_replies(turn: Turn, lang: str) -> list[dict[str, str]]:
-    """What answers a question by one tap: the choices that it names, and 没有, 不清楚, 跳过."""
-    if turn.get("phase") != "asking" or turn.get("finish") == "cancelled":
+    """What answers a question by one tap: the choices that it names, and 没有, 不清楚, 跳过; which of two the visitor asked."""
+    if turn.get("finish") == "cancelled":
         return []
+    if turn.get("phase") != "asking":
+        return [{"value": text, "label": text} for text in quick.offered(turn["content"])]
     named = quick.choices(turn["content"])
     usual = {
         key: value

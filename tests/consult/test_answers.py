@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bianque.consult import answers, follows
+from bianque.consult import answers, follows, quick
 from bianque.consult.choice import Choice
 from bianque.consult.guards import guard
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import hearing
-from bianque.consult.known_questions import NearestFollow, for_whom
+from bianque.consult.known_questions import NearestFollow, Offer, chosen, for_whom
+from bianque.consult.patterns import pattern
 from bianque.consult.spans import spans
 from bianque.consult.told import Utterance, questions
-from bianque.data.knowledge import bundled
+from bianque.data.knowledge import Follow, bundled
 from bianque.types import Message
+from bianque.ui import render
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,69 @@ def test_what_asks_nothing_gets_no_answer_that_may_be_to_another_question(compla
 def test_what_is_told_before_a_question_in_general_is_what_is_asked(complaint, said, known):
     (found,) = guard().questions.answers(said, Heard(bundled().complaints[complaint], begun=True, advised=True))
     assert found.ask[0] == known
+
+
+def test_what_is_surely_none_of_the_known_questions_is_asked_back():
+    """Two of them are offered, in words that the visitor can take by one tap or by 前一个; not twice."""
+    heard = Heard(bundled().complaints["breastfeeding"], told={}, begun=True, advised=True)
+    known = {ask for one in (*heard.entry.follow, *bundled().asked["common"]) for ask in one.ask}
+    ask = "这奶还能给娃吃不"
+    likely = guard().questions.follows.likeliest(ask, heard.entry.follow, ask, bundled().asked["common"])
+    assert [one for _, one in likely] == sorted((one for _, one in likely), reverse=True) and likely[0][1] < 1
+    offered = guard().questions.either(ask, ask, heard.entry)
+    assert isinstance(offered, Offer)
+    words = quick.offered(offered.say[0])
+    assert 1 < len(words) < 3 and {*words} <= known and words[0] in offered.say[1]
+    spoken = offered.say[0]
+    for which, wording in (("前一个", words[0]), ("第二个吧", words[1])):
+        (found, *_) = guard().questions.answers(which, heard, "", spoken)
+        assert wording in found.ask
+    sent = [option["value"] for option in render.quick_replies({"phase": "advising", "content": spoken}, "zh-CN")]
+    assert sent == words and render.quick_replies({"phase": "advising", "content": "多喝水。"}, "zh-CN") == []
+    vague = Offer(ask=("？",), say=tuple(say.format(words[0]) for say in bundled().common.only))
+    assert [words[0] in chosen(yes, vague.say[0]) for yes in ("是", "对的", "嗯")] == [True] * 3
+    assert chosen("不是", vague.say[0]) is None and chosen("前一个", "") is None
+
+
+def test_what_is_asked_back_cares_for_nobody():
+    """A danger sign that was told is still answered behind it."""
+    entry = bundled().complaints["breastfeeding"]
+    fever = Heard(entry, told={"fever": "high"}, begun=True, advised=True)
+    offer = Offer(ask=("？",), say=("您想问的是“甲”，还是“乙”？更不舒服了就先去医院。",))
+    assert any(say.rstrip("。") in guard().follow_up("", [offer], fever) for say in guard().pressing(fever)[0].say)
+
+
+def test_of_an_answers_wordings_that_is_said_which_speaks_of_what_was_asked():
+    gout = Heard(bundled().complaints["gout"], told={}, begun=True, advised=True)
+    one = Follow(ask=("？",), say=("先别慌，按步骤查就行。", "豆腐可以吃，别过量。"))
+    for reply in ("", "一", "二", "三"):
+        assert guard().follow_up(reply, [one], gout, "", "能吃豆腐吗") == one.say[1]
+    assert guard().follow_up("", [one], gout, one.say[1], "能吃豆腐吗") == one.say[0]  # that was said
+
+
+def test_what_is_asked_of_ones_report_is_asked_with_it():
+    """PSA 9.2，是癌吗 asks nothing without the news before it."""
+    bare = pattern("guards", "bare").fullmatch
+    assert all(map(bare, ("严重吗", "是癌吗", "啥意思", "要紧不", "挂什么科", "会不会是癌", "是不是很严重")))
+    assert not any(map(bare, ("能吃豆腐吗", "什么意思的药", "奥美拉唑要紧吗")))
+    heard = Heard(bundled().complaints["palpitations"], told={}, begun=True, advised=True)
+    (found,) = guard().questions.answers("查了TSH 0.01 严重吗", heard)
+    assert all("甲亢" in say for say in found.say)
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [("医生要开阿莫西林 他以前吃了起过疹 咋办", "过敏"), ("哺乳期能吃甲硝唑吗", "喂奶")],
+)
+def test_a_risk_is_known_by_other_words(said, word):
+    found = guard().questions.answers(said, Heard(bundled().complaints["ear_pain"], told={}, begun=True, advised=True))
+    assert all(word in say for say in found[0].say)
+
+
+def test_how_much_of_a_medicine_is_never_told():
+    dose = pattern("guards", "dose").search
+    assert all(map(dose, ("布洛芬混悬液 16公斤喝多少", "给娃喂几毫升", "一次吃几片")))
+    assert not any(map(dose, ("要吃几天", "喝多少天", "一天吃几次饭")))
 
 
 def test_what_is_asked_of_a_child_alone_is_no_answer_to_a_grown_up():

@@ -720,3 +720,33 @@ def test_who_was_misheard_gets_an_apology(said, sorry, answers):
     assert any(one.say == guard().common.misheard for one in found) is sorry
     assert answers in (None, len(found))
     assert not any(one.say == guard().common.misheard for one in guard().questions.answers(said, Heard(entry, told={})))
+
+
+def test_a_protest_takes_back_what_was_heard():
+    """我没跑步啊 after the advice; not that it has gone, and not before."""
+    advice = Message("assistant", "像是膝盖磨损，少爬楼。不见好去骨科。", "advising")
+    said = [Message("user", "膝盖疼三年了，跑步多"), advice]
+    hear = lambda text: hearing().hear([*said, Message("user", text)])
+    heard = hear("我没跑步啊")
+    assert heard.entry.id == "knee_pain" and heard.retracts and heard.told["trigger"] != "run"
+    (sorry,) = guard().questions.answers("我没跑步啊", heard)
+    assert sorry.say == guard().common.misheard
+    for text in ("我没贴膏药啊", "能跑步吗"):
+        assert not hear(text).retracts and hear(text).told["trigger"] == "run"
+    assert not hearing().hear([said[0], Message("user", "我没跑步啊")]).retracts
+
+
+def test_news_that_opens_a_round_is_judged_by_the_round_before():
+    """A fever with shivering after an advice on a blocked breast, whatever complaint it is heard as."""
+    told = talk(
+        "喂奶，奶涨得硬，红了一块",
+        "体温最高多少度？",
+        "没有发烧",
+        "先排奶，别停喂。不见好去乳腺外科。",
+        "晚上39度 发冷打颤",
+    )
+    told[3] = Message("assistant", told[3].content, "advising")
+    now = handoff.Round(4, told[4].content, (), (), (told[4].content,), "new", (0, 4))
+    assert "今天就去医院" in GuardedRound.still_of(guard(), told, now)
+    calm = [*told[:4], Message("user", "脚上起了个水泡")]
+    assert GuardedRound.still_of(guard(), calm, now) is None
