@@ -20,6 +20,7 @@ import torch
 from bianque.consult import follows, guards
 from bianque.consult.choice import Choice
 from bianque.consult.heard import Heard
+from bianque.consult.known_questions import Offer
 from bianque.data.further import further_follows, judged_follows
 from bianque.data.knowledge import FOLDER, Follow, bundled, texts
 from bianque.train.choice import Chooser, Vectors, average, cross_validated, highest, joined, learn, owners
@@ -158,7 +159,7 @@ def examine() -> dict[str, float]:
     for row in rows:
         entry = bundled().entries[row.complaint]
         found = known.answers(row.ask, Heard(entry=entry))
-        says = {one.say for one in found} - {known.common.unanswered}
+        says = {one.say for one in found if not isinstance(one, Offer)} - {known.common.unanswered}
         good = [entry.follow[place] for place in row.own] + [common[place] for place in row.common]
         asks = {ask for one in good for ask in one.ask}  # a medicine's own answer has the ask of whether to take one
         answered += bool(says)
