@@ -76,7 +76,7 @@ def train_complaints(
         follow_ups.write(folder)
         scores = [complaints.write(folder / complaints.FILE.name)]
         if out is None:
-            scores += [*answers.examine(), follow_ups.examine()]
+            scores += [*answers.examine(), *follow_ups.examine()]
     for shares in scores:
         print(" · ".join(f"{name} {share:.1%}" if share <= 1 else f"{name} {share}" for name, share in shares.items()))
 

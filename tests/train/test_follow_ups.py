@@ -54,6 +54,8 @@ def test_what_was_kept_from_training_is_examined(tmp_path, monkeypatch):
     path = tmp_path / "few.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in few), encoding="utf-8")
     monkeypatch.setattr(follow_ups, "HELD_BACK", path)
-    found = follow_ups.examine()
+    monkeypatch.setattr(follow_ups, "FRESH", path)
+    found, again = follow_ups.examine()
+    assert [*found.values()] == [*again.values()]
     assert found["of"] == len(few) > 9
     assert found["right of answered"] >= 0.5 and found["found of those there are"] >= 0.3
