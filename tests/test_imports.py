@@ -51,7 +51,7 @@ EXCEPTIONS = {
     },
     **{
         ("train.follow_ups", f"consult.{part}"): "it learns what follow-ups are chosen by, and examines what is served"
-        for part in ("choice", "follows", "guards", "heard")
+        for part in ("choice", "follows", "guards", "heard", "known_questions")
     },
     ("train.kinds", "consult.learning"): "it learns from the same sentences",
     ("train.kinds", "consult.understanding"): "it writes what is read there",

@@ -110,14 +110,12 @@ class KnownQuestions:
 
     def known(self, question: str, said: str, entry: Complaint) -> Follow | None:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
+        rest = said.replace(question, "").strip("，。 ")
         if general := pattern("guards", "in_general").fullmatch(question):
-            told = self.told(said.replace(question, "").strip("，。 "), question, entry)
-            risky = None if told else self.at_risk(question, said, ())
-            return told or risky or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
-        if pattern("guards", "bare").fullmatch(question):
-            news = said.replace(question, "").strip("，。 ")
-            if told := self.told(news, question, entry, alone=False):
-                return told
+            told = self.at_risk(question, said, ()) or self.told(rest, question, entry)
+            return told or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+        if pattern("guards", "bare").fullmatch(question) and (told := self.told(rest, question, entry, alone=False)):
+            return told
         within = [(len(ask), one) for one in entry.follow for ask in one.ask if ask in question]
         longest, word_for_word = max(within, key=lambda pair: pair[0], default=(0, None))
         if longest == len(question) or (longest >= FEWEST and longest >= MOST_OF * len(question)):
@@ -130,6 +128,8 @@ class KnownQuestions:
         found, named = best if likely >= follows.learned()[0].sure else None, self.medicine(said)
         if likely < STRAIGHT and pattern("guards", "whether_to_go").search(question):
             return self.common.asked[WHETHER_TO_GO]
+        if likely < STRAIGHT and pattern("guards", "goes_on").search(question):
+            return self.goes_on
         if found in entry.follow and pattern("guards", "what_to_take").search(found.ask[0]):
             if pattern("guards", "goes_on").search(said):
                 return self.goes_on

@@ -134,7 +134,7 @@ def test_of_a_medicine_its_dose_is_not_told_and_one_nobody_knows_is_left_to_the_
 
 def test_an_answer_that_may_be_to_another_question_names_that_question():
     gout = Heard(entry=bundled().complaints["gout"])
-    straight, near = (guard().questions.answers(ask, gout)[0] for ask in ("能吃豆腐吗", "打球行不行"))
+    straight, near = (guard().questions.answers(ask, gout)[0] for ask in ("能吃豆腐吗", "疼到啥时候"))
     assert not isinstance(straight, NearestFollow) and "豆腐" in guard().follow_up("", [straight], gout)
     assert isinstance(near, NearestFollow) and near.about in near.ask
     said = guard().follow_up(near.say[0], [near], gout)
