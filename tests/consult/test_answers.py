@@ -170,8 +170,8 @@ def test_what_is_surely_none_of_the_known_questions_is_asked_back():
     ask = "这奶还能给娃吃不"
     likely = guard().questions.follows.likeliest(ask, heard.entry.follow, ask, bundled().asked["common"])
     assert [one for _, one in likely] == sorted((one for _, one in likely), reverse=True) and likely[0][1] < 1
-    offered = guard().questions.either(ask, ask, heard.entry)
-    assert isinstance(offered, Offer)
+    offered = guard().questions.either(ask, ask, heard.entry, "")
+    assert isinstance(offered, Offer) and guard().questions.either(ask, ask, heard.entry, offered.say[0]) is None
     words = quick.offered(offered.say[0])
     assert 1 < len(words) < 3 and {*words} <= known and words[0] in offered.say[1]
     spoken = offered.say[0]
