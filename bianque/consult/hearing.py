@@ -156,9 +156,9 @@ class Hearing:
                 heard.asked |= set(pending)
                 asking = message.content
                 continue
-            wrong = self.evidence(entry.id).protested(heard.known, message.content) if heard.advised else ()
-            heard.told |= {key: self.plain(False, self.questions_of(entry.id)[key]) for key in wrong}
-            heard.retracts = bool(wrong)
+            never = self.evidence(entry.id).protested(heard.known, message.content) if heard.advised else ()
+            heard.told |= {key: self.plain(False, self.questions_of(entry.id)[key]) for key in never}
+            heard.retracts = bool(never)
             self.answered(heard, entry, message.content, pending, asking)
             pending = []
         man, woman = (pattern("people", who).search("\n".join(said)) for who in ("man", "woman"))
