@@ -183,6 +183,7 @@ def test_what_is_surely_none_of_the_known_questions_is_asked_back():
     vague = Offer(ask=("？",), say=tuple(say.format(words[0]) for say in bundled().common.only))
     assert [words[0] in chosen(yes, vague.say[0]) for yes in ("是", "对的", "嗯")] == [True] * 3
     assert chosen("不是", vague.say[0]) is None and chosen("前一个", "") is None
+    assert chosen("嗯", f"{vague.say[0]}{'。' * 200}") is None  # something else was said since
 
 
 def test_what_is_asked_back_cares_for_nobody():
