@@ -259,7 +259,7 @@ def quick_replies(turn: Turn, lang: str) -> list[dict[str, str]]:
     if turn.get("finish") == "cancelled":
         return []
     if turn.get("phase") != "asking":
-        return [{"value": text, "label": text} for text in quick.offered(turn["content"])]
+        return [{"value": text, "label": text} for text in quick.offered(turn.get("content", ""))]
     named = quick.choices(turn["content"])
     usual = {
         key: value
