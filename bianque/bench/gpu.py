@@ -24,7 +24,7 @@ from bianque.engine.scheduler import step_function
 from bianque.models.baichuan import Baichuan, BaichuanConfig
 from bianque.models.base import LanguageModel
 from bianque.nn import kernels, packed, quant
-from bianque.nn.kernels import Form
+from bianque.nn.form import Form
 
 PROMPT, STEPS = 24, 6  # tokens that parity is held over
 # Largest difference of logits, as a share of their largest, that is rounding: 2⁻⁸ and 2⁻¹¹ a product, some layers of them.

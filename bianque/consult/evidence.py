@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bianque.consult import answers
-from bianque.consult.patterns import pattern
 from bianque.consult.text import grams
 from bianque.consult.told import CLAUSE, Utterance
 from bianque.data.knowledge import Complaint
@@ -101,11 +100,6 @@ class Evidence:
             if one and len(one & own) >= DENIED * len(one):
                 return True
         return False
-
-    def protested(self, known: Mapping[str, str], text: str) -> list[str]:
-        """Of what was heard that which a protest denies: 我没跑步啊, not 不咳了, which tells that it has gone."""
-        clauses = [clause for clause in CLAUSE.split(text) if pattern("guards", "never").fullmatch(clause)]
-        return [key for key, label in known.items() if clauses and self.denied(key, label, clauses)]
 
     def refuted(self, key: str, label: str | None, clauses: Sequence[str]) -> bool:
         """Whether every clause that denies anything denies this answer, and one does: 没便血."""

@@ -155,7 +155,7 @@ class GuardedRound:
         self.told = "\n".join(message.content for message in dialogue if message.role == "user")
         self.spoken = "\n".join(message.content for message in turns if message.role == "assistant")
         self.heard = found.hears.hear(turns)
-        self.danger = self.still_of(found, recent, now) if now.start and len(turns) == 1 else None
+        self.danger = self.danger_before(found, recent, now) if now.start and len(turns) == 1 else None
         self.attempts = UNLEARNT if isinstance(self.heard.entry, Family) else ATTEMPTS
         newest = turns[-1].content if turns else ""
         wondering = self.heard.advised or (self.heard.begun and now.want == "question")
@@ -166,7 +166,7 @@ class GuardedRound:
         self.hinted = [*dialogue[: len(dialogue) - len(turns)], *hinted(turns, self.heard)]
 
     @staticmethod
-    def still_of(found: Guard, recent: Sequence[Message], now: handoff.Round) -> str | None:
+    def danger_before(found: Guard, recent: Sequence[Message], now: handoff.Round) -> str | None:
         """What news that opens a round asks for in the light of the round before: 头疼，整天睡 of one who hit his head."""
         before = recent[now.starts[-2] if len(now.starts) > 1 else 0 : now.start]
         was = found.hears.hear(before)

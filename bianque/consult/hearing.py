@@ -156,9 +156,6 @@ class Hearing:
                 heard.asked |= set(pending)
                 asking = message.content
                 continue
-            never = self.evidence(entry.id).protested(heard.known, message.content) if heard.advised else ()
-            heard.told |= {key: self.plain(False, self.questions_of(entry.id)[key]) for key in never}
-            heard.retracts = bool(never)
             self.answered(heard, entry, message.content, pending, asking)
             pending = []
         man, woman = (pattern("people", who).search("\n".join(said)) for who in ("man", "woman"))
@@ -226,6 +223,7 @@ class Hearing:
 
     def answered(self, heard: Heard, entry: Complaint, text: str, pending: Sequence[str], asking: str = "") -> None:
         """What a patient's turn tells: an answer to what was asked, and whatever stands in it besides."""
+        heard.retracts = False
         if not text.strip():
             return
         text = speech.standard(text)
@@ -283,10 +281,12 @@ class Hearing:
         return no if denies(text, asking) else answer
 
     def taken_back(self, heard: Heard, key: str, said: Utterance, evidence: Evidence) -> bool:
-        """Whether what was heard in words that were not known is denied now, or that a danger sign was ever told: 我没说不想活啊."""
+        """Whether what was heard in words not known is denied now, a danger sign (我没说不想活啊), or what a protest names (我没跑步啊)."""
         told = heard.told[key]
         never = SAYS.search(said.text) is not None and evidence.grave(key, told)
-        return (key in heard.guessed or never) and evidence.denied(key, told, said.clauses)
+        protests = [*filter(pattern("guards", "retracts").fullmatch, said.clauses)] if heard.advised else []
+        heard.retracts |= (retracts := evidence.denied(key, told, protests))
+        return retracts or ((key in heard.guessed or never) and evidence.denied(key, told, said.clauses))
 
     def guess(self, heard: Heard, slot: Slot, question: Question, answer: str | None, text: str) -> None:
         """Note an answer that was not said in known words, if it can be denied: where there is another that says no."""

@@ -7,8 +7,9 @@ and what another complaint's patients ask, if it is plainly about that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
-from bianque.consult import follows
+from bianque.consult import follows, quick
 from bianque.consult.encoder import cosines, nearness
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import Hearing
@@ -67,7 +68,7 @@ class KnownQuestions:
         """
         if heard.entry is None:
             return ()
-        said = chosen(said, spoken) or unafraid(said[-follows.LONGEST :])
+        said = quick.taken(said, spoken[-LATELY:]) or unafraid(said[-follows.LONGEST :])
         asking = follows.asked(said)
         protests = pattern("guards", "protests").search
         if heard.advised and (heard.retracts or protests(said)):
@@ -113,8 +114,9 @@ class KnownQuestions:
         """The known question, of the complaint or anybody's, that a visitor's is; `said`: the message it stands in."""
         rest = said.replace(question, "").strip("，。 ")
         if general := pattern("guards", "in_general").fullmatch(question):
-            told = self.at_risk(question, said, ()) or self.told(rest, question, entry)
-            return told or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
+            if risky := self.at_risk(said, ()):
+                return Follow(ask=(question,), say=risky)
+            return self.told(rest, question, entry) or self.common.asked[WHAT_IS_IT if general["what"] else WHAT_TO_DO]
         if pattern("guards", "bare").fullmatch(question) and (told := self.told(rest, question, entry, alone=False)):
             return told
         within = [(len(ask), one) for one in entry.follow for ask in one.ask if ask in question]
@@ -140,19 +142,16 @@ class KnownQuestions:
             found = self.anyones(question, said, found)
         if found is None:
             return None
-        if risky := self.at_risk(question, said, found.say):
-            if named:
-                return risky
-            return found.model_copy(update={"say": risky.say})  # 胃溃疡出过血，止疼药能吃吗
+        if risky := self.at_risk(said, found.say):
+            return found.model_copy(update={"say": risky})  # 胃溃疡出过血，止疼药能吃吗
         return found if found is not best else self.named(found, likely, question, named)
 
-    def at_risk(self, question: str, said: str, says: Sequence[str]) -> Follow | None:
+    def at_risk(self, said: str, says: Sequence[str]) -> tuple[str, ...]:
         """What of the answers, and of the medicine's that is named, speaks of a risk that the visitor told: 甲硝唑能吃吗，我昨晚喝了酒."""
         risks = [risk for risk, told in table("guards", "risks").items() if told.search(said)]
         named = self.medicine(said)
-        found = [say for say in (*says, *(named.say if named else ())) if any(risk in say for risk in risks)]
-        most = len(says) or 1
-        return Follow(ask=(question,), say=tuple(found[:most] if named else found)) if found else None
+        found = (say for say in (*says, *(named.say if named else ())) if any(risk in say for risk in risks))
+        return tuple(islice(found, len(says) or 1))
 
     def told(self, news: str, question: str, entry: Complaint, alone: bool = True) -> Follow | None:
         """The known question that news before one in general surely is: 吃了氨氯地平，两个脚脖子肿了 before 咋办; the news
@@ -221,13 +220,3 @@ def for_whom(entry: Complaint, told: str) -> Complaint:
     others = [pattern("people", name).search for name in nobody]
     kept = tuple(one for one in entry.follow if not any(all(map(search, one.ask)) for search in others))
     return entry if len(kept) == len(entry.follow) else entry.model_copy(update={"follow": kept})
-
-
-def chosen(said: str, spoken: str) -> str | None:
-    """The wording that the visitor takes of those that the doctor has just offered: 前一个, 是."""
-    for kind, answers in (("either", ("first", "second")), ("only", ("agreed",))):
-        offers = [offered.groups() for offered in pattern("quick", kind).finditer(spoken[-LATELY:])]
-        which = (at for at, name in enumerate(answers) if pattern("quick", name).fullmatch(said.strip()))
-        if offers and (at := next(which, None)) is not None:
-            return str(offers[-1][at])
-    return None

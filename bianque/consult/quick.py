@@ -27,6 +27,16 @@ def offered(reply: str) -> list[str]:
     return [*found[-1]] if found else []
 
 
+def taken(said: str, spoken: str) -> str | None:
+    """The wording that the visitor takes of those that the doctor has just offered: 前一个, 是."""
+    for kind, answers in (("either", ("first", "second")), ("only", ("agreed",))):
+        offers = [found.groups() for found in _re(kind).finditer(spoken)]
+        which = (at for at, name in enumerate(answers) if _re(name).fullmatch(said.strip()))
+        if offers and (at := next(which, None)) is not None:
+            return str(offers[-1][at])
+    return None
+
+
 def choices(reply: str) -> list[str]:
     """What the reply's last question names to choose from, in its own words: 干咳还是有痰 gives 干咳 and 有痰."""
     asked = [one for one in sentences(reply) if one.endswith(("？", "?"))]

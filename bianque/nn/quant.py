@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bianque.errors import LoadFailed
 from bianque.nn import kernels
-from bianque.nn.kernels import Form
+from bianque.nn.form import Form
 from bianque.nn.layers import FusedProjection, fusible
 from bianque.types import Bits
 

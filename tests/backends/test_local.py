@@ -22,7 +22,7 @@ from bianque.catalog.footprint import RESERVE, LoadPlan
 from bianque.checkpoints import loader
 from bianque.errors import BadInput, LoadFailed, OutOfMemory, UnknownModel
 from bianque.nn import cpu, kernels
-from bianque.nn.kernels import Form
+from bianque.nn.form import Form
 from bianque.settings import Settings
 from bianque.types import Message, Sampling
 from tests import tiny

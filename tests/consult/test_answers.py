@@ -10,7 +10,7 @@ from bianque.consult.choice import Choice
 from bianque.consult.guards import guard
 from bianque.consult.heard import Heard
 from bianque.consult.hearing import hearing
-from bianque.consult.known_questions import NearestFollow, Offer, chosen, for_whom
+from bianque.consult.known_questions import LATELY, NearestFollow, Offer, for_whom
 from bianque.consult.patterns import pattern
 from bianque.consult.spans import spans
 from bianque.consult.told import Utterance, questions
@@ -183,9 +183,11 @@ def test_what_is_surely_none_of_the_known_questions_is_asked_back():
     for turn in ({"phase": "advising", "content": "多喝水。"}, {}):
         assert render.quick_replies(turn, "zh-CN") == []
     vague = Offer(ask=("？",), say=tuple(say.format(words[0]) for say in bundled().common.only))
-    assert [words[0] in chosen(yes, vague.say[0]) for yes in ("是", "对的", "嗯")] == [True] * 3
-    assert chosen("不是", vague.say[0]) is None and chosen("前一个", "") is None
-    assert chosen("嗯", f"{vague.say[0]}{'。' * 200}") is None  # something else was said since
+    assert [words[0] in quick.taken(yes, vague.say[0]) for yes in ("是", "对的", "嗯")] == [True] * 3
+    assert quick.taken("不是", vague.say[0]) is None and quick.taken("前一个", "") is None
+    (once,) = guard().questions.answers("前一个", heard, "", spoken)
+    later = guard().questions.answers("前一个", heard, "", spoken + "。" * LATELY)
+    assert words[0] in once.ask and once not in later  # something else was said since
 
 
 def test_what_is_asked_back_cares_for_nobody():

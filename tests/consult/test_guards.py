@@ -747,6 +747,6 @@ def test_news_that_opens_a_round_is_judged_by_the_round_before():
     )
     told[3] = Message("assistant", told[3].content, "advising")
     now = handoff.Round(4, told[4].content, (), (), (told[4].content,), "new", (0, 4))
-    assert "今天就去医院" in GuardedRound.still_of(guard(), told, now)
+    assert "今天就去医院" in GuardedRound.danger_before(guard(), told, now)
     calm = [*told[:4], Message("user", "脚上起了个水泡")]
-    assert GuardedRound.still_of(guard(), calm, now) is None
+    assert GuardedRound.danger_before(guard(), calm, now) is None

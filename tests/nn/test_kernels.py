@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bianque.errors import BadInput
 from bianque.nn import blocks, kernels, quant
-from bianque.nn.kernels import KERNELS, Form, Machine
+from bianque.nn.form import Form, Machine
+from bianque.nn.kernels import KERNELS
 from tests.tiny import numbers
 
 BF16, HALF, FLOAT = torch.bfloat16, torch.float16, torch.float32

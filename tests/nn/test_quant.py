@@ -15,7 +15,7 @@ from bianque.models.baichuan import Baichuan
 from bianque.models.chatglm import ChatGLM
 from bianque.models.t5 import T5
 from bianque.nn import kernels, packed, quant
-from bianque.nn.kernels import Form
+from bianque.nn.form import Form
 from tests import tiny
 
 FLOAT, BF16, HALF = torch.float32, torch.bfloat16, torch.float16
